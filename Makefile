@@ -1,0 +1,84 @@
+# make demo | test | test-all | bench | clean
+PYTHON ?= python3
+SUPPORTED := 3.11 3.12 3.13 3.14
+
+# What an install copies: when one of these is newer than the stamp, the install is stale.
+PACKAGING := pyproject.toml README.md LICENSE scripts/proctally src/proctally/__init__.py
+SOURCES := $(shell find src -name '*.py' -o -name py.typed 2>/dev/null)
+
+PIP := -m pip --disable-pip-version-check --quiet install
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all bench clean tools
+
+help:
+	@echo "make demo      track a small job and print its summary"
+	@echo "make test      lint, types and every test"
+	@echo "make test-all  the fast tests on each supported CPython found ($(SUPPORTED))"
+	@echo "make bench     measure cost, accuracy and start-up"
+	@echo "make clean     remove what the other commands made"
+
+demo: .venv/installed-wheel
+	.venv/bin/proctally run -- sh examples/build.sh
+
+test: .venv/installed-dev tools
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest
+
+bench: .venv/installed-wheel
+	.venv/bin/python bench/run.py
+
+# One .venv, two ways to fill it. The demo and the benchmarks install a wheel, as a user does; the tests install
+# an editable one, which cannot be stale. Each removes the other's stamp.
+.venv/installed-wheel: .venv/made $(PACKAGING) $(SOURCES)
+	@rm -f .venv/installed-dev
+	.venv/bin/python $(PIP) .
+	@touch $@
+
+.venv/installed-dev: .venv/made $(PACKAGING)
+	@rm -f .venv/installed-wheel
+	.venv/bin/python $(PIP) --editable '.[dev]'
+	@touch $@
+
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "proctally needs Python 3.11 or newer, and '$(PYTHON)' is not: try make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	    { echo "'$(PYTHON)' lacks venv: install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+# Some tests compare with a loop in C; without a compiler they are skipped.
+tools:
+	@if [ "$$(id -u)" = 0 ] && ! command -v cc >/dev/null && command -v apt-get >/dev/null; then \
+	    { apt-get -qq update && apt-get -qq install -y --no-install-recommends gcc libc6-dev; } >/dev/null || \
+	    echo "no C compiler, and none could be installed: the tests that need one are skipped"; \
+	fi
+
+test-all:
+	@failed=; missing=; \
+	for version in $(SUPPORTED); do \
+	    python=; \
+	    for candidate in python$$version $$(pyenv root 2>/dev/null)/versions/$$version.*/bin/python$$version; do \
+	        if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' \
+	            $$version >/dev/null 2>&1; then python=$$candidate; break; fi; \
+	    done; \
+	    if [ -z "$$python" ]; then missing="$$missing $$version"; continue; fi; \
+	    echo "== CPython $$version ($$python)"; \
+	    $(MAKE) --no-print-directory .venv-$$version/installed FOUND="$$python" && \
+	    .venv-$$version/bin/python -m pytest -m "not slow" || failed="$$failed $$version"; \
+	done; \
+	if [ -n "$$missing" ]; then echo "not found, not tested:$$missing"; fi; \
+	if [ "$$missing" = "$(SUPPORTED:%= %)" ]; then echo "no supported CPython found" >&2; exit 1; fi; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
+
+.venv-%/installed: $(PACKAGING)
+	"$(FOUND)" -m venv --clear .venv-$*
+	.venv-$*/bin/python $(PIP) --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,127 @@
+"""`proctally attach`: track a process tree that runs already."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+from proctally.kernel.child import SIGHUP, SIGINT, SIGTERM, Signals, libc, pidfd_open, signal_name
+from proctally.kernel.machine import Denied, Gone, host_machine
+from proctally.kernel.proc import text
+from proctally.sampler import Sampler
+from proctally.session import Outcome, Schedule, Session, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from proctally.options import Options
+    from proctally.tree import Member
+
+NOTHING = 1
+CANNOT_WRITE = 1
+WITHOUT_PIDFD_NS = 20_000_000  # how often is looked where the kernel does not tell of an end
+WATCHED_MEMBERS = 64
+
+
+def attach(options: Options, pid: int, environment: dict[str, str]) -> int:
+    """Track the tree of this process until it ended, or until it is to stop; the exit status."""
+    machine = host_machine()
+    signals = Signals(libc(), (SIGINT, SIGTERM, SIGHUP))
+    sampler = Sampler(
+        machine,
+        descriptors=_descriptors(),
+        interval_ns=int(options.interval * 1e9),
+        pss_budget=options.pss_budget,
+        process_lines=options.process_lines,
+    )
+    root_fd = pidfd_open(pid)
+    session = Session("attach", options, environment, machine, "")
+    try:
+        root = sampler.attach(pid)
+    except Gone:
+        say(f"proctally: there is no process {pid}\n")
+        return NOTHING
+    except Denied:
+        say(f"proctally: nothing of process {pid} can be read by this user\n")
+        return NOTHING
+    if not options.name:
+        session.name = text(root.command)
+    sampler.emit = session.write
+    try:
+        session.open_explicit(pid)
+    except (OSError, ValueError) as error:
+        say(f"proctally: --output {options.output}: {getattr(error, 'strerror', None) or error}\n")
+        return CANNOT_WRITE
+    session.write(session.header(None, pid))
+    session.write(sampler.sample())
+    session.open_default()
+    schedule = Schedule(session.started_ns, int(options.interval * 1e9))
+    outcome = _follow(sampler, session, schedule, signals, root, root_fd)
+    session.write(sampler.sample())
+    session.end(sampler, schedule, outcome, _coverage(sampler, options.interval))
+    return 0
+
+
+def _descriptors() -> int:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    except (OSError, ValueError):
+        pass
+    return max(0, min(soft if soft != resource.RLIM_INFINITY else 65536, 65536) - 64 - WATCHED_MEMBERS)
+
+
+def _follow(
+    sampler: Sampler, session: Session, schedule: Schedule, signals: Signals, root: Member, root_fd: int | None
+) -> Outcome:
+    """Sample until everything known has ended, the time is over, or a signal asks to stop."""
+    clock = sampler.machine.monotonic_ns
+    duration = session.options.duration
+    deadline = None if duration is None else session.started_ns + int(duration * 1e9)
+    watched = {root: root_fd} if root_fd is not None else {}
+    while True:
+        now = clock()
+        timeout = schedule.timeout(now)
+        if deadline is not None:
+            timeout = min(timeout, max(0, deadline - now))
+        if not watched:
+            timeout = min(timeout, WITHOUT_PIDFD_NS)
+        for signal in signals.wait(timeout, watched.values()):
+            return Outcome("ended", f"stopped by signal {signal.number} ({signal_name(signal.number)})")
+        now = clock()
+        if deadline is not None and now >= deadline:
+            return Outcome("ended", f"the duration of {duration:g} s is over")
+        if schedule.sample_due(now):
+            session.write(sampler.sample())
+        else:
+            schedule.look_due(now)
+            sampler.look()
+        if not root.alive or root.state == b"Z" and root.threads <= 1:
+            if all(member.state == b"Z" and member.threads <= 1 for member in sampler.tree.members.values()):
+                return Outcome("ended", "its root and all known members ended")
+        _watch(watched, sampler)
+
+
+def _watch(watched: dict[Member, int], sampler: Sampler) -> None:
+    """Have the kernel tell of the end of the members that remain, once the root has ended."""
+    for member in [member for member in watched if not member.alive or member.state == b"Z"]:
+        os.close(watched.pop(member))
+    if not watched:
+        for member in list(sampler.tree.members.values())[:WATCHED_MEMBERS]:
+            if member.state != b"Z" and (fd := pidfd_open(member.pid)) is not None:
+                watched[member] = fd
+
+
+def _coverage(sampler: Sampler, interval: float) -> dict[str, str]:
+    since = "since the attach"
+    unseen = f"up to {interval:g} s at the end of a process whose parent is outside the tree, or did not wait for it"
+    io = [unseen]
+    if sampler.io_denied:
+        io.append(f"{len(sampler.io_denied)} processes whose io is denied")
+    known = sampler.ledger.io_known
+    return {
+        "cpu": f"{since}, all but {unseen}",
+        "io": f"{since}, all but " + "; ".join(io) if known else "denied, or not available from this kernel",
+        "memory": sampler.memory_coverage(),
+        "processes": "those seen: what began and ended between two samples is missing",
+    }

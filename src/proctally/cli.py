@@ -1,0 +1,135 @@
+"""The command line: which command, with which options, and which exit status. Each imports only what it needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from proctally import __version__
+from proctally.options import HelpAsked, UsageError, describe, parse
+
+CANNOT_RUN = 125
+USAGE = 2
+
+HELP = """\
+proctally: an exact, lightweight resource tracker
+
+  proctally run [options] [--] COMMAND [ARG ...]   start a command, track it, pass on its exit status
+  proctally attach [options] PID                   track a process tree that runs already, until it ends
+  proctally fields                                 print the table of fields of a record
+
+proctally run --help and proctally attach --help list their options.
+"""
+
+RUN_HELP = """\
+proctally run [options] [--] COMMAND [ARG ...]
+
+Start a command, track it and everything that descends from it, and pass on its exit status. The summary goes to
+stderr after the command ended; the record goes to $XDG_STATE_HOME/proctally/runs ($PROCTALLY_HOME/runs wins).
+
+{options}
+
+Each option has an environment variable (PROCTALLY_INTERVAL=0.5); flags win. PROCTALLY_DISABLE=1 runs the command and
+nothing else.
+
+Exit status: the command's own; 128+N when signal N ended it; 126 not executable, 127 not found; 125 when proctally
+could not begin.
+"""
+
+ATTACH_HELP = """\
+proctally attach [options] PID
+
+Track a process tree that runs already, until its root and every known member ended, or until Ctrl-C. Totals count
+from the attach.
+
+{options}
+
+Exit status: 0 at the end, 1 when there is nothing to track, 2 for a mistake in the options.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit status of `proctally` with these arguments."""
+    arguments = sys.argv[1:] if argv is None else argv
+    command = arguments[0] if arguments else ""
+    if command == "run":
+        return _run(arguments[1:])
+    if command == "attach":
+        return _attach(arguments[1:])
+    if command == "fields" and len(arguments) == 1:
+        return _fields()
+    if command in ("-h", "--help", "help"):
+        return _print(HELP)
+    if command in ("-V", "--version"):
+        return _print(f"proctally {__version__}\n")
+    if not command:
+        sys.stderr.write(HELP)
+    else:
+        _complain(f"there is no command {command!r}; to track one: proctally run -- {command} ...")
+    return USAGE
+
+
+def _run(arguments: list[str]) -> int:
+    environment = dict(os.environ)
+    try:
+        options, command = parse("run", arguments, environment, to_first_word=True)
+        if not command:
+            raise UsageError("which command? proctally run [options] -- COMMAND [ARG ...]")
+        if options.output == "-":
+            raise UsageError("-o -: stdout belongs to the command; give a file, or /dev/fd/N of your own")
+    except HelpAsked:
+        return _print(RUN_HELP.replace("{options}", describe("run")))
+    except UsageError as error:
+        _complain(str(error))
+        return CANNOT_RUN
+    if environment.get("PROCTALLY_DISABLE", "").lower() in ("1", "true", "yes", "on"):
+        from proctally.job import execute_instead
+
+        status, reason = execute_instead(command, environment)
+        _complain(f"{command[0]}: {reason}")
+        return status
+    from proctally.run import run
+
+    return run(options, command, environment)
+
+
+def _attach(arguments: list[str]) -> int:
+    try:
+        options, words = parse("attach", arguments, dict(os.environ), to_first_word=False)
+        if len(words) != 1:
+            raise UsageError("which process? proctally attach [options] PID")
+        if not (words[0].isascii() and words[0].isdecimal()) or not 0 < int(words[0]) < 1 << 31:
+            raise UsageError(f"{words[0]!r} is not a process id")
+    except HelpAsked:
+        return _print(ATTACH_HELP.replace("{options}", describe("attach")))
+    except UsageError as error:
+        _complain(str(error))
+        return USAGE
+    from proctally.attach import attach
+
+    return attach(options, int(words[0]), dict(os.environ))
+
+
+def _fields() -> int:
+    from proctally.model import fields
+
+    lines = []
+    for field in fields():
+        lines.append(f"{field.scope}.{field.name}\t{field.kind}\t{field.unit}\t{field.help}\n")
+    return _print("".join(lines))
+
+
+def _print(text: str) -> int:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
+
+
+def _complain(text: str) -> None:
+    try:
+        sys.stderr.write(f"proctally: {text}\n")
+    except OSError:
+        pass

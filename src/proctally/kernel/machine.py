@@ -1,0 +1,159 @@
+"""The machine as one injected value, and the one door at which errors of the kernel are classified.
+
+Nothing below a `Machine` touches the real host: tests point it at a small tree of files and at clocks of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from errno import EACCES, EINVAL, EMFILE, ENFILE, ENOENT, EPERM, ESRCH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NANOSECONDS = 1_000_000_000
+
+
+class Gone(LookupError):
+    """The process (or the thread, or the file that belonged to it) no longer exists."""
+
+
+class Denied(PermissionError):
+    """The kernel does not let this user read that."""
+
+
+class Exhausted(OSError):
+    """No descriptor is left, in this process or on the machine."""
+
+
+def classify(error: OSError) -> Exception:
+    """The typed error for what the kernel said, by its number and never by its text.
+
+    ENOENT comes from opening a path of a process that ended, ESRCH from reading a descriptor of one, EINVAL from the
+    CPU clock of a pid that is not in use. Anything else is returned as it is.
+    """
+    number = error.errno
+    if number in (ENOENT, ESRCH, EINVAL):
+        return Gone(*error.args)
+    if number in (EACCES, EPERM):
+        return Denied(*error.args)
+    if number in (EMFILE, ENFILE):
+        return Exhausted(*error.args)
+    return error
+
+
+def clock_id(pid: int) -> int:
+    """The id of the CPU clock of a whole process, dead threads included: `clock_getcpuclockid(3)`.
+
+    CPUCLOCK_SCHED of a process in kernel/time/posix-cpu-timers.c: nanoseconds, any user's processes, zombies too. It
+    knows only a pid, so whose time was read must be made sure of afterwards.
+    """
+    return (~pid << 3) | 2
+
+
+class Machine:
+    """The host through its roots, its tick rate, its page size and its clocks.
+
+    `proc`: where procfs is mounted. `ticks`: USER_HZ, the unit of `stat` (per second). `page_size`: bytes.
+    `clock_gettime_ns`: clock_gettime(2), or None where only `stat` can be trusted for CPU times.
+    `monotonic_ns`, `boottime_ns`, `time`: the clocks of the schedule, of process starts, and of the calendar.
+    """
+
+    __slots__ = ("boottime_ns", "clock_gettime_ns", "monotonic_ns", "page_size", "proc", "tick_ns", "ticks", "time")
+
+    def __init__(
+        self,
+        proc: str = "/proc",
+        *,
+        ticks: int | None = None,
+        page_size: int | None = None,
+        clock_gettime_ns: Callable[[int], int] | None = time.clock_gettime_ns,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        boottime_ns: Callable[[], int] | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.proc = proc
+        self.ticks = ticks or os.sysconf("SC_CLK_TCK")
+        self.tick_ns = NANOSECONDS // self.ticks
+        self.page_size = page_size or os.sysconf("SC_PAGESIZE")
+        self.clock_gettime_ns = clock_gettime_ns
+        self.monotonic_ns = monotonic_ns
+        self.boottime_ns = boottime_ns or _boottime_ns
+        self.time = now
+
+    def read(self, path: str) -> bytes:
+        """The whole of a file below `proc` as bytes, to its end; raises `Gone` or `Denied`."""
+        try:
+            fd = os.open(f"{self.proc}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise classify(error) from None
+        try:
+            data = os.read(fd, 65536)
+            while data and (more := os.read(fd, 65536)):
+                data += more
+            return data
+        except OSError as error:
+            raise classify(error) from None
+        finally:
+            os.close(fd)
+
+    def open(self, path: str) -> int:
+        """A descriptor of a file below `proc`, to be read with `reread`; raises `Gone`, `Denied`, `Exhausted`."""
+        try:
+            return os.open(f"{self.proc}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise classify(error) from None
+
+    def clocks(self, ids: list[int]) -> list[int | None]:
+        """CPU nanoseconds behind each of these clock ids, None for a process that is gone; one call of C for all."""
+        read: list[int | None] = []
+        if self.clock_gettime_ns is None:
+            return [None] * len(ids)
+        pending = map(self.clock_gettime_ns, ids)
+        while True:
+            try:
+                read.extend(pending)
+                return read
+            except OSError:  # what came before it is in the list; the map goes on behind it
+                read.append(None)
+
+    def start_unix(self, start_ticks: int) -> float:
+        """Unix seconds at which a process with this start (field 22 of `stat`, ticks since boot) began."""
+        age_ns = self.boottime_ns() - start_ticks * self.tick_ns
+        return self.time() - age_ns / NANOSECONDS
+
+
+def _boottime_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def reread(fd: int, size: int = 4096) -> bytes:
+    """The file of a kept-open descriptor from its beginning; raises `Gone` when its process has ended.
+
+    An empty answer is an ended process as well: no file that is read this way is ever empty while its process lives.
+    """
+    try:
+        data = os.pread(fd, size, 0)
+    except OSError as error:
+        raise classify(error) from None
+    if not data:
+        raise Gone(ESRCH, "the file of an ended process")
+    return data
+
+
+def host_machine() -> Machine:
+    """The machine this process runs on.
+
+    Where `/proc` is that of another pid namespace, its pids are not those of the CPU clocks: the clocks are then left
+    out and `stat` is used alone.
+    """
+    machine = Machine()
+    try:
+        own = os.readlink(f"{machine.proc}/self")
+    except OSError:
+        own = ""
+    if own != str(os.getpid()):
+        machine.clock_gettime_ns = None
+    return machine

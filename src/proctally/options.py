@@ -1,0 +1,232 @@
+"""What can be asked for: one table of options, for the command line, for the environment and for the help texts.
+
+A flag wins over its environment variable (`PROCTALLY_` and its name). The parser is our own because loading the
+standard one costs a third of what `run` may take to start a command.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MIN_INTERVAL = 0.05
+SOURCES = ("auto", "procfs")
+FORMATS = ("jsonl",)
+ON = ("1", "true", "yes", "on")
+OFF = ("", "0", "false", "no", "off")
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done; the message names what is wrong and what to do."""
+
+
+class HelpAsked(Exception):
+    """`--help` stands among the options."""
+
+
+class Options:
+    """What was asked for. Defaults stand here."""
+
+    interval: float = 1.0
+    output: str | None = None
+    format: str = "jsonl"
+    force: bool = False
+    name: str | None = None
+    tag: dict[str, str]
+    quiet: bool = False
+    verbose: bool = False
+    source: str = "auto"
+    pss_budget: float = 0.005
+    process_lines: int = 2000
+    no_record: bool = False
+    summary_json: str | None = None
+    wait_all: bool = False
+    duration: float | None = None
+
+    def __init__(self) -> None:
+        self.tag = {}
+
+
+FLAG, TEXT, SECONDS, RATIO, COUNT, PAIR = "", "TEXT", "SECONDS", "RATIO", "N", "K=V"
+
+# short, name, what it takes, for which commands, help
+TABLE = (
+    ("i", "interval", SECONDS, "run attach", f"time between samples, {MIN_INTERVAL} or more (default 1)"),
+    ("o", "output", "FILE", "run attach", "where the record goes; fills in {run_id} {name} {host} {pid} {env:VAR}"),
+    ("f", "format", "FORMAT", "run attach", "of the output: jsonl"),
+    ("", "force", FLAG, "run attach", "write over an existing output file"),
+    ("n", "name", TEXT, "run attach", "name of the run (default: the command's)"),
+    ("", "tag", PAIR, "run attach", "a pair to keep with the run; may be repeated"),
+    ("q", "quiet", FLAG, "run attach", "no summary"),
+    ("v", "verbose", FLAG, "run attach", "more in the summary: every source and what it cannot see"),
+    ("", "source", "SOURCE", "run attach", "where CPU totals come from: auto or procfs"),
+    ("", "pss-budget", RATIO, "run attach", "share of one core that reading PSS may cost (default 0.005)"),
+    ("", "process-lines", COUNT, "run attach", "at most so many processes one by one in the record (default 2000)"),
+    ("", "no-record", FLAG, "run attach", "write no record to the default place"),
+    ("", "summary-json", "FILE", "run attach", "write the summary, as JSON, to this file too"),
+    ("", "wait-all", FLAG, "run", "wait for every process of the tree, not for the command alone"),
+    ("", "duration", SECONDS, "attach", "stop after this time"),
+)
+
+# what a job inside must not inherit: it would write over what the run outside writes
+NOT_PASSED_ON = ("OUTPUT", "FORMAT", "FORCE", "NAME", "TAG", "SUMMARY_JSON", "DURATION")
+
+
+class Spec:
+    """One row of the table."""
+
+    __slots__ = ("commands", "help", "name", "short", "takes")
+
+    def __init__(self, short: str, name: str, takes: str, commands: str, text: str) -> None:
+        self.short = short
+        self.name = name
+        self.takes = takes
+        self.commands = commands.split()
+        self.help = text
+
+    @property
+    def attribute(self) -> str:
+        """Its name in `Options`."""
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return "PROCTALLY_" + self.attribute.upper()
+
+
+def specs(command: str) -> list[Spec]:
+    """The options of a command."""
+    return [spec for spec in (Spec(*row) for row in TABLE) if command in spec.commands]
+
+
+def parse(
+    command: str, arguments: list[str], environment: dict[str, str], *, to_first_word: bool
+) -> tuple[Options, list[str]]:
+    """Options and the words that are none. `to_first_word`: what follows the first word belongs to it.
+
+    Raises UsageError, and HelpAsked.
+    """
+    known = specs(command)
+    options = Options()
+    for spec in known:
+        value = environment.get(spec.variable)
+        if value is not None:
+            _from_environment(options, spec, value)
+    by_flag = {f"--{spec.name}": spec for spec in known}
+    by_flag |= {f"-{spec.short}": spec for spec in known if spec.short}
+    words: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            words += rest
+            break
+        if not word.startswith("-") or word == "-":
+            words.append(word)
+            if to_first_word:
+                words += rest
+                break
+            continue
+        if word in ("-h", "--help"):
+            raise HelpAsked
+        flag, value, rest = _split(word, rest, by_flag)
+        found = by_flag.get(flag)
+        if found is None:
+            raise UsageError(f"there is no option {flag}; see proctally {command} --help")
+        if found.takes == FLAG:
+            if value is not None:
+                raise UsageError(f"{flag} takes no value")
+            setattr(options, found.attribute, True)
+            continue
+        if value is None:
+            if not rest:
+                raise UsageError(f"{flag} needs a value")
+            value = rest.pop(0)
+        _set(options, found, value, flag)
+    return options, words
+
+
+def _split(word: str, rest: list[str], by_flag: dict[str, Spec]) -> tuple[str, str | None, list[str]]:
+    """A word into its flag and the value that is written into it: `--x=v`, `-xv`, and flags run together, `-qv`."""
+    if word.startswith("--"):
+        flag, equals, value = word.partition("=")
+        return flag, value if equals else None, rest
+    flag, value = word[:2], word[2:]
+    spec = by_flag.get(flag)
+    if value and spec is not None and spec.takes == FLAG:
+        return flag, None, [f"-{value}", *rest]
+    return flag, value or None, rest
+
+
+def _from_environment(options: Options, spec: Spec, value: str) -> None:
+    if spec.takes == FLAG:
+        if value.lower() not in ON + OFF:
+            raise UsageError(f"{spec.variable} is {value!r}; use 1 or 0")
+        setattr(options, spec.attribute, value.lower() in ON)
+    elif spec.takes == PAIR:
+        for pair in value.split(","):
+            if pair:
+                _set(options, spec, pair, spec.variable)
+    elif value:
+        _set(options, spec, value, spec.variable)
+
+
+def _set(options: Options, spec: Spec, text: str, where: str) -> None:
+    value: Any = text
+    if spec.takes == SECONDS:
+        value = _seconds(text, where)
+        if spec.name == "interval" and value < MIN_INTERVAL:
+            raise UsageError(f"{where}: {text} is too short; use {MIN_INTERVAL} or more")
+    elif spec.takes == RATIO:
+        value = _number(text, where)
+        if not 0 <= value <= 1:
+            raise UsageError(f"{where}: {text} is not a ratio from 0 to 1")
+    elif spec.takes == COUNT:
+        if not text.isdecimal():
+            raise UsageError(f"{where}: {text!r} is not a whole number")
+        value = int(text)
+    elif spec.takes == PAIR:
+        key, equals, pair_value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{where}: {text!r} is not of the form KEY=VALUE")
+        options.tag[key] = pair_value
+        return
+    elif spec.name == "source" and text not in SOURCES:
+        raise UsageError(f"{where}: {text!r} is not a source; use {' or '.join(SOURCES)}")
+    elif spec.name == "format" and text not in FORMATS:
+        raise UsageError(f"{where}: {text!r} is not a format; use {' or '.join(FORMATS)}")
+    setattr(options, spec.attribute, value)
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"{where}: {text!r} is not a number") from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise UsageError(f"{where}: {text!r} is not a number")
+    return value
+
+
+def _seconds(text: str, where: str) -> float:
+    scale = 1.0
+    number = text
+    for suffix, factor in (("ms", 0.001), ("s", 1.0)):
+        if text.endswith(suffix):
+            number, scale = text.removesuffix(suffix), factor
+            break
+    value = _number(number, where) * scale
+    if value <= 0:
+        raise UsageError(f"{where}: {text} is not a time; use a number of seconds above 0")
+    return value
+
+
+def describe(command: str) -> str:
+    """The options of a command, a line each."""
+    lines = []
+    for spec in specs(command):
+        flags = f"-{spec.short}, --{spec.name}" if spec.short else f"    --{spec.name}"
+        lines.append(f"  {f'{flags} {spec.takes}'.rstrip():<28} {spec.help}")
+    return "\n".join(lines)

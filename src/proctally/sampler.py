@@ -1,0 +1,712 @@
+"""The loop's body: in which order things are read at one moment, and what a sample says of them.
+
+The cost of a sample grows with the processes that ran, not with those that exist: first the CPU clock of every
+member, then the files of those whose clock moved. What others can change without a process running (reclaim, swap,
+page sharing, parent) is refreshed at a slow pace.
+"""
+
+from __future__ import annotations
+
+from proctally.kernel.machine import NANOSECONDS, Denied, Gone, Machine
+from proctally.kernel.proc import (
+    Files,
+    has_children_files,
+    parse_io,
+    parse_stat,
+    read_pss,
+    read_run_delay,
+    read_stat,
+    read_status,
+    read_threads,
+    text,
+)
+from proctally.ledger import CPU, DELAY, IO, MAJOR, MINOR, SWITCHES, SYSTEM, USER, Ledger
+from proctally.tree import Member, Tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+REFRESH_NS = 10 * NANOSECONDS  # the slow pace
+PSS_IDLE_NS = 30 * NANOSECONDS  # of the PSS of a process that did not run: only its sharers can have changed it
+STATUS_PER_TICK = 16  # so many processes have status and schedstat read in one sample, the longest unread first
+THREADS_PER_STATUS = 256  # a process with more threads has no run delay
+STALL_NS = 50_000_000  # a PSS reading that took longer is not repeated ...
+STALL_PAUSE_NS = 60 * NANOSECONDS  # ... for so long
+PSS_BURST_NS = 10_000_000  # so much of its budget may be spent at once
+PSS_NS_PER_BYTE = 8_000_000 / (1 << 30)  # what a first reading is expected to cost: 8 ms a GiB
+PSS_FIXED_NS = 16_000
+MAXRSS_SLACK = 1 << 19  # the held child still touches a few pages before it execs
+TOP = 3
+PROCESS_LINES = 2000
+
+
+class Command:
+    """What is known of the processes of one name."""
+
+    __slots__ = ("cpu_ns", "peak_rss", "processes")
+
+    def __init__(self) -> None:
+        self.processes = 0
+        self.cpu_ns = 0
+        self.peak_rss = 0
+
+
+class Sampler:
+    """Reads one tree, keeps its ledger, and says what a sample holds.
+
+    `own`: the pid of this process when it is the tree's subreaper and reaps (`run`); None otherwise (`attach`).
+    `emit(line)` receives the records of processes that ended, as dictionaries.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        own: int | None = None,
+        interval_ns: int = NANOSECONDS,
+        descriptors: int = 512,
+        pss_budget: float = 0.005,
+        process_lines: int = PROCESS_LINES,
+        emit: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        self.machine = machine
+        self.files = Files(machine, descriptors)
+        self.tree = Tree(machine, self.files, own, children_files=has_children_files(machine))
+        self.ledger = Ledger(machine.tick_ns)
+        self.own = own
+        self.interval_ns = interval_ns
+        self.pss_budget = pss_budget
+        self.process_lines = process_lines
+        self.emit = emit
+        self.tick = 0
+        self.started_ns = machine.monotonic_ns()
+        self.attached_ticks: int | None = None
+        # levels of the living, kept as sums
+        self.rss = 0
+        self.threads = 0
+        self.swap = 0
+        self.pss = 0
+        self._pss_known = 0
+        self.states: dict[bytes, int] = {}
+        # the schedule of what is read slowly
+        self._order: list[Member] = []
+        self._ids: list[int] = []
+        self._clocks: list[int | None] = []
+        self._pss_credit = PSS_BURST_NS
+        self._pss_paid_at = self.started_ns
+        self._turns = 0.0
+        self._next_turn = 0
+        self._turned_at = self.started_ns
+        self._idle: list[Member] = []
+        # since the last sample
+        self._ran: dict[Member, None] = {}
+        self._sampled_ns: int | None = None
+        self._sampled_cpu = 0
+        # for the summary
+        self.samples = 0
+        self.best = [0] * len(self.ledger.base)
+        self.peak_rss: int | None = None
+        self.peak_pss: int | None = None
+        self.peak_process_rss: int | None = None
+        self.peak_processes = 0
+        self.peak_cores: float | None = None
+        self.started = 0
+        self.commands: dict[bytes, Command] = {}
+        self.io_denied: set[int] = set()
+        self.pss_denied: set[int] = set()
+        self.peak_pss_unread = 0
+        self.delay_incomplete = False
+        self.maxrss_floor = 0
+        self.ignores_children: set[int] = set()
+
+    # -- beginning -----------------------------------------------------------------------------------------------
+
+    def start(self, root: int) -> Member:
+        """Take in the root that this process has just started and holds: what it used so far is no part of the job.
+
+        Raises `Gone` when it is not there any more.
+        """
+        member = self.tree.admit(root, None)
+        if member is None:
+            raise Gone(f"process {root} does not exist")
+        self._enter(member, baseline=True)
+        # a child inherits the high-water mark of who forked it: ru_maxrss says nothing below it (kernel: exec_mmap)
+        self.maxrss_floor = (member.peak_rss or member.rss) + MAXRSS_SLACK
+        member.peak_rss = 0
+        return member
+
+    def attach(self, root: int) -> Member:
+        """Take in a whole tree that runs already; totals count from now. Raises `Gone` or `Denied` for its root."""
+        machine = self.machine
+        read_stat(machine, root)
+        self.attached_ticks = machine.boottime_ns() // machine.tick_ns
+        member = self.tree.admit(root, None)
+        if member is None:
+            raise Gone(f"process {root} does not exist")
+        found = [member, *self.tree.discover([member])]
+        # an upper bound of what was before: children before their parents
+        for new in reversed(found):
+            self._enter(new, baseline=True)
+        self.tree.members = {new.pid: new for new in found if new.alive}
+        self.tree.changed = True
+        return member
+
+    # -- one moment ----------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Read what there is to read now. Feeds totals and peaks; a sample is made of it by `sample`."""
+        self.tick += 1
+        self.files.tick = self.tick
+        ran, gone = self._read_moved()
+        self._ran.update(dict.fromkeys(ran))
+        while True:
+            found = [member for member in self.tree.discover(ran) if self._enter_new(member)]
+            if not found:
+                break
+            self._ran.update(dict.fromkeys(found))
+            ran = found
+        self._bury(gone)
+        self._settle()
+        now = self.machine.monotonic_ns()
+        self._refresh_slowly(now)
+        self._read_status(now)
+        self._read_pss(now)
+        self._note_peaks()
+
+    def sample(self) -> dict[str, Any]:
+        """`look`, and the sample of this moment as the record holds it."""
+        now = self.machine.monotonic_ns()
+        self.look()
+        total = self._never_fall(self.ledger.total())
+        interval = None if self._sampled_ns is None else max(1, now - self._sampled_ns)
+        cores = None if interval is None else round((total[CPU] - self._sampled_cpu) / interval, 4)
+        at = round(self.machine.time(), 3)
+        sample = {
+            "type": "sample",
+            "at": at,
+            "elapsed_seconds": _seconds(now - self.started_ns),
+            "interval_seconds": None if interval is None else _seconds(interval),
+            "tree": self._tree_levels(total, cores),
+            "top": self._top(interval),
+        }
+        if cores is not None and interval is not None and interval * 2 >= self.interval_ns:
+            self.peak_cores = max(self.peak_cores or 0.0, cores)
+        self._sampled_ns = now
+        self._sampled_cpu = total[CPU]
+        self.samples += 1
+        self._ran.clear()
+        return sample
+
+    def _read_moved(self) -> tuple[list[Member], list[Member]]:
+        """Read the members whose clock moved since the last look, parents first: (those that ran, those gone)."""
+        tree = self.tree
+        if tree.changed:
+            self._order = list(tree.members.values())
+            self._ids = [member.clock for member in self._order]
+            self._clocks = [member.cpu for member in self._order]
+            tree.changed = False
+        if self.machine.clock_gettime_ns is None:
+            moved: list[tuple[Member, int | None]] = [(member, None) for member in self._order]
+        else:
+            clocks = self.machine.clocks(self._ids)
+            moved = [
+                (member, clock)
+                for member, clock, before in zip(self._order, clocks, self._clocks, strict=True)
+                if clock != before
+            ]
+            self._clocks = clocks
+        ran = []
+        gone = []
+        for member, clock in moved:
+            if self._read(member, clock):
+                ran.append(member)
+            else:
+                gone.append(member)
+        return ran, gone
+
+    def _read(self, member: Member, clock: int | None) -> bool:
+        """Read the files of a member whose clock moved; False when it is gone."""
+        try:
+            stat = self.files.stat(member, member.pid)
+        except (Gone, Denied):
+            return False
+        if stat.start != member.start or stat.state in b"Xx":
+            return False
+        if clock is None and self.machine.clock_gettime_ns is not None:
+            return False  # no clock any more although stat reads: it ended in between
+        member.previous_stat = member.stat
+        member.stat = stat
+        self.ledger.update(member, clock, self.tick)
+        self._levels(member)
+        self._read_io(member)
+        return True
+
+    def _read_io(self, member: Member) -> None:
+        try:
+            raw = self.files.io(member, member.pid)
+        except Gone:
+            return
+        except Denied:
+            self.io_denied.add(member.pid)
+            return
+        if raw != member.io_raw:
+            member.io_raw = raw
+            self.ledger.update_io(member, parse_io(raw))
+
+    def _levels(self, member: Member) -> None:
+        """The levels of a member from its new `stat`."""
+        stat = member.stat
+        rss = stat.rss * self.machine.page_size
+        if stat.state == b"Z" and stat.threads > 1:
+            rss = self._rss_without_leader(member)
+        if rss != member.rss:
+            self.rss += rss - member.rss
+            member.rss = rss
+            if rss > member.peak_rss:
+                member.peak_rss = rss
+        if stat.threads != member.threads:
+            self.threads += stat.threads - member.threads
+            member.threads = stat.threads
+        if stat.state != member.state:
+            states = self.states
+            states[member.state] = states.get(member.state, 0) - 1
+            states[stat.state] = states.get(stat.state, 0) + 1
+            member.state = stat.state
+        if stat.comm != member.command:
+            member.command = stat.comm
+            self.commands.setdefault(stat.comm, Command())
+        if stat.ppid != member.ppid:
+            self.tree.relink(member, stat.ppid)
+
+    def _rss_without_leader(self, member: Member) -> int:
+        """The main thread has ended and others live on: its `stat` shows no memory, that of a living thread does."""
+        try:
+            for tid in read_threads(self.machine, member.pid):
+                if tid != member.pid:
+                    return _thread_rss(self.machine, member.pid, tid)
+        except (Gone, Denied):
+            pass
+        return member.rss
+
+    # -- who comes and who goes ----------------------------------------------------------------------------------
+
+    def _enter_new(self, member: Member) -> bool:
+        before = self.attached_ticks is not None and member.start < self.attached_ticks
+        return self._enter(member, baseline=before)
+
+    def _enter(self, member: Member, *, baseline: bool) -> bool:
+        """The first reading of a new member; False when it is gone already."""
+        machine = self.machine
+        clock: int | None = None
+        if machine.clock_gettime_ns is not None:
+            clock = machine.clocks([member.clock])[0]
+        try:
+            stat = self.files.stat(member, member.pid)
+        except (Gone, Denied):
+            stat = None
+        if stat is None or stat.start != member.start or (clock is None and machine.clock_gettime_ns is not None):
+            self.tree.remove(member)
+            return False
+        member.stat = stat
+        self.started += 1
+        self.ledger.enter(member, clock, baseline=baseline)
+        member.cpu_sampled = member.cpu_base
+        member.moved_tick = self.tick
+        member.first_at = machine.monotonic_ns()
+        self.states[b"?"] = self.states.get(b"?", 0) + 1
+        self._levels(member)
+        self._read_io(member)
+        if baseline:
+            self.ledger.rebase_io(member)
+            self._read_waiting(member, member.first_at)
+            self.ledger.rebase_waiting(member)
+        return True
+
+    def _bury(self, gone: list[Member]) -> None:
+        for member in gone:
+            self.tree.remove(member)
+        for member in gone:
+            self._leave(member, None)
+
+    def _leave(self, member: Member, exit_code: int | None, *, reaped: bool = False) -> None:
+        """A member is out of the tree: its levels end, its last reading goes to the dead, its line is written."""
+        ancestor = None if reaped else self.tree.ancestor(member)
+        orphan_of_ours = self.own is not None
+        self.ledger.bury(member, ancestor, self.tick, by_us=orphan_of_ours)
+        self.rss -= member.rss
+        self.threads -= member.threads
+        self.swap -= member.swap or 0
+        if member.pss is not None:
+            self.pss -= member.pss
+            self._pss_known -= 1
+        self.states[member.state] -= 1
+        self._ran.pop(member, None)
+        self._note_process_rss(member.peak_rss)
+        self._count_command(member)
+        self._write_process(member, exit_code, ended=True)
+
+    def _settle(self) -> None:
+        """Read the ancestors of vanished members again, and see what their growth shows."""
+        for ancestor in self.ledger.unsettled():
+            children_before = ancestor.stat.child_user + ancestor.stat.child_system
+            if ancestor.alive and not self._reread(ancestor):
+                self._bury([ancestor])
+                continue  # its own ancestor has it now, and is read at the next look
+            if ancestor.stat.child_user + ancestor.stat.child_system != children_before:
+                # whom it reaped since the first reading of this look must not count as living beside that
+                self._bury([child for child in self.tree.members.values() if self._vanished_child(child, ancestor)])
+            self.ledger.settle(ancestor)
+        if self.own is not None:
+            self.ledger.settle_reaped()
+
+    def _reread(self, member: Member) -> bool:
+        """A second reading in one look; the one before this look stays the previous one."""
+        clock = self.machine.clocks([member.clock])[0]
+        previous, previous_io, moved = member.previous_stat, member.previous_io, member.moved_tick
+        if not self._read(member, clock):
+            return False
+        if moved == self.tick:
+            member.previous_stat, member.previous_io = previous, previous_io
+        return True
+
+    def _vanished_child(self, child: Member, ancestor: Member) -> bool:
+        return child.parent is ancestor and self.machine.clocks([child.clock])[0] is None
+
+    # -- reaping (run) -------------------------------------------------------------------------------------------
+
+    def ended(self, pid: int) -> Member | None:
+        """A child of this process ended and is still a zombie: its last reading. None for a stranger or one unseen."""
+        member = self.tree.members.get(pid)
+        if member is None:
+            if pid in self.tree.strangers:
+                return None
+            member = self.tree.admit(pid, None)
+            if member is None or not self._enter(member, baseline=False):
+                return None
+            return member
+        if member.has_children:
+            # whom it reaped before its end must not count as living beside its last reading, which shows them
+            self._bury([child for child in self.tree.members.values() if self._vanished_child(child, member)])
+        self._reread(member)
+        self.ledger.settle(member)
+        return member
+
+    def reaped(self, pid: int, member: Member | None, exit_code: int, usage: Any, io: list[int] | None) -> None:
+        """That child was reaped with this resource usage and I/O; a stranger's is not counted.
+
+        `exit_code`: its exit status, or minus the number of the signal that ended it.
+        """
+        if pid in self.tree.strangers:
+            self.tree.strangers.discard(pid)
+            return
+        if member is None:
+            self.started += 1
+        else:
+            own = round((usage.ru_utime + usage.ru_stime) * 1e9)
+            if not member.has_children and not member.stat.child_user and not member.stat.child_system:
+                self._exact_end(member, own)
+            self.tree.remove(member)
+            self._leave(member, exit_code, reaped=True)
+        self.ledger.reap(usage)
+        if io is not None:
+            self.ledger.reap_io(io)
+        if usage.ru_maxrss * 1024 > self.maxrss_floor:
+            self._note_process_rss(usage.ru_maxrss * 1024)
+
+    def gap_ended(self) -> None:
+        """The job was stopped and goes on: the time between belongs to no interval."""
+        self.look()
+        self._sampled_ns = self.machine.monotonic_ns()
+        self._sampled_cpu = self._never_fall(self.ledger.total())[CPU]
+
+    def _exact_end(self, member: Member, own: int) -> None:
+        """One without children: what wait4 says is its own time, to the end."""
+        self.ledger.correct(member, max(own, member.cpu))
+
+    # -- the slow pace -------------------------------------------------------------------------------------------
+
+    def _refresh_slowly(self, now: int) -> None:
+        """Members that did not run: some at each look, so that each has its turn once in ten seconds."""
+        count = len(self._order)
+        self._turns += min(now - self._turned_at, REFRESH_NS) * count / REFRESH_NS
+        self._turned_at = now
+        turns = int(self._turns)
+        self._turns -= turns
+        idle = []
+        for place in range(self._next_turn, self._next_turn + turns):
+            member = self._order[place % count]
+            if member.alive and member.moved_tick != self.tick:
+                self._refresh(member)
+                idle.append(member)
+        self._next_turn = (self._next_turn + turns) % count if count else 0
+        self._idle = idle
+
+    def _refresh(self, member: Member) -> None:
+        try:
+            stat = self.files.stat(member, member.pid)
+        except (Gone, Denied):
+            return
+        if stat.start == member.start:
+            previous, member.stat = member.stat, stat
+            self._levels(member)
+            member.stat = previous
+
+    def _read_status(self, now: int) -> None:
+        """Swap, the high-water mark, switches and run delay of some members that ran, the longest unread first."""
+        due = [member for member in self._ran if member.alive]
+        if len(due) > STATUS_PER_TICK:
+            due.sort(key=_refreshed_at)
+            del due[STATUS_PER_TICK:]
+        for member in due:
+            self._read_waiting(member, now)
+
+    def _read_waiting(self, member: Member, now: int) -> None:
+        member.refreshed_at = now
+        try:
+            status = read_status(self.machine, member.pid)
+            delays = None
+            if member.threads <= THREADS_PER_STATUS:
+                delays = read_run_delay(self.machine, member.pid, member.threads)
+            else:
+                self.delay_incomplete = True
+        except (Gone, Denied):
+            return
+        if status.ignores_child_signal:
+            self.ignores_children.add(member.pid)
+        swap = status.swap_bytes
+        if swap is not None:
+            self.swap += swap - (member.swap or 0)
+            member.swap = swap
+        if status.peak_rss_bytes is not None and status.peak_rss_bytes > member.peak_rss:
+            member.peak_rss = status.peak_rss_bytes
+        self.ledger.update_waiting(member, status.context_switches, delays)
+
+    # -- PSS -----------------------------------------------------------------------------------------------------
+
+    def _read_pss(self, now: int) -> None:
+        """PSS of members whose RSS moved or whose reading is old, within a share of one core.
+
+        Reading walks page tables under the target's mmap lock: it is paid from an account that fills with time.
+        """
+        self._pss_credit = min(
+            self._pss_credit + int((now - self._pss_paid_at) * self.pss_budget), max(PSS_BURST_NS, self._pss_credit)
+        )
+        self._pss_paid_at = now
+        if self._pss_credit <= 0:
+            return
+        due = [member for member in self._ran if self._pss_due(member, now)]
+        due.sort(key=_pss_at)
+        due += [member for member in self._idle if member not in self._ran and self._pss_due(member, now)]
+        for member in due:
+            if self._pss_credit <= 0:
+                break
+            self._pss_credit -= self._read_pss_of(member)
+
+    def _pss_due(self, member: Member, now: int) -> bool:
+        if not member.alive or member.state in b"Zz" or now < member.pss_not_before:
+            return False
+        if member.rss == 0 or member.pid in self.pss_denied:
+            return False
+        if member.pss is None or member.rss != member.pss_rss:
+            return True
+        return now - member.pss_at > (REFRESH_NS if member in self._ran else PSS_IDLE_NS)
+
+    def _read_pss_of(self, member: Member) -> int:
+        """Read one; the nanoseconds it took."""
+        clock = self.machine.monotonic_ns
+        begun = clock()
+        try:
+            pss = read_pss(self.machine, member.pid)
+        except Gone:
+            return clock() - begun
+        except Denied:
+            self.pss_denied.add(member.pid)
+            return clock() - begun
+        done = clock()
+        cost = done - begun
+        if pss is None:
+            member.pss_not_before = done + NANOSECONDS
+        else:
+            self.pss += pss - (member.pss or 0)
+            self._pss_known += member.pss is None
+            member.pss = pss
+            member.pss_rss = member.rss
+            member.pss_at = done
+            if self.pss_budget > 0:
+                member.pss_not_before = done + int(cost / self.pss_budget) // 8
+            if cost > STALL_NS:
+                member.pss_not_before = max(member.pss_not_before, done + STALL_PAUSE_NS)
+        return cost
+
+    # -- what a sample says --------------------------------------------------------------------------------------
+
+    def _pss_unread(self) -> int:
+        """Living processes whose PSS is not in the sum."""
+        return max(0, len(self.tree.members) - self.states.get(b"Z", 0) - self._pss_known)
+
+    def _note_peaks(self) -> None:
+        if self.peak_rss is None or self.rss > self.peak_rss:
+            self.peak_rss = self.rss
+        if len(self.tree.members) > self.peak_processes:
+            self.peak_processes = len(self.tree.members)
+        if self._pss_known and (self.peak_pss is None or self.pss > self.peak_pss):
+            self.peak_pss = self.pss
+            self.peak_pss_unread = self._pss_unread()
+
+    def _note_process_rss(self, rss: int) -> None:
+        if rss and (self.peak_process_rss is None or rss > self.peak_process_rss):
+            self.peak_process_rss = rss
+
+    def _never_fall(self, total: list[int]) -> list[int]:
+        self.best = [max(before, now) for before, now in zip(self.best, total, strict=True)]
+        return self.best
+
+    def _tree_levels(self, total: list[int], cores: float | None) -> dict[str, Any]:
+        unread = self._pss_unread()
+        age = None
+        if self._pss_known:
+            oldest = min(member.pss_at for member in self.tree.members.values() if member.pss is not None)
+            age = round((self.machine.monotonic_ns() - oldest) / NANOSECONDS, 1)
+        io: list[int | None] = list(total[IO:]) if self.ledger.io_known else [None] * 7
+        levels = {
+            "cpu_seconds": _seconds(total[CPU]),
+            "cpu_user_seconds": _seconds(total[USER]),
+            "cpu_system_seconds": _seconds(total[SYSTEM]),
+            "cpu_cores": cores,
+            "processes": len(self.tree.members),
+            "threads": self.threads,
+            "running": self.states.get(b"R", 0),
+            "disk_sleep": self.states.get(b"D", 0),
+            "run_delay_seconds": _seconds(total[DELAY]),
+            "rss_bytes": self.rss,
+            "pss_bytes": self.pss if self._pss_known or not unread else None,
+            "pss_age_seconds": age,
+            "swap_bytes": self.swap,
+            "read_bytes": io[4],
+            "write_bytes": io[5],
+            "cancelled_write_bytes": io[6],
+            "read_chars": io[0],
+            "write_chars": io[1],
+            "read_syscalls": io[2],
+            "write_syscalls": io[3],
+            "minor_faults": total[MINOR],
+            "major_faults": total[MAJOR],
+            "context_switches": total[SWITCHES],
+        }
+        if unread:
+            levels["pss_unread"] = unread
+        return levels
+
+    def _top(self, interval: int | None) -> list[dict[str, Any]]:
+        """The processes with the most CPU time in the interval, then those with the most memory."""
+        members = [member for member in self._ran if member.alive]
+        members.sort(key=_cpu_since_sample, reverse=True)
+        del members[TOP:]
+        if len(members) < TOP and len(self.tree.members) > len(members):
+            rest = [member for member in self.tree.members.values() if member not in members]
+            members += sorted(rest, key=_rss, reverse=True)[: TOP - len(members)]
+        top = []
+        for member in members:
+            cores = None if interval is None else round((member.cpu - member.cpu_sampled) / interval, 3)
+            top.append(
+                {"pid": member.pid, "command": text(member.command), "cpu_cores": cores, "rss_bytes": member.rss}
+            )
+        for member in self._ran:
+            member.cpu_sampled = member.cpu
+        return top
+
+    # -- processes and commands ----------------------------------------------------------------------------------
+
+    def _count_command(self, member: Member) -> None:
+        command = self.commands.setdefault(member.command, Command())
+        command.processes += 1
+        command.cpu_ns += member.cpu - member.cpu_base
+        command.peak_rss = max(command.peak_rss, member.peak_rss)
+
+    def _write_process(self, member: Member, exit_code: int | None, *, ended: bool) -> None:
+        if self.emit is None or self.process_lines <= 0:
+            return
+        self.process_lines -= 1
+        machine = self.machine
+        io = member.io
+        self.emit(
+            {
+                "type": "process",
+                "pid": member.pid,
+                "start": member.start,
+                "parent": member.ppid,
+                "command": text(member.command),
+                "started_at": round(machine.start_unix(member.start), 2),
+                "ended_at": round(machine.time(), 3) if ended else None,
+                "cpu_seconds": _seconds(member.cpu - member.cpu_base),
+                "peak_rss_bytes": member.peak_rss or None,
+                "read_bytes": None if io is None else io[4],
+                "write_bytes": None if io is None else io[5],
+                "exit": exit_code,
+            }
+        )
+
+    def largest_commands(self, count: int) -> list[dict[str, Any]]:
+        """The commands that were seen, by the CPU time of their own processes."""
+        found = sorted(self.commands.items(), key=_cpu_of_command, reverse=True)
+        return [
+            {
+                "command": text(name),
+                "processes": command.processes,
+                "cpu_seconds": _seconds(command.cpu_ns),
+                "peak_rss_bytes": command.peak_rss or None,
+            }
+            for name, command in found[:count]
+            if command.processes
+        ]
+
+    def memory_coverage(self) -> str:
+        """What the peaks of memory may not contain, in words."""
+        said = ["peaks as sampled; the largest process by its high-water mark"]
+        if self.peak_process_rss is None and self.maxrss_floor:
+            said = [f"too short to be sampled; the largest process had at most {self.maxrss_floor} bytes"]
+        if self.pss_denied:
+            said.append(f"PSS of {len(self.pss_denied)} processes is denied")
+        elif self.peak_pss_unread:
+            said.append(f"PSS of {self.peak_pss_unread} processes had not been read at the peak")
+        if self.delay_incomplete:
+            said.append("run delay of processes with very many threads is left out")
+        return "; ".join(said)
+
+    def finish(self) -> int:
+        """The lines of those that live on; how many they are."""
+        for member in self.tree.members.values():
+            self._note_process_rss(member.peak_rss)
+            self._count_command(member)
+            self._write_process(member, None, ended=False)
+        return len(self.tree.members)
+
+
+def _thread_rss(machine: Machine, pid: int, tid: int) -> int:
+    return parse_stat(machine.read(f"{pid}/task/{tid}/stat")).rss * machine.page_size
+
+
+def _seconds(nanoseconds: int) -> float:
+    return round(nanoseconds / NANOSECONDS, 4)
+
+
+def _refreshed_at(member: Member) -> int:
+    return member.refreshed_at
+
+
+def _pss_at(member: Member) -> int:
+    return member.pss_at
+
+
+def _rss(member: Member) -> int:
+    return member.rss
+
+
+def _cpu_of_command(item: tuple[bytes, Command]) -> int:
+    return item[1].cpu_ns
+
+
+def _cpu_since_sample(member: Member) -> int:
+    return member.cpu - member.cpu_sampled

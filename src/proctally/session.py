@@ -1,0 +1,313 @@
+"""What `run` and `attach` share: the schedule of samples, the header and the summary of a record, and its outputs."""
+
+from __future__ import annotations
+
+import os
+
+from proctally import __version__
+from proctally.kernel.machine import NANOSECONDS
+from proctally.ledger import CPU, DELAY, IO, SYSTEM, USER
+from proctally.model import SCHEMA
+from proctally.record import Record, encode, expand, open_default, open_output, plain, safe_name, standard_output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from proctally.kernel.machine import Machine
+    from proctally.options import Options
+    from proctally.sampler import Sampler
+
+EARLY_LOOKS_NS = tuple(ms * 1_000_000 for ms in (5, 20, 50, 100, 200, 500))
+SCHEDULER = (
+    "SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_STEP_ID", "SLURM_PROCID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID",
+    "PBS_JOBID", "PBS_JOBNAME", "PBS_ARRAY_INDEX", "LSB_JOBID", "LSB_JOBINDEX", "JOB_ID", "SGE_TASK_ID",
+    "OMPI_COMM_WORLD_RANK", "PMI_RANK",
+)  # fmt: skip
+COMMANDS_KEPT = 50
+
+
+class Schedule:
+    """When to sample: a deadline that advances by whole intervals on the monotonic clock, and the early looks."""
+
+    __slots__ = ("_early", "interval_ns", "late", "next_ns", "start_ns")
+
+    def __init__(self, start_ns: int, interval_ns: int) -> None:
+        self.start_ns = start_ns
+        self.interval_ns = interval_ns
+        self.next_ns = start_ns + interval_ns
+        self.late = 0
+        self._early = [start_ns + early for early in EARLY_LOOKS_NS if early < interval_ns]
+
+    def timeout(self, now: int) -> int:
+        """Nanoseconds until something is to be read."""
+        due = self._early[0] if self._early else self.next_ns
+        return max(0, min(due, self.next_ns) - now)
+
+    def sample_due(self, now: int) -> bool:
+        """Whether a sample is to be taken; the deadline then advances, past those that were missed."""
+        if now < self.next_ns:
+            return False
+        missed = (now - self.next_ns) // self.interval_ns
+        self.late += missed
+        self.next_ns += (missed + 1) * self.interval_ns
+        self._early = [early for early in self._early if early > now]
+        return True
+
+    def look_due(self, now: int) -> bool:
+        """Whether an early look is to be taken."""
+        due = bool(self._early) and now >= self._early[0]
+        self._early = [early for early in self._early if early > now]
+        return due
+
+    def gap_ended(self, now: int) -> None:
+        """The job was stopped until now: the next interval begins here."""
+        self.next_ns = now + self.interval_ns
+
+
+class Outcome:
+    """How it ended: exit status or signal, verdict, and the sentence that the verdict rests on."""
+
+    __slots__ = ("evidence", "exit_code", "signal", "verdict")
+
+    def __init__(self, verdict: str, evidence: str, exit_code: int | None = None, signal: int | None = None) -> None:
+        self.verdict = verdict
+        self.evidence = evidence
+        self.exit_code = exit_code
+        self.signal = signal
+
+
+class Session:
+    """The record of one run and what is said at its end."""
+
+    def __init__(self, kind: str, options: Options, environment: dict[str, str], machine: Machine, name: str) -> None:
+        self.kind = kind
+        self.options = options
+        self.environment = environment
+        self.machine = machine
+        self.name = options.name or name or kind
+        self.run_id = os.urandom(16).hex()
+        self.started_at = machine.time()
+        self.started_ns = machine.monotonic_ns()
+        self.records: list[Record] = []
+        self.default_path: str | None = None
+        self.warnings: list[str] = []
+        self._kept: list[dict[str, Any]] | None = []  # lines from before the records were opened
+
+    # -- outputs -------------------------------------------------------------------------------------------------
+
+    def open_explicit(self, pid: int) -> None:
+        """Open the file of `-o`. Raises OSError or ValueError with what is wrong."""
+        path = self.options.output
+        if path is None:
+            return
+        if path == "-":
+            self.records.append(standard_output())
+            return
+        values = {
+            "run_id": self.run_id,
+            "name": safe_name(self.name),
+            "host": os.uname().nodename,
+            "pid": str(pid),
+        }
+        self.records.append(open_output(expand(path, values, self.environment), force=self.options.force))
+
+    def open_default(self) -> None:
+        """Open the record in its default place, unless it was switched off or `-o` takes it elsewhere."""
+        if not self.options.no_record and not self.records:
+            try:
+                record = open_default(self.environment, self.started_at, self.name, self.run_id)
+            except OSError as error:
+                self.warnings.append(f"no record was written: {_reason(error)}; see --output, --no-record")
+            else:
+                self.records.append(record)
+        kept, self._kept = self._kept, None
+        for line in kept or []:
+            self.write(line)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """One line to every output."""
+        if self._kept is not None:
+            self._kept.append(line)
+            return
+        for record in self.records:
+            record.write(line)
+
+    def start(self) -> None:
+        """The job begins now."""
+        self.started_at = self.machine.time()
+        self.started_ns = self.machine.monotonic_ns()
+
+    def discard(self) -> None:
+        """There is nothing to record: a file that was made for it is taken away again."""
+        for record in self.records:
+            record.discard()
+        self.records = []
+
+    def header(self, command: list[str] | None, pid: int) -> dict[str, Any]:
+        """The first line."""
+        options = self.options
+        environment = self.environment
+        try:
+            cwd: str | None = plain(os.getcwd())
+        except OSError:
+            cwd = None
+        scheduler = {name: plain(environment[name]) for name in SCHEDULER if environment.get(name)}
+        return {
+            "type": "run",
+            "schema": SCHEMA,
+            "version": __version__,
+            "run_id": self.run_id,
+            "parent_run_id": environment.get("PROCTALLY_RUN_ID"),
+            "kind": self.kind,
+            "name": plain(self.name),
+            "command": command,
+            "cwd": cwd,
+            "user": _user(),
+            "pid": pid,
+            "started_at": round(self.started_at, 3),
+            "interval_seconds": options.interval,
+            "limits": {"cpu_cores": len(os.sched_getaffinity(0)), "memory_bytes": None, "from": "affinity"},
+            "scheduler": scheduler or None,
+            "tags": {plain(key): plain(value) for key, value in options.tag.items()},
+        }
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def end(self, sampler: Sampler, schedule: Schedule, outcome: Outcome, coverage: dict[str, str]) -> None:
+        """Write the last lines, close the outputs, and print what a person wants to know."""
+        left = sampler.finish()
+        summary = self._summary(sampler, schedule, outcome, coverage, left)
+        self.write(summary)
+        self._close()
+        self._write_summary_json(summary)
+        self._say(summary)
+
+    def _summary(
+        self, sampler: Sampler, schedule: Schedule, outcome: Outcome, coverage: dict[str, str], left: int
+    ) -> dict[str, Any]:
+        wall_ns = self.machine.monotonic_ns() - self.started_ns
+        total = sampler.best
+        ledger = sampler.ledger
+        reaps = sampler.own is not None
+        sources = {"procfs": _seconds(total[CPU])}
+        source = "procfs"
+        if reaps:
+            sources["rusage"] = _seconds(max(0, ledger.reaped_cpu()))
+            if sources["rusage"] >= sources["procfs"]:
+                source = "rusage"
+        known = ledger.io_known
+        mean = total[CPU] / wall_ns if wall_ns else 0.0
+        peak = sampler.peak_cores
+        return {
+            "type": "summary",
+            "ended_at": round(self.machine.time(), 3),
+            "wall_seconds": _seconds(wall_ns),
+            "exit_code": outcome.exit_code,
+            "signal": outcome.signal,
+            "verdict": outcome.verdict,
+            "evidence": outcome.evidence,
+            "cpu": {
+                "total_seconds": _seconds(total[CPU]),
+                "user_seconds": _seconds(total[USER]),
+                "system_seconds": _seconds(total[SYSTEM]),
+                "mean_cores": round(mean, 4),
+                "peak_cores": round(max(peak or 0.0, mean), 4),
+                "source": source,
+                "sources": sources,
+                "coverage": coverage["cpu"],
+            },
+            "memory": {
+                "peak_pss_bytes": sampler.peak_pss,
+                "peak_rss_bytes": sampler.peak_rss,
+                "peak_process_rss_bytes": sampler.peak_process_rss,
+                "cgroup_peak_bytes": None,
+                "coverage": coverage["memory"],
+            },
+            "io": {
+                "read_bytes": total[IO + 4] if known else None,
+                "write_bytes": total[IO + 5] if known else None,
+                "read_chars": total[IO] if known else None,
+                "write_chars": total[IO + 1] if known else None,
+                "coverage": coverage["io"],
+            },
+            "processes": {
+                "started": sampler.started,
+                "peak": sampler.peak_processes,
+                "left": left,
+                "coverage": coverage["processes"],
+            },
+            "commands": sampler.largest_commands(COMMANDS_KEPT),
+            "waiting": {"run_delay_seconds": _seconds(total[DELAY]), "throttled_seconds": None},
+            "tracker": self._tracker(sampler, schedule),
+        }
+
+    def _tracker(self, sampler: Sampler, schedule: Schedule) -> dict[str, Any]:
+        import resource
+        import time
+
+        return {
+            "cpu_seconds": _seconds(time.process_time_ns()),
+            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "samples": sampler.samples,
+            "late_samples": schedule.late,
+            "lost_samples": sum(record.lost_samples for record in self.records),
+        }
+
+    def _close(self) -> None:
+        for record in self.records:
+            record.close()
+            if record.error is not None:
+                lost = f"; {record.lost_samples} samples are lost" if record.lost_samples else ""
+                self.warnings.append(f"the record {record.path} is not whole: {_reason(record.error)}{lost}")
+
+    def _write_summary_json(self, summary: dict[str, Any]) -> None:
+        path = self.options.summary_json
+        if path is None:
+            return
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            with open(fd, "wb") as file:
+                file.write(encode(summary).encode() + b"\n")
+        except OSError as error:
+            self.warnings.append(f"the summary could not be written to {path}: {_reason(error)}")
+
+    def _say(self, summary: dict[str, Any]) -> None:
+        """The summary and the warnings, on stderr. A warning is said also when the summary is not wanted."""
+        text = ""
+        if not self.options.quiet:
+            from proctally.summary import colour_wanted, render
+
+            path = next((record.path for record in self.records if record.error is None), None)
+            colour = colour_wanted(self.environment)
+            text = render(self.name, summary, path, colour=colour, verbose=self.options.verbose)
+        text += "".join(f"proctally: {warning}\n" for warning in self.warnings)
+        if text:
+            say(text)
+
+
+def say(text: str) -> None:
+    """To stderr, whatever becomes of it."""
+    data = text.encode("utf-8", "backslashreplace")
+    try:
+        while data:
+            data = data[os.write(2, data) :]
+    except OSError:
+        pass
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+
+
+def _user() -> str:
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except (ImportError, KeyError):
+        return str(os.getuid())
+
+
+def _seconds(nanoseconds: int) -> float:
+    return round(nanoseconds / NANOSECONDS, 4)

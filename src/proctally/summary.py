@@ -1,0 +1,107 @@
+"""The summary a person reads when the job has ended: a few aligned lines, 80 columns."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+WIDTH = 80
+LABEL = 11
+COMMANDS = 5
+BOLD, DIM, RED, GREEN, YELLOW, RESET = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
+VERDICT_COLOURS = {"ok": GREEN, "failed": RED, "killed": RED, "ended": YELLOW}
+UNKNOWN = "unknown"
+
+
+def colour_wanted(environment: dict[str, str]) -> bool:
+    """Whether stderr is a terminal that is to be coloured: `NO_COLOR` (no-color.org) and a dumb one say no."""
+    return os.isatty(2) and not environment.get("NO_COLOR") and environment.get("TERM", "") != "dumb"
+
+
+def printable(text: str) -> str:
+    """A name of a stranger for the terminal: control characters are shown, never sent."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def size(count: float | None) -> str:
+    """Bytes in binary units, three digits or so."""
+    if count is None:
+        return UNKNOWN
+    if abs(count) < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        count /= 1024
+        if abs(count) < 999.5 or unit == "TiB":
+            break
+    return f"{count:.0f} {unit}" if count >= 99.95 else f"{count:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 60:
+        return f"{seconds:.3f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes:.0f} min {rest:04.1f} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:.0f} h {minutes:02.0f} min {rest:02.0f} s"
+
+
+def render(name: str, summary: dict[str, Any], path: str | None, *, colour: bool, verbose: bool = False) -> str:
+    """The lines, each with its newline."""
+
+    def paint(text: str, code: str) -> str:
+        return f"{code}{text}{RESET}" if colour else text
+
+    def line(label: str, text: str) -> None:
+        lines.append(f"  {paint(f'{label:<{LABEL}}', DIM)}{text}")
+
+    lines: list[str] = []
+    verdict = summary["verdict"]
+    evidence = "" if verdict == "ok" else f": {summary['evidence']}"
+    title = printable(name)
+    title = title if len(title) <= 40 else title[:39] + "…"
+    lines.append(f"{paint(f'proctally {title}', BOLD)}  {paint(verdict, VERDICT_COLOURS[verdict])}{evidence}")
+    cpu, memory, io, processes = summary["cpu"], summary["memory"], summary["io"], summary["processes"]
+    line("wall", duration(summary["wall_seconds"]))
+    split = f"user {cpu['user_seconds']:.2f}, system {cpu['system_seconds']:.2f}"
+    line("CPU", f"{duration(cpu['total_seconds'])} ({split}), by {cpu['source']}")
+    line("cores", f"mean {cpu['mean_cores']:.2f}, peak {cpu['peak_cores']:.2f}")
+    largest = f"largest process {size(memory['peak_process_rss_bytes'])}"
+    line("memory", f"peak PSS {size(memory['peak_pss_bytes'])}, RSS {size(memory['peak_rss_bytes'])}, {largest}")
+    line("disk", f"read {size(io['read_bytes'])}, written {size(io['write_bytes'])}")
+    left = f", {processes['left']} left running" if processes["left"] else ""
+    line("processes", f"{processes['started']:,} seen, at most {processes['peak']:,} at once{left}")
+    for label, text in zip(["commands"] + [""] * COMMANDS, _commands(summary), strict=False):
+        line(label, text)
+    tracker = summary["tracker"]
+    share = f" ({100 * tracker['cpu_seconds'] / cpu['total_seconds']:.1f} %)" if cpu["total_seconds"] > 0 else ""
+    samples = f"{tracker['samples']} samples"
+    if tracker["lost_samples"]:
+        samples += f", {tracker['lost_samples']} lost"
+    line("tracking", f"{tracker['cpu_seconds']:.3f} s CPU{share}, {size(tracker['peak_rss_bytes'])}, {samples}")
+    if path is not None:
+        line("record", printable(path))
+    if verbose:
+        for source, seconds in cpu["sources"].items():
+            line("source", f"{source} {seconds:.3f} s")
+        for what in ("cpu", "memory", "io", "processes"):
+            line("coverage", f"{what}: {summary[what]['coverage']}")
+    return "\n".join(lines) + "\n"
+
+
+def _commands(summary: dict[str, Any]) -> list[str]:
+    """The most expensive commands, one a line, and what was too short to be seen."""
+    commands = [command for command in summary["commands"] if command["cpu_seconds"] >= 0.005]
+    total = summary["cpu"]["total_seconds"]
+    rows = []
+    for command in commands[:COMMANDS]:
+        times = f" x {command['processes']:,}" if command["processes"] > 1 else ""
+        rows.append(f"{command['cpu_seconds']:>9.2f} s  {printable(command['command'])[:32]}{times}")
+    unseen = total - sum(command["cpu_seconds"] for command in summary["commands"])
+    if unseen > 0.05 and unseen > 0.02 * total:
+        rows.append(f"{unseen:>9.2f} s  in processes too short to be seen one by one")
+    return rows

@@ -1,0 +1,201 @@
+"""CPU totals of the installed tracker against the kernel's own accounting, for jobs that hide their CPU time.
+
+The job alone enters a cgroup (truth.py); what the record says is compared with what that cgroup used. It takes root,
+for an ordinary user's tracker as well.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import proctally
+from truth import Log, Truth, available, cpu_truth
+from workloads import WORKLOADS
+
+NO_TRUTH = available()
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(NO_TRUTH is not None, reason=str(NO_TRUTH))]
+
+JOBS = Path(__file__).with_name("workloads.py")
+PACKAGE = Path(proctally.__file__).parent
+NOBODY = 65534
+SLACK_SECONDS = 0.02
+ENDS_WITHIN_SECONDS = 60
+
+SEEN = [name for name, workload in WORKLOADS.items() if workload.seen]
+ATTACHED = {"busy": 4.0, "preforked": 6.0, "two_level": 4.0}  # CPU seconds that outlast the attach
+
+
+@pytest.fixture
+def truth() -> Iterator[Truth]:
+    with cpu_truth() as made:
+        yield made
+
+
+class User:
+    """How an ordinary user reaches what these tests run: an interpreter, the package, the jobs, a place to write."""
+
+    def __init__(self, python: str, folder: Path) -> None:
+        self.python = python
+        self.folder = folder
+        self.environment = {
+            "PATH": os.defpath,
+            "HOME": str(folder),
+            "PYTHONPATH": str(folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+
+def become_nobody() -> None:
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+
+
+def works_for_nobody(python: str) -> bool:
+    try:
+        done = subprocess.run(
+            [python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"],
+            preexec_fn=become_nobody,
+            capture_output=True,
+            cwd="/",
+        )
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def user() -> Iterator[User]:
+    """Copies in a place that every user can read: the checkout and its interpreter may lie in a private one."""
+    version = f"python3.{sys.version_info.minor}"
+    candidates = [sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}", "/usr/bin/python3"]
+    python = next(filter(works_for_nobody, candidates), None)
+    if python is None:
+        pytest.skip("no Python 3.11 or newer that an ordinary user may execute")
+    folder = Path(tempfile.mkdtemp(prefix="proctally-user-"))
+    try:
+        shutil.copytree(PACKAGE, folder / "proctally", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(JOBS, folder)
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        os.chown(folder, NOBODY, NOBODY)
+        yield User(python, folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def read_record(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [line["type"] for line in lines].count("summary") == 1
+    assert lines[-1]["type"] == "summary"
+    return [line for line in lines if line["type"] == "sample"], lines[-1]
+
+
+def check_samples(samples: list[dict[str, Any]]) -> None:
+    assert samples
+    totals = [sample["tree"]["cpu_seconds"] for sample in samples]
+    assert totals == sorted(totals), "a total fell"
+    cores = [sample["tree"]["cpu_cores"] for sample in samples if sample["tree"]["cpu_cores"] is not None]
+    assert max(cores, default=0.0) <= (os.cpu_count() or 1) * 1.1
+
+
+def track(
+    truth: Truth,
+    name: str,
+    record: Path,
+    *,
+    python: str = sys.executable,
+    jobs: Path = JOBS,
+    environment: dict[str, str] | None = None,
+    before_exec: Callable[[], None] | None = None,
+) -> tuple[float, float]:
+    """Run one job under the tracker: CPU seconds that it used in truth, and those of the summary."""
+    job = truth.enter_argv([python, "-S", str(jobs), name])
+    done = subprocess.run(
+        [python, "-m", "proctally", "run", "-q", "-i", "0.2", "--source", "procfs", "-o", str(record), "--", *job],
+        env=environment,
+        preexec_fn=before_exec,
+        capture_output=True,
+        text=True,
+        timeout=ENDS_WITHIN_SECONDS,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    used = truth.cpu_seconds()
+    assert truth.pids() == []
+    if name != "idle":
+        assert used >= 0.95 * WORKLOADS[name].seconds, "the job itself did not do what it should"
+    samples, summary = read_record(record)
+    check_samples(samples)
+    total = summary["cpu"]["total_seconds"]
+    assert total >= samples[-1]["tree"]["cpu_seconds"]
+    return used, total
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_total_as_root(truth: Truth, tmp_path: Path, name: str) -> None:
+    used, total = track(truth, name, tmp_path / "record.jsonl")
+    assert abs(total - used) <= 0.01 * used + SLACK_SECONDS
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_total_as_ordinary_user(truth: Truth, user: User, name: str) -> None:
+    used, total = track(
+        truth,
+        name,
+        user.folder / f"{name}.jsonl",
+        python=user.python,
+        jobs=user.folder / JOBS.name,
+        environment=user.environment,
+        before_exec=truth.give_to(NOBODY),
+    )
+    assert abs(total - used) <= 0.01 * used + SLACK_SECONDS
+
+
+def test_what_nobody_reaps_is_missing_and_never_invented(truth: Truth, tmp_path: Path) -> None:
+    used, total = track(truth, "sigchld_ignored", tmp_path / "record.jsonl")
+    assert total <= 1.01 * used + SLACK_SECONDS
+
+
+@pytest.mark.parametrize("name", ATTACHED)
+def test_total_of_attach(truth: Truth, tmp_path: Path, name: str) -> None:
+    record = tmp_path / "record.jsonl"
+    job = subprocess.Popen(truth.enter_argv([sys.executable, "-S", str(JOBS), name, str(ATTACHED[name])]))
+    try:
+        while truth.cpu_seconds() < 0.3:
+            assert job.poll() is None
+            time.sleep(0.01)
+        with Log(truth) as log:
+            done = subprocess.run(
+                [sys.executable, "-m", "proctally", "attach", "-q", "-i", "0.2", "--duration", "2"]
+                + ["-o", str(record), str(job.pid)],
+                capture_output=True,
+                text=True,
+                timeout=ENDS_WITHIN_SECONDS,
+            )
+        assert job.poll() is None, "the job was to outlast the attach"
+    finally:
+        job.kill()
+        job.wait()
+    assert (done.returncode, done.stderr) == (0, "")
+    samples, summary = read_record(record)
+    check_samples(samples)
+    first = samples[0]
+    total = summary["cpu"]["total_seconds"]
+    assert samples[-1]["elapsed_seconds"] >= 1.9
+    assert first["tree"]["cpu_seconds"] <= SLACK_SECONDS, "totals of an attach count from the attach"
+    begin = first["at"] - first["elapsed_seconds"]
+    used = log.cpu_seconds_at(summary["ended_at"]) - log.cpu_seconds_at(begin)
+    assert abs(total - used) <= 0.02 * used + SLACK_SECONDS
+    # every sample on the way as well, not only the last
+    for sample in samples:
+        used = log.cpu_seconds_at(sample["at"]) - log.cpu_seconds_at(begin)
+        assert abs(sample["tree"]["cpu_seconds"] - used) <= 0.02 * used + 2 * SLACK_SECONDS
