@@ -30,6 +30,11 @@ NOBODY = 65534
 SLACK_SECONDS = 0.02
 ENDS_WITHIN_SECONDS = 60
 
+# The time of reaped children is in two counters of their parent, in whole ticks; what they lack while the parent lives
+# comes at once when it ends. With many parents that is much for one short interval.
+TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
+LATE_SECONDS = {"preforked": 2 * TICK_SECONDS * 8}
+
 SEEN = [name for name, workload in WORKLOADS.items() if workload.seen]
 ATTACHED = {"busy": 4.0, "preforked": 6.0, "two_level": 4.0}  # CPU seconds that outlast the attach
 
@@ -100,12 +105,14 @@ def read_record(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return [line for line in lines if line["type"] == "sample"], lines[-1]
 
 
-def check_samples(samples: list[dict[str, Any]]) -> None:
+def check_samples(samples: list[dict[str, Any]], name: str) -> None:
     assert samples
     totals = [sample["tree"]["cpu_seconds"] for sample in samples]
     assert totals == sorted(totals), "a total fell"
-    cores = [sample["tree"]["cpu_cores"] for sample in samples if sample["tree"]["cpu_cores"] is not None]
-    assert max(cores, default=0.0) <= (os.cpu_count() or 1) * 1.1
+    assert samples[0]["tree"]["cpu_cores"] is None
+    for sample in samples[1:]:
+        most = (os.cpu_count() or 1) * 1.1 + LATE_SECONDS.get(name, 0.0) / sample["interval_seconds"]
+        assert sample["tree"]["cpu_cores"] <= most, "more cores than the machine has"
 
 
 def track(
@@ -134,7 +141,7 @@ def track(
     if name != "idle":
         assert used >= 0.95 * WORKLOADS[name].seconds, "the job itself did not do what it should"
     samples, summary = read_record(record)
-    check_samples(samples)
+    check_samples(samples, name)
     total = summary["cpu"]["total_seconds"]
     assert total >= samples[-1]["tree"]["cpu_seconds"]
     return used, total
@@ -187,7 +194,7 @@ def test_total_of_attach(truth: Truth, tmp_path: Path, name: str) -> None:
         job.wait()
     assert (done.returncode, done.stderr) == (0, "")
     samples, summary = read_record(record)
-    check_samples(samples)
+    check_samples(samples, name)
     first = samples[0]
     total = summary["cpu"]["total_seconds"]
     assert samples[-1]["elapsed_seconds"] >= 1.9
@@ -198,4 +205,4 @@ def test_total_of_attach(truth: Truth, tmp_path: Path, name: str) -> None:
     # every sample on the way as well, not only the last
     for sample in samples:
         used = log.cpu_seconds_at(sample["at"]) - log.cpu_seconds_at(begin)
-        assert abs(sample["tree"]["cpu_seconds"] - used) <= 0.02 * used + 2 * SLACK_SECONDS
+        assert abs(sample["tree"]["cpu_seconds"] - used) <= 0.02 * used + SLACK_SECONDS + LATE_SECONDS.get(name, 0.0)

@@ -44,7 +44,9 @@ RULES: dict[str, frozenset[str]] = {
 }
 
 EAGER_NOTHING = frozenset({"__init__"})
-START_UP = frozenset({"__init__", "cli", "job", "kernel", "tree", "ledger", "sampler", "record", "model", "run", "options", "session"})
+START_UP = frozenset(
+    {"__init__", "cli", "job", "kernel", "tree", "ledger", "sampler", "record", "model", "run", "options", "session"}
+)
 SLOW = frozenset(
     {"dataclasses", "typing", "enum", "re", "json", "argparse", "subprocess", "pathlib", "logging"},
 )

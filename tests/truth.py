@@ -48,6 +48,7 @@ class Truth:
 
     def give_to(self, user: int) -> Callable[[], None]:
         """Let an ordinary user's tracker put its job here; what its process has to call before exec."""
+        self.folder.chmod(0o755)
         for folder in (self.folder, self.job, self.tracker):
             os.chown(folder / "cgroup.procs", user, -1)
 
@@ -83,6 +84,7 @@ class Log:
         return self
 
     def __exit__(self, *_: object) -> None:
+        time.sleep(4 * self.every)  # what ended just now, to the last digit that was written of it, lies before the end
         self._stop.set()
         self._thread.join()
 

@@ -1,8 +1,6 @@
 """`python -m proctally`: the same as the installed command."""
 
-import sys
-
-from proctally.cli import main
+from proctally.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

@@ -96,10 +96,14 @@ def _follow(
         else:
             schedule.look_due(now)
             sampler.look()
-        if not root.alive or root.state == b"Z" and root.threads <= 1:
-            if all(member.state == b"Z" and member.threads <= 1 for member in sampler.tree.members.values()):
-                return Outcome("ended", "its root and all known members ended")
+        if _ended(root) and all(_ended(member) for member in sampler.tree.members.values()):
+            return Outcome("ended", "its root and all known members ended")
         _watch(watched, sampler)
+
+
+def _ended(member: Member) -> bool:
+    """Gone, or a zombie without living threads."""
+    return not member.alive or (member.state == b"Z" and member.threads <= 1)
 
 
 def _watch(watched: dict[Member, int], sampler: Sampler) -> None:

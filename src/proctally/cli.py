@@ -8,6 +8,10 @@ import sys
 from proctally import __version__
 from proctally.options import HelpAsked, UsageError, describe, parse
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 CANNOT_RUN = 125
 USAGE = 2
 
@@ -67,6 +71,17 @@ def main(argv: list[str] | None = None) -> int:
     else:
         _complain(f"there is no command {command!r}; to track one: proctally run -- {command} ...")
     return USAGE
+
+
+def script() -> NoReturn:
+    """`main` as the installed command: ends at once, without the 2 ms an interpreter takes to clear itself away."""
+    status = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        pass
+    os._exit(status)
 
 
 def _run(arguments: list[str]) -> int:

@@ -41,7 +41,8 @@ class Runner:
             emit=self.session.write,
         )
         self.strangers = self._children_before()
-        self.sampler.tree.strangers |= self.strangers
+        for pid in self.strangers:
+            self.sampler.tree.add_stranger(pid)
 
     def _children_before(self) -> set[int]:
         """Children that this process had before (a shell that execs us leaves its own): none of the tree."""
@@ -127,7 +128,7 @@ class Runner:
         return not self.sampler.tree.members
 
     def _reaped(self, child: Reaped) -> None:
-        self.sampler.reaped(child.pid, child.seen, exit_or_signal(child.status), child.usage, child.io)
+        self.sampler.reaped(child.seen, exit_or_signal(child.status), child.usage, child.io)
 
     def _is_member(self, pid: int) -> bool:
         """Whether a process is of the tree, also one that was not seen yet."""

@@ -53,6 +53,13 @@ class Command:
         self.peak_rss = 0
 
 
+class Stranger:
+    """A child of this process that is none of the tree."""
+
+
+STRANGER = Stranger()
+
+
 class Sampler:
     """Reads one tree, keeps its ledger, and says what a sample holds.
 
@@ -376,12 +383,12 @@ class Sampler:
 
     # -- reaping (run) -------------------------------------------------------------------------------------------
 
-    def ended(self, pid: int) -> Member | None:
-        """A child of this process ended and is still a zombie: its last reading. None for a stranger or one unseen."""
+    def ended(self, pid: int) -> Member | Stranger | None:
+        """A child of this process ended and is still a zombie: its last reading. None when it could not be read."""
         member = self.tree.members.get(pid)
         if member is None:
-            if pid in self.tree.strangers:
-                return None
+            if self.tree.is_stranger(pid):
+                return STRANGER
             member = self.tree.admit(pid, None)
             if member is None or not self._enter(member, baseline=False):
                 return None
@@ -393,13 +400,12 @@ class Sampler:
         self.ledger.settle(member)
         return member
 
-    def reaped(self, pid: int, member: Member | None, exit_code: int, usage: Any, io: list[int] | None) -> None:
+    def reaped(self, member: Member | Stranger | None, exit_code: int, usage: Any, io: list[int] | None) -> None:
         """That child was reaped with this resource usage and I/O; a stranger's is not counted.
 
         `exit_code`: its exit status, or minus the number of the signal that ended it.
         """
-        if pid in self.tree.strangers:
-            self.tree.strangers.discard(pid)
+        if isinstance(member, Stranger):
             return
         if member is None:
             self.started += 1

@@ -7,13 +7,16 @@ always stands before its children: totals rely on it.
 from __future__ import annotations
 
 from proctally.kernel.machine import Denied, Gone, Machine, clock_id
-from proctally.kernel.proc import Files, Kept, Stat, process_count, read_children, read_stat, scan, text
+from proctally.kernel.proc import Files, Kept, Stat, is_thread, process_count, read_children, read_stat, scan, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 VERIFY_NS = 10_000_000_000  # how often a full listing makes sure that `children` files hid nobody
+VERIFY_COST_NS = 20_000_000  # where that listing costs more, it is left out
+MANY_PIDS = 20_000
+UNSEEN_NS = 14_000  # what a listing costs more for each process whose parent is not known yet
 
 
 class Member(Kept):
@@ -100,13 +103,15 @@ class Tree:
     """The members of one tree, and how new ones are found.
 
     `own`: the pid of this process where it is the parent of the root and a subreaper (`run`), None for `attach`.
-    `strangers`: children of this process that are none of the tree.
+    `strangers`: children of this process that are none of the tree, and what descends from them: pid and start.
     """
 
     __slots__ = (
         "_children_ns",
+        "_last_pid",
         "_others",
         "_scan_ns",
+        "_unresolved",
         "_verified_at",
         "changed",
         "files",
@@ -121,10 +126,12 @@ class Tree:
         self.machine = machine
         self.files = files
         self.own = own
-        self.strangers: set[int] = set()
+        self.strangers: dict[int, int] = {}
         self.members: dict[int, Member] = {}
         self.has_children_files = children_files
         self.changed = True
+        self._last_pid: int | None = None
+        self._unresolved: list[int] = []
         self._others: dict[int, tuple[int, int, int]] = {}  # pid -> its inode, its parent, the parent's inode
         self._verified_at = machine.monotonic_ns()
         self._children_ns = 12_000.0  # what reading the children of one thread costs here: measured as it goes
@@ -168,25 +175,79 @@ class Tree:
         return parent
 
     def discover(self, ran: Iterable[Member]) -> list[Member]:
-        """New members, parents before children. Only a process that ran can have forked, so only those are asked.
+        """New members, parents before children. Only a process that ran can have forked.
 
-        Asking each of them, or listing all processes of the machine: whichever is cheaper for this tree and machine.
+        Three ways, and the cheapest for this tree on this machine is taken: looking at the pids that were given out
+        since the last time, asking each process that ran for its children, or listing all processes.
         """
         ran = list(ran)
         now = self.machine.monotonic_ns()
-        asked = sum(member.threads or 1 for member in ran) + 1
+        last = self.machine.last_pid()
+        fresh = self._given_out(last)
+        if fresh is not None and not fresh and now - self._verified_at < VERIFY_NS:
+            return []
         listed = process_count(self.machine)
-        whole = listed * self._scan_ns
-        due = now - self._verified_at > VERIFY_NS and whole < 20_000_000
-        if not self.has_children_files or due or whole < asked * self._children_ns:
+        unseen = max(0, listed - len(self._others) - len(self.members))
+        by_listing = listed * self._scan_ns + unseen * UNSEEN_NS
+        by_asking = (sum(member.threads or 1 for member in ran) + 1) * self._children_ns
+        by_pid = len(fresh) * UNSEEN_NS if fresh is not None else by_listing
+        if not self.has_children_files:
+            by_asking = by_listing
+        due = now - self._verified_at > VERIFY_NS and by_listing < VERIFY_COST_NS
+        if due or by_listing <= min(by_asking, by_pid):
             self._verified_at = now
+            self._unresolved = []
             found = self._discover_by_scan()
-            cost = (self.machine.monotonic_ns() - now) / max(1, listed)
-            self._scan_ns += (cost - self._scan_ns) * 0.2
+            cost = (self.machine.monotonic_ns() - now - unseen * UNSEEN_NS) / max(1, listed)
+            self._scan_ns += (max(0.0, cost) - self._scan_ns) * 0.2
             return found
+        if fresh is not None and by_pid <= by_asking:
+            return self._discover_by_pid(fresh)
+        self._unresolved = []
         found = self._discover_by_children(ran)
-        cost = (self.machine.monotonic_ns() - now) / (asked + 2 * len(found))
+        cost = (
+            (self.machine.monotonic_ns() - now) * self._children_ns / (by_asking + 2 * len(found) * self._children_ns)
+        )
         self._children_ns += (cost - self._children_ns) * 0.2
+        return found
+
+    def _given_out(self, last: int | None) -> list[int] | None:
+        """Pids given out since the last time, and those that could not be resolved then; None when that is unknown."""
+        before, self._last_pid = self._last_pid, last
+        if last is None or before is None or last < before or last - before > MANY_PIDS:
+            return None
+        return [*self._unresolved, *range(before + 1, last + 1)]
+
+    def _discover_by_pid(self, fresh: list[int]) -> list[Member]:
+        """From the pids that were given out; some are threads, some are gone, some are not visible yet.
+
+        What could not be read, and what has a parent that could not be, is looked at once more the next time.
+        """
+        parents: dict[int, int] = {}
+        again = set(self._unresolved)
+        unresolved = []
+        for pid in fresh:
+            if pid in self.members or self.is_stranger(pid):
+                continue
+            try:
+                parents[pid] = read_stat(self.machine, pid).ppid
+            except (Gone, Denied):
+                if pid not in again:
+                    unresolved.append(pid)
+        found: list[Member] = []
+        for pid, ppid in parents.items():
+            if ppid not in self.members and ppid != self.own:
+                if ppid in self.strangers:
+                    self.add_stranger(pid)
+                if ppid in unresolved and pid not in again:
+                    unresolved.append(pid)
+                continue
+            if is_thread(self.machine, pid):
+                continue
+            member = self.admit(pid, self.members.get(ppid))
+            if member is not None:
+                found.append(member)
+        self._unresolved = unresolved
         return found
 
     def _discover_by_children(self, ran: list[Member]) -> list[Member]:
@@ -204,8 +265,7 @@ class Tree:
 
     def _admit_all(self, pids: Iterable[int], parent: Member | None) -> list[Member]:
         members = self.members
-        strangers = self.strangers
-        new = [self.admit(pid, parent) for pid in pids if pid not in members and pid not in strangers]
+        new = [self.admit(pid, parent) for pid in pids if pid not in members and not self.is_stranger(pid)]
         return [member for member in new if member is not None]
 
     def _children_of(self, pid: int, threads: int) -> list[int]:
@@ -214,18 +274,38 @@ class Tree:
         except (Gone, Denied):
             return []
 
+    def add_stranger(self, pid: int) -> None:
+        """Know a process that is none of the tree although it is, or may become, a child of this process."""
+        try:
+            self.strangers[pid] = read_stat(self.machine, pid).start
+        except (Gone, Denied):
+            pass
+
+    def is_stranger(self, pid: int) -> bool:
+        """Whether this is a stranger, and not another process that was given its pid."""
+        start = self.strangers.get(pid)
+        if start is None:
+            return False
+        try:
+            if read_stat(self.machine, pid).start == start:
+                return True
+        except (Gone, Denied):
+            pass
+        del self.strangers[pid]
+        return False
+
     def _follow_strangers(self) -> None:
         """Descendants of strangers may become children of this process: know them before."""
-        queue = list(self.strangers)
+        queue = [pid for pid in list(self.strangers) if self.is_stranger(pid)]
         for pid in queue:
             try:
                 threads = read_stat(self.machine, pid).threads
             except (Gone, Denied):
-                self.strangers.discard(pid)
                 continue
-            new = set(self._children_of(pid, threads)) - self.strangers
-            self.strangers |= new
-            queue += new
+            for child in self._children_of(pid, threads):
+                if child not in self.strangers:
+                    self.add_stranger(child)
+                    queue.append(child)
 
     def _discover_by_scan(self) -> list[Member]:
         """From one listing of the machine; `stat` is read only of processes not seen before.
@@ -261,7 +341,7 @@ class Tree:
         found: list[Member] = []
         queue = [pid for pid in fresh if others[pid][1] in self.members or others[pid][1] == self.own]
         for pid in queue:
-            if pid in self.strangers or pid in self.members or pid == self.own:
+            if pid in self.members or pid == self.own or self.is_stranger(pid):
                 continue
             member = self.admit(pid, self.members.get(others[pid][1]))
             if member is not None:

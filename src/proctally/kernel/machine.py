@@ -61,7 +61,17 @@ class Machine:
     `monotonic_ns`, `boottime_ns`, `time`: the clocks of the schedule, of process starts, and of the calendar.
     """
 
-    __slots__ = ("boottime_ns", "clock_gettime_ns", "monotonic_ns", "page_size", "proc", "tick_ns", "ticks", "time")
+    __slots__ = (
+        "_last_pid_fd",
+        "boottime_ns",
+        "clock_gettime_ns",
+        "monotonic_ns",
+        "page_size",
+        "proc",
+        "tick_ns",
+        "ticks",
+        "time",
+    )
 
     def __init__(
         self,
@@ -82,16 +92,21 @@ class Machine:
         self.monotonic_ns = monotonic_ns
         self.boottime_ns = boottime_ns or _boottime_ns
         self.time = now
+        self._last_pid_fd = -1
 
-    def read(self, path: str) -> bytes:
-        """The whole of a file below `proc` as bytes, to its end; raises `Gone` or `Denied`."""
+    def read(self, path: str, *, to_end: bool = False) -> bytes:
+        """The whole of a file below `proc` as bytes; raises `Gone`, `Denied` or `Exhausted`.
+
+        `to_end`: for files of many records (`children`), of which one read gives a page or so; the others are one
+        record that a single read gives whole (kernel: single_open).
+        """
         try:
             fd = os.open(f"{self.proc}/{path}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise classify(error) from None
         try:
             data = os.read(fd, 65536)
-            while data and (more := os.read(fd, 65536)):
+            while to_end and data and (more := os.read(fd, 65536)):
                 data += more
             return data
         except OSError as error:
@@ -118,6 +133,24 @@ class Machine:
                 return read
             except OSError:  # what came before it is in the list; the map goes on behind it
                 read.append(None)
+
+    def last_pid(self) -> int | None:
+        """The pid given out last in this pid namespace: when it stands still, no process and no thread was made.
+
+        The last word of `/proc/loadavg`. None where that file is not the kernel's (a container's runtime may mount
+        one of its own over it) or cannot be read.
+        """
+        path = f"{self.proc}/loadavg"
+        try:
+            if self._last_pid_fd == -1:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                self._last_pid_fd = fd if os.fstat(fd).st_dev == os.stat(self.proc).st_dev else -2
+            if self._last_pid_fd < 0:
+                return None
+            return int(os.pread(self._last_pid_fd, 128, 0).split()[4])
+        except (OSError, ValueError, IndexError):
+            self._last_pid_fd = -2
+            return None
 
     def start_unix(self, start_ticks: int) -> float:
         """Unix seconds at which a process with this start (field 22 of `stat`, ticks since boot) began."""

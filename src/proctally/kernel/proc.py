@@ -240,11 +240,19 @@ def read_children(machine: Machine, pid: int, threads: int = 1) -> list[int]:
     found: list[int] = []
     for tid in tids:
         try:
-            found += parse_children(machine.read(f"{pid}/task/{tid}/children"))
+            found += parse_children(machine.read(f"{pid}/task/{tid}/children", to_end=True))
         except Gone:
             if threads == 1:
                 raise
     return found
+
+
+def is_thread(machine: Machine, pid: int) -> bool:
+    """Whether this id is that of a thread: it can be opened, but it is listed only below its process."""
+    try:
+        return f"\nTgid:\t{pid}\n".encode() not in machine.read(f"{pid}/status")
+    except (Gone, Denied):
+        return False
 
 
 def has_children_files(machine: Machine) -> bool:
