@@ -11,8 +11,6 @@ from statistics import median
 from programs import HERE, Missing, Programs
 from table import Row
 
-REFERENCE_DESCRIPTORS = 3  # per process
-# In microseconds by design section "Promises": of a process that did not run, and of one that did.
 WAKES = 20.0
 
 
@@ -27,7 +25,7 @@ def per_pass(programs: Programs, pid: int, passes: int, interval: float, budget:
         assert reference.stdout is not None
         lines = reference.stdout.read().split()
     if sampler.returncode or reference.returncode:
-        raise Missing("a loop failed")
+        raise Missing(f"the loop in {'Python' if sampler.returncode else 'C'} failed")
     return [int(line) for line in sampler.stdout.split()], [int(line) for line in lines]
 
 
@@ -67,4 +65,5 @@ def scaling(programs: Programs, counts: tuple[int, ...] = (10, 100, 1000, 5000, 
             each = median(int(line) for line in done.stdout.split()[2:]) / 1e3 / count
             first = first if first is not None else each
             beyond = " (beyond the limit of descriptors)" if 2 * count > hard - 64 else ""
-            yield Row(f"us a process, {count} {name}{beyond}", each, None, f"{each / first:.2f} x that of {counts[0]}")
+            how = f"{each / first:.2f} x that of {counts[0]}; a sample {each * count / 1e3:.2f} ms"
+            yield Row(f"us a process, {count} {name}{beyond}", each, None, how)

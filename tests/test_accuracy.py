@@ -196,13 +196,14 @@ def test_total_of_attach(truth: Truth, tmp_path: Path, name: str) -> None:
     samples, summary = read_record(record)
     check_samples(samples, name)
     first = samples[0]
+    late = LATE_SECONDS.get(name, 0.0)
     total = summary["cpu"]["total_seconds"]
     assert samples[-1]["elapsed_seconds"] >= 1.9
-    assert first["tree"]["cpu_seconds"] <= SLACK_SECONDS, "totals of an attach count from the attach"
+    assert first["tree"]["cpu_seconds"] <= SLACK_SECONDS + late, "totals of an attach count from the attach"
     begin = first["at"] - first["elapsed_seconds"]
     used = log.cpu_seconds_at(summary["ended_at"]) - log.cpu_seconds_at(begin)
     assert abs(total - used) <= 0.02 * used + SLACK_SECONDS
     # every sample on the way as well, not only the last
     for sample in samples:
         used = log.cpu_seconds_at(sample["at"]) - log.cpu_seconds_at(begin)
-        assert abs(sample["tree"]["cpu_seconds"] - used) <= 0.02 * used + SLACK_SECONDS + LATE_SECONDS.get(name, 0.0)
+        assert abs(sample["tree"]["cpu_seconds"] - used) <= 0.02 * used + SLACK_SECONDS + late

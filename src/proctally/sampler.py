@@ -7,6 +7,8 @@ page sharing, parent) is refreshed at a slow pace.
 
 from __future__ import annotations
 
+import os
+
 from proctally.kernel.machine import NANOSECONDS, Denied, Gone, Machine
 from proctally.kernel.proc import (
     Files,
@@ -101,6 +103,7 @@ class Sampler:
         self._order: list[Member] = []
         self._ids: list[int] = []
         self._clocks: list[int | None] = []
+        self._read_ns = self.started_ns  # when the clocks were read: intervals are between these moments
         self._pss_credit = PSS_BURST_NS
         self._pss_paid_at = self.started_ns
         self._turns = 0.0
@@ -148,6 +151,7 @@ class Sampler:
         """Take in a whole tree that runs already; totals count from now. Raises `Gone` or `Denied` for its root."""
         machine = self.machine
         read_stat(machine, root)
+        self.tree.add_stranger(os.getpid())  # whoever attaches to a shell may be its child: never of the tree
         self.attached_ticks = machine.boottime_ns() // machine.tick_ns
         member = self.tree.admit(root, None)
         if member is None:
@@ -184,8 +188,8 @@ class Sampler:
 
     def sample(self) -> dict[str, Any]:
         """`look`, and the sample of this moment as the record holds it."""
-        now = self.machine.monotonic_ns()
         self.look()
+        now = self._read_ns
         total = self._never_fall(self.ledger.total())
         interval = None if self._sampled_ns is None else max(1, now - self._sampled_ns)
         cores = None if interval is None else round((total[CPU] - self._sampled_cpu) / interval, 4)
@@ -209,6 +213,7 @@ class Sampler:
     def _read_moved(self) -> tuple[list[Member], list[Member]]:
         """Read the members whose clock moved since the last look, parents first: (those that ran, those gone)."""
         tree = self.tree
+        self._read_ns = self.machine.monotonic_ns()
         if tree.changed:
             self._order = list(tree.members.values())
             self._ids = [member.clock for member in self._order]
@@ -218,6 +223,7 @@ class Sampler:
             moved: list[tuple[Member, int | None]] = [(member, None) for member in self._order]
         else:
             clocks = self.machine.clocks(self._ids)
+            self._read_ns = self.machine.monotonic_ns()
             moved = [
                 (member, clock)
                 for member, clock, before in zip(self._order, clocks, self._clocks, strict=True)
@@ -424,7 +430,7 @@ class Sampler:
     def gap_ended(self) -> None:
         """The job was stopped and goes on: the time between belongs to no interval."""
         self.look()
-        self._sampled_ns = self.machine.monotonic_ns()
+        self._sampled_ns = self._read_ns
         self._sampled_cpu = self._never_fall(self.ledger.total())[CPU]
 
     def _exact_end(self, member: Member, own: int) -> None:
