@@ -1,7 +1,8 @@
-"""What a sample costs in proctally: `python sampler_loop.py PID SAMPLES INTERVAL [PSS_BUDGET]`.
+"""What a sample costs in proctally: `python sampler_loop.py PID SAMPLES INTERVAL [force]`.
 
 The counterpart of reference.c: the same arguments, and the same output of one line with the CPU nanoseconds of each
-sample. A program of its own, so that nothing of the bench is in its memory or on its clock.
+sample. A program of its own, so that nothing of the bench is in its memory or on its clock. `force`: the PSS of every
+process that ran is read at every sample.
 """
 
 from __future__ import annotations
@@ -13,16 +14,28 @@ from collections.abc import Iterator
 
 from proctally.kernel.machine import host_machine
 from proctally.sampler import Sampler
+from proctally.tree import Member
 
 RESERVED_DESCRIPTORS = 64
 
 
+class EveryPss(Sampler):
+    """Every reading of PSS is due, and its budget is without end."""
+
+    def _pss_due(self, member: Member, now: int) -> bool:
+        return True
+
+
 # The one place of the benches that knows the library.
-def measure_sampler(root_pid: int, samples: int, interval: float, pss_budget: float = 0.005) -> Iterator[float]:
+def measure_sampler(root_pid: int, samples: int, interval: float, force: bool = False) -> Iterator[float]:
     """CPU seconds of each sample of the tree below this process, one every `interval` seconds."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    sampler = Sampler(host_machine(), descriptors=hard - RESERVED_DESCRIPTORS, pss_budget=pss_budget)
+    descriptors = hard - RESERVED_DESCRIPTORS
+    if force:
+        sampler: Sampler = EveryPss(host_machine(), descriptors=descriptors, pss_budget=100.0)
+    else:
+        sampler = Sampler(host_machine(), descriptors=descriptors)
     sampler.attach(root_pid)
     due = time.monotonic()
     for _ in range(samples):
@@ -35,8 +48,7 @@ def measure_sampler(root_pid: int, samples: int, interval: float, pss_budget: fl
 
 def main(arguments: list[str]) -> int:
     pid, samples, interval = int(arguments[0]), int(arguments[1]), float(arguments[2])
-    budget = float(arguments[3]) if arguments[3:] else 0.005
-    for seconds in measure_sampler(pid, samples, interval, budget):
+    for seconds in measure_sampler(pid, samples, interval, arguments[3:] == ["force"]):
         print(round(seconds * 1e9), flush=True)
     return 0
 

@@ -34,7 +34,9 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 def records(home: Path) -> list[list[dict[str, Any]]]:
     """The records in the default place, oldest first."""
-    return [list(read(str(path))) for path in sorted((home / "runs").glob("*.jsonl"), key=lambda path: path.stat().st_mtime)]
+    return [
+        list(read(str(path))) for path in sorted((home / "runs").glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    ]
 
 
 def record(home: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 from proctally.job import CannotStart, Job, Reaped, exit_or_signal, exit_status
 from proctally.kernel.child import SIGCHLD, libc, signal_name
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 CANNOT_RUN = 125
 SOON_NS = 200_000_000  # how often is looked, with --wait-all, for members that are not children of ours
 MEMBER_DEPTH = 64
+LAUNCHER_SLACK = 1 << 19  # the held child makes a few pages of its own before it execs
 
 
 class Runner:
@@ -71,7 +73,8 @@ class Runner:
             job.give_up()
             say(f"proctally: --output {self.options.output}: {getattr(error, 'strerror', None) or error}\n")
             return CANNOT_RUN
-        self.sampler.start(pid)
+        own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        self.sampler.start(pid, own_peak + LAUNCHER_SLACK)
         session.start()
         try:
             job.release()

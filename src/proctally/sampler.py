@@ -39,7 +39,6 @@ STALL_PAUSE_NS = 60 * NANOSECONDS  # ... for so long
 PSS_BURST_NS = 10_000_000  # so much of its budget may be spent at once
 PSS_NS_PER_BYTE = 8_000_000 / (1 << 30)  # what a first reading is expected to cost: 8 ms a GiB
 PSS_FIXED_NS = 16_000
-MAXRSS_SLACK = 1 << 19  # the held child still touches a few pages before it execs
 TOP = 3
 PROCESS_LINES = 2000
 
@@ -133,17 +132,17 @@ class Sampler:
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
-    def start(self, root: int) -> Member:
+    def start(self, root: int, launcher_rss: int = 0) -> Member:
         """Take in the root that this process has just started and holds: what it used so far is no part of the job.
 
-        Raises `Gone` when it is not there any more.
+        `launcher_rss`: a bound of the memory of who forked it, in bytes. A child inherits that high-water mark, and
+        `ru_maxrss` says nothing below it (kernel: exec_mmap). Raises `Gone` when it is not there any more.
         """
         member = self.tree.admit(root, None)
         if member is None:
             raise Gone(f"process {root} does not exist")
         self._enter(member, baseline=True)
-        # a child inherits the high-water mark of who forked it: ru_maxrss says nothing below it (kernel: exec_mmap)
-        self.maxrss_floor = (member.peak_rss or member.rss) + MAXRSS_SLACK
+        self.maxrss_floor = launcher_rss
         member.peak_rss = 0
         return member
 
@@ -559,11 +558,11 @@ class Sampler:
         return max(0, len(self.tree.members) - self.states.get(b"Z", 0) - self._pss_known)
 
     def _note_peaks(self) -> None:
-        if self.peak_rss is None or self.rss > self.peak_rss:
+        if self.rss > (self.peak_rss or 0):
             self.peak_rss = self.rss
         if len(self.tree.members) > self.peak_processes:
             self.peak_processes = len(self.tree.members)
-        if self._pss_known and (self.peak_pss is None or self.pss > self.peak_pss):
+        if self.pss > (self.peak_pss or 0):
             self.peak_pss = self.pss
             self.peak_pss_unread = self._pss_unread()
 

@@ -279,6 +279,9 @@ class Session:
             from proctally.summary import colour_wanted, render
 
             path = next((record.path for record in self.records if record.error is None), None)
+            home = self.environment.get("HOME", "").rstrip("/")
+            if path is not None and home and path.startswith(home + "/"):
+                path = "~" + path[len(home) :]
             colour = colour_wanted(self.environment)
             text = render(self.name, summary, path, colour=colour, verbose=self.options.verbose)
         text += "".join(f"proctally: {warning}\n" for warning in self.warnings)

@@ -61,10 +61,10 @@ def render(name: str, summary: dict[str, Any], path: str | None, *, colour: bool
 
     lines: list[str] = []
     verdict = summary["verdict"]
-    evidence = "" if verdict == "ok" else f": {summary['evidence']}"
+    said = "" if verdict == "ok" else f": {summary['evidence']}".replace(f": {verdict} ", " ")
     title = printable(name)
     title = title if len(title) <= 40 else title[:39] + "…"
-    lines.append(f"{paint(f'proctally {title}', BOLD)}  {paint(verdict, VERDICT_COLOURS[verdict])}{evidence}")
+    lines.append(f"{paint(f'proctally {title}', BOLD)}  {paint(verdict, VERDICT_COLOURS[verdict])}{said}")
     cpu, memory, io, processes = summary["cpu"], summary["memory"], summary["io"], summary["processes"]
     line("wall", duration(summary["wall_seconds"]))
     split = f"user {cpu['user_seconds']:.2f}, system {cpu['system_seconds']:.2f}"
@@ -78,7 +78,9 @@ def render(name: str, summary: dict[str, Any], path: str | None, *, colour: bool
     for label, text in zip(["commands"] + [""] * COMMANDS, _commands(summary), strict=False):
         line(label, text)
     tracker = summary["tracker"]
-    share = f" ({100 * tracker['cpu_seconds'] / cpu['total_seconds']:.1f} %)" if cpu["total_seconds"] > 0 else ""
+    share = ""
+    if cpu["total_seconds"] >= 0.1:  # of less, the start of the interpreter is all there is to see
+        share = f" ({100 * tracker['cpu_seconds'] / cpu['total_seconds']:.1f} %)"
     samples = f"{tracker['samples']} samples"
     if tracker["lost_samples"]:
         samples += f", {tracker['lost_samples']} lost"
@@ -86,11 +88,19 @@ def render(name: str, summary: dict[str, Any], path: str | None, *, colour: bool
     if path is not None:
         line("record", printable(path))
     if verbose:
-        for source, seconds in cpu["sources"].items():
-            line("source", f"{source} {seconds:.3f} s")
+        line("sources", ", ".join(f"{source} {seconds:.3f} s" for source, seconds in cpu["sources"].items()))
         for what in ("cpu", "memory", "io", "processes"):
-            line("coverage", f"{what}: {summary[what]['coverage']}")
+            for label, text in zip(
+                ["coverage"] + [""] * 9, _wrapped(f"{what}: {summary[what]['coverage']}"), strict=False
+            ):
+                line(label, text)
     return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, WIDTH - LABEL - 2)
 
 
 def _commands(summary: dict[str, Any]) -> list[str]:

@@ -1,0 +1,264 @@
+"""Signals that are sent to `proctally run`: each reaches the job once, and none that the job sent comes back to it."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from proctally.record import read
+from tracked import PROCTALLY, Puppet, environment, of_type, parent, record, records, runs, samples, state, until, whole
+
+FORWARDED = ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT", "SIGQUIT", "SIGCONT"]
+
+
+def send(puppet: Puppet, name: str) -> None:
+    os.kill(puppet.tracker, getattr(signal, name))
+
+
+@pytest.mark.parametrize("name", FORWARDED)
+def test_signal_reaches_the_job_once(tmp_path: Path, name: str) -> None:
+    with Puppet(tmp_path, reports=(name,)) as puppet:
+        send(puppet, name)
+        puppet.await_signal(name)
+        puppet.settle()
+        assert puppet.signals[name] == 1
+        assert puppet.exit(7) == 7
+        assert puppet.stderr() == b""
+    assert whole(record(tmp_path))["exit_code"] == 7
+
+
+def test_signals_that_come_before_the_job_can_take_them_are_not_lost(tmp_path: Path) -> None:
+    """From its very start the tracker holds signals back until there is a job."""
+    waiting, go = os.pipe()
+    process = subprocess.Popen(
+        [*PROCTALLY, "run", "-q", "--", "sh", "-c", f'trap "exit 9" TERM; read line <&{waiting}'],
+        env=environment(tmp_path),
+        pass_fds=(waiting,),
+    )
+    os.close(waiting)
+    status = Path(f"/proc/{process.pid}/status")
+    bit = 1 << (signal.SIGTERM - 1)
+
+    def held_back() -> bool:
+        line = next(line for line in status.read_text().splitlines() if line.startswith("SigBlk:"))
+        return bool(int(line.split()[1], 16) & bit)
+
+    until(held_back, "the tracker blocks SIGTERM")
+    process.send_signal(signal.SIGTERM)
+    try:
+        assert process.wait(60) in (9, 143), "the trap, or what comes before the trap is set"
+    finally:
+        os.close(go)
+
+
+def test_trap_of_a_shell_decides_the_exit_status(tmp_path: Path) -> None:
+    script = 'trap "echo trapped; exit 9" TERM; echo ready; while :; do sleep 0.05; done'
+    process = subprocess.Popen(
+        [*PROCTALLY, "run", "--", "sh", "-c", script],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.terminate()
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (9, b"trapped\n")
+    assert stderr.startswith(b"proctally sh  failed: exit status 9\n")
+    assert whole(record(tmp_path))["exit_code"] == 9
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT", "SIGQUIT"])
+def test_job_that_a_signal_ends(tmp_path: Path, name: str) -> None:
+    with Puppet(tmp_path, cwd=tmp_path) as puppet:
+        puppet.do("import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))")
+        puppet.do(f"signal.signal(signal.{name}, signal.SIG_DFL)")
+        send(puppet, name)
+        assert puppet.wait() == 128 + getattr(signal, name)
+        assert puppet.stderr() == b""
+    summary = whole(record(tmp_path))
+    assert (summary["verdict"], summary["signal"]) == ("killed", getattr(signal, name))
+
+
+def test_job_that_ignores_a_signal_goes_on(tmp_path: Path) -> None:
+    with Puppet(tmp_path) as puppet:
+        puppet.do("signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+        for _ in range(3):
+            send(puppet, "SIGTERM")
+            puppet.settle()
+        assert puppet.ask("os.getppid()") == str(puppet.tracker)
+        assert puppet.exit(5) == 5
+    assert whole(record(tmp_path))["verdict"] == "failed"
+
+
+def test_signals_that_the_tracker_was_started_to_ignore_reach_the_job(tmp_path: Path) -> None:
+    """The caller's dispositions are for the job, which sets its own; the tracker still passes on."""
+    with Puppet(
+        tmp_path, reports=("SIGHUP",), preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ) as puppet:
+        send(puppet, "SIGHUP")
+        puppet.await_signal("SIGHUP")
+        assert puppet.exit(0) == 0
+
+
+SENDERS: dict[str, str] = {
+    "job": "os.kill(os.getppid(), signal.{name})",
+    "child": "os.waitpid(os.spawnlp(os.P_NOWAIT, 'sh', 'sh', '-c', 'kill -{short} {tracker}'), 0)",
+    "grandchild": "os.waitpid(os.spawnlp(os.P_NOWAIT, 'sh', 'sh', '-c', 'sh -c \"kill -{short} {tracker}\"; :'), 0)",
+}
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_signal_from_within_the_tree_does_not_come_back(tmp_path: Path, name: str, sender: str) -> None:
+    with Puppet(tmp_path, reports=(name,)) as puppet:
+        puppet.do(SENDERS[sender].format(name=name, short=name.removeprefix("SIG"), tracker=puppet.tracker))
+        puppet.settle()
+        assert puppet.signals[name] == 0
+        assert puppet.exit(4) == 4
+
+
+def test_signal_from_an_orphan_does_not_come_back(tmp_path: Path) -> None:
+    with Puppet(tmp_path, reports=("SIGTERM",)) as puppet:
+        script = f"(while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; kill -TERM {puppet.tracker}; sleep 60) >/dev/null & echo $!"
+        orphan = _orphan(puppet, script)
+        try:
+            until(lambda: parent(orphan) == puppet.tracker, "the orphan is adopted")
+            (tmp_path / "go").touch()
+            until(lambda: _child_named(orphan, "sleep 60"), "the orphan has sent it")
+            puppet.settle()
+            assert puppet.signals["SIGTERM"] == 0
+        finally:
+            os.kill(orphan, signal.SIGKILL)
+        assert puppet.exit(0) == 0
+
+
+def test_kill_of_the_whole_group_by_the_job_reaches_it_once(tmp_path: Path) -> None:
+    with Puppet(tmp_path, reports=("SIGUSR1",)) as puppet:
+        puppet.do("os.kill(0, signal.SIGUSR1)")
+        puppet.settle()
+        assert puppet.signals["SIGUSR1"] == 1
+        assert puppet.exit(0) == 0
+
+
+def test_signal_of_one_outside_while_the_job_sends_its_own(tmp_path: Path) -> None:
+    """What the job sends to the tracker must not hide what somebody else sends."""
+    with Puppet(tmp_path, reports=("SIGTERM", "SIGHUP")) as puppet:
+        puppet.do("os.kill(os.getppid(), signal.SIGTERM)")
+        send(puppet, "SIGHUP")
+        puppet.await_signal("SIGHUP")
+        puppet.settle()
+        send(puppet, "SIGTERM")
+        puppet.await_signal("SIGTERM")
+        puppet.settle()
+        assert puppet.signals["SIGTERM"] == 1
+        assert puppet.exit(0) == 0
+
+
+def test_tracker_alone_is_stopped_and_continued_with_its_job(tmp_path: Path) -> None:
+    """SIGTSTP to the tracker goes to the job, with which it stops; SIGCONT to the tracker continues both."""
+    with Puppet(tmp_path) as puppet:
+        send(puppet, "SIGTSTP")
+        until(lambda: state(puppet.job) == "T", "the job is stopped")
+        until(lambda: state(puppet.tracker) == "T", "the tracker is stopped")
+        send(puppet, "SIGCONT")
+        until(lambda: state(puppet.job) != "T", "the job goes on")
+        puppet.settle()
+        assert puppet.exit(3) == 3
+
+
+def test_job_stopped_by_another_alone_does_not_stop_the_tracker(tmp_path: Path) -> None:
+    with Puppet(tmp_path, "-i", "0.05") as puppet:
+        os.kill(puppet.job, signal.SIGSTOP)
+        until(lambda: state(puppet.job) == "T", "the job is stopped")
+        path = next((tmp_path / "runs").iterdir())
+        before = len(list(read(str(path))))
+        until(lambda: len(list(read(str(path)))) > before + 2, "samples go on")
+        assert state(puppet.tracker) != "T"
+        os.kill(puppet.job, signal.SIGCONT)
+        assert puppet.exit(3) == 3
+
+
+def test_job_stopped_while_the_tracker_is_asked_to_end(tmp_path: Path) -> None:
+    """SIGTERM for a stopped job waits with the job, as without a tracker."""
+    with Puppet(tmp_path, reports=("SIGTERM",)) as puppet:
+        os.kill(puppet.job, signal.SIGSTOP)
+        until(lambda: state(puppet.job) == "T", "the job is stopped")
+        send(puppet, "SIGTERM")
+        os.kill(puppet.job, signal.SIGCONT)
+        puppet.await_signal("SIGTERM")
+        puppet.settle()
+        assert puppet.signals["SIGTERM"] == 1
+        assert puppet.exit(0) == 0
+
+
+def test_killed_tracker_leaves_the_job_running_and_a_record(tmp_path: Path) -> None:
+    with Puppet(tmp_path, "-i", "0.05") as puppet:
+        path = next((tmp_path / "runs").iterdir())
+        until(lambda: len(samples(list(read(str(path))))) >= 3, "three samples are written")
+        puppet.process.kill()
+        assert puppet.wait() == -signal.SIGKILL
+        assert puppet.ask("6 * 7") == "42"
+        assert int(puppet.ask("os.getppid()")) != puppet.tracker
+        puppet.tell(f"open({str(tmp_path / 'ended')!r}, 'w').close(); os._exit(0)")
+        until((tmp_path / "ended").exists, "the job came to its own end")
+    (lines,) = records(tmp_path)
+    assert lines[0]["type"] == "run"
+    assert lines[-1]["type"] == "sample"
+    assert len(samples(lines)) >= 3
+    assert not of_type(lines, "summary")
+    assert path.read_bytes().endswith(b"\n")
+
+
+def test_tracker_killed_before_the_job_began_does_not_leave_it_waiting(tmp_path: Path) -> None:
+    """Whatever the moment, the process that was to become the job does not wait for ever."""
+    for delay in range(0, 60, 6):
+        process = subprocess.Popen(
+            [*PROCTALLY, "run", "-q", "--", "true"], env=environment(tmp_path), start_new_session=True
+        )
+        try:
+            process.wait(delay / 1000)
+        except subprocess.TimeoutExpired:
+            pass
+        process.kill()
+        process.wait()
+        until(_session_is_empty(process.pid), "nobody is left in its session")
+
+
+# -- who is where ----------------------------------------------------------------------------------------------------
+
+
+def _stats() -> list[list[str]]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            found.append([path.parent.name, *path.read_bytes().rpartition(b")")[2].decode().split()])
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return found
+
+
+def _session_is_empty(session: int) -> Callable[[], bool]:
+    return lambda: not any(fields[4] == str(session) and fields[1] != "Z" for fields in _stats())
+
+
+def _child_named(pid: int, command: str) -> bool:
+    for fields in _stats():
+        if fields[2] == str(pid):
+            try:
+                if Path(f"/proc/{fields[0]}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip() == command:
+                    return True
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+    return False
+
+
+def _orphan(puppet: Puppet, script: str) -> int:
+    """The pid of what a shell leaves in the background; the shell ends."""
+    puppet.do("import subprocess")
+    pid = int(puppet.ask(f"subprocess.run(['sh', '-c', {script!r}], stdout=subprocess.PIPE).stdout.decode()"))
+    assert runs(pid)
+    return pid
