@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proctally.record import read
-from tracked import PROCTALLY, Puppet, environment, of_type, parent, record, records, runs, samples, state, until, whole
+from tracked import PROCTALLY, Puppet, environment, of_type, parent, record, records, samples, state, until, whole
 
 FORWARDED = ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT", "SIGQUIT", "SIGCONT"]
 
@@ -104,10 +104,11 @@ def test_signals_that_the_tracker_was_started_to_ignore_reach_the_job(tmp_path: 
         assert puppet.exit(0) == 0
 
 
-SENDERS: dict[str, str] = {
+# The sender is there, at least as a zombie, until the tracker has asked who it is: one that was reaped is nobody's.
+SENDERS = {
     "job": "os.kill(os.getppid(), signal.{name})",
-    "child": "os.waitpid(os.spawnlp(os.P_NOWAIT, 'sh', 'sh', '-c', 'kill -{short} {tracker}'), 0)",
-    "grandchild": "os.waitpid(os.spawnlp(os.P_NOWAIT, 'sh', 'sh', '-c', 'sh -c \"kill -{short} {tracker}\"; :'), 0)",
+    "child": "os.spawnlp(os.P_NOWAIT, 'sh', 'sh', '-c', 'kill -{short} {tracker}')",
+    "grandchild": "os.spawnlp(os.P_NOWAIT, 'sh', 'sh', '-c', 'sh -c \"kill -{short} {tracker}\" & exec sleep 60')",
 }
 
 
@@ -115,24 +116,33 @@ SENDERS: dict[str, str] = {
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
 def test_signal_from_within_the_tree_does_not_come_back(tmp_path: Path, name: str, sender: str) -> None:
     with Puppet(tmp_path, reports=(name,)) as puppet:
-        puppet.do(SENDERS[sender].format(name=name, short=name.removeprefix("SIG"), tracker=puppet.tracker))
+        short = name.removeprefix("SIG")
+        puppet.do("sent = " + SENDERS[sender].format(name=name, short=short, tracker=puppet.tracker))
+        if sender == "child":
+            until(lambda: state(int(puppet.ask("sent"))) == "Z", "the child has sent it")
+        if sender == "grandchild":
+            until(lambda: _has_zombie(int(puppet.ask("sent"))), "the grandchild has sent it")
         puppet.settle()
         assert puppet.signals[name] == 0
+        if sender == "grandchild":
+            puppet.do("os.kill(sent, signal.SIGKILL)")
         assert puppet.exit(4) == 4
 
 
 def test_signal_from_an_orphan_does_not_come_back(tmp_path: Path) -> None:
     with Puppet(tmp_path, reports=("SIGTERM",)) as puppet:
-        script = f"(while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; kill -TERM {puppet.tracker}; sleep 60) >/dev/null & echo $!"
-        orphan = _orphan(puppet, script)
+        wait = f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"
+        script = f"({wait}; kill -TERM {puppet.tracker}; touch {tmp_path}/sent; sleep 60; :) >/dev/null & echo $!"
+        puppet.do("import subprocess")
+        orphan = int(puppet.ask(f"subprocess.run(['sh', '-c', {script!r}], stdout=subprocess.PIPE).stdout.decode()"))
         try:
             until(lambda: parent(orphan) == puppet.tracker, "the orphan is adopted")
             (tmp_path / "go").touch()
-            until(lambda: _child_named(orphan, "sleep 60"), "the orphan has sent it")
+            until((tmp_path / "sent").exists, "the orphan has sent it")
             puppet.settle()
             assert puppet.signals["SIGTERM"] == 0
         finally:
-            os.kill(orphan, signal.SIGKILL)
+            puppet.do(f"subprocess.run(['pkill', '-P', '{orphan}']); os.kill({orphan}, signal.SIGKILL)")
         assert puppet.exit(0) == 0
 
 
@@ -245,20 +255,6 @@ def _session_is_empty(session: int) -> Callable[[], bool]:
     return lambda: not any(fields[4] == str(session) and fields[1] != "Z" for fields in _stats())
 
 
-def _child_named(pid: int, command: str) -> bool:
-    for fields in _stats():
-        if fields[2] == str(pid):
-            try:
-                if Path(f"/proc/{fields[0]}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip() == command:
-                    return True
-            except (FileNotFoundError, ProcessLookupError):
-                pass
-    return False
-
-
-def _orphan(puppet: Puppet, script: str) -> int:
-    """The pid of what a shell leaves in the background; the shell ends."""
-    puppet.do("import subprocess")
-    pid = int(puppet.ask(f"subprocess.run(['sh', '-c', {script!r}], stdout=subprocess.PIPE).stdout.decode()"))
-    assert runs(pid)
-    return pid
+def _has_zombie(pid: int) -> bool:
+    """Whether a child of this process has ended and is not reaped."""
+    return any(fields[2] == str(pid) and fields[1] == "Z" for fields in _stats())

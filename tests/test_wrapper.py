@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tracked import PROCTALLY, PYTHON, TESTS, Done, call, environment, record, records, run, shell, whole
 from proctally.record import read
+from tracked import PROCTALLY, PYTHON, TESTS, Done, call, environment, record, records, run, shell, whole
 
 VIEW = [*PYTHON, str(TESTS / "view.py")]
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CANNOT_RUN = 125
 SOON_NS = 200_000_000  # how often is looked, with --wait-all, for members that are not children of ours
 MEMBER_DEPTH = 64
+# commands whose work is done by a daemon, or on another machine
+CLIENTS = ("docker", "srun", "sbatch", "qsub", "ssh", "kubectl", "systemd-run")
 LAUNCHER_SLACK = 1 << 19  # the held child makes a few pages of its own before it execs
 
 
@@ -165,6 +167,10 @@ class Runner:
             cpu.append(f"what children of {ignorers} processes that ignore SIGCHLD used after they were last seen")
         else:
             cpu.append("children that nobody waits for (SIGCHLD ignored, or set to be), of which none was seen")
+        client = os.path.basename(self.command[0])
+        if client in CLIENTS:
+            cpu.append(f"what {client} has others do: it is only their client")
+            self.session.warnings.append(f"{client} is only a client: what it has others do is not counted")
         if not job.subreaper:
             cpu.append("orphans after they were last seen: becoming a subreaper was refused")
         coverage = {"cpu": "all but " + "; ".join(cpu)}

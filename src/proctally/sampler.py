@@ -102,6 +102,7 @@ class Sampler:
         self._order: list[Member] = []
         self._ids: list[int] = []
         self._clocks: list[int | None] = []
+        self._held: Member | None = None
         self._read_ns = self.started_ns  # when the clocks were read: intervals are between these moments
         self._pss_credit = PSS_BURST_NS
         self._pss_paid_at = self.started_ns
@@ -144,6 +145,7 @@ class Sampler:
         self._enter(member, baseline=True)
         self.maxrss_floor = launcher_rss
         member.peak_rss = 0
+        self._held = member
         return member
 
     def attach(self, root: int) -> Member:
@@ -218,6 +220,11 @@ class Sampler:
             self._ids = [member.clock for member in self._order]
             self._clocks = [member.cpu for member in self._order]
             tree.changed = False
+            if self._held is not None:
+                # The clock of a process that runs on another CPU is brought up to date by the scheduler's tick only
+                # (kernel: thread_group_cputime): so shortly after its exec, the job may not seem to have moved.
+                self._clocks[self._order.index(self._held)] = -1
+                self._held = None
         if self.machine.clock_gettime_ns is None:
             moved: list[tuple[Member, int | None]] = [(member, None) for member in self._order]
         else:

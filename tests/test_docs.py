@@ -1,0 +1,52 @@
+"""The documents say what the code does: tables that are generated from it, and the options that the README names.
+
+With PROCTALLY_REFRESH_GOLDEN=1 the generated ones are written anew.
+"""
+
+import os
+from pathlib import Path
+
+from proctally.model import fields
+from proctally.options import NOT_PASSED_ON, TABLE, specs
+
+ROOT = Path(__file__).resolve().parent.parent
+FIELDS = ROOT / "docs" / "fields.md"
+REFRESH = os.environ.get("PROCTALLY_REFRESH_GOLDEN") == "1"
+
+INTRODUCTION = """\
+# Fields of a record
+
+Generated from the table in `src/proctally/model.py`; `proctally fields` prints the same. Units are those of UCUM as
+OpenTelemetry writes them: `s` seconds, `By` bytes, `1` a count or a ratio. What is not known is null.
+"""
+
+
+def markdown() -> str:
+    lines = [INTRODUCTION]
+    scope = None
+    for field in fields():
+        if field.scope != scope:
+            scope = field.scope
+            lines += [f"## {scope}", "", "| field | unit | kind | meaning |", "| --- | --- | --- | --- |"]
+        elif lines[-1] == "":
+            lines.pop()
+        lines += [f"| `{field.name}` | {field.unit} | {field.kind} | {field.help} |", ""]
+    return "\n".join(lines)
+
+
+def test_fields_document_is_the_table() -> None:
+    if REFRESH:
+        FIELDS.parent.mkdir(exist_ok=True)
+        FIELDS.write_text(markdown(), encoding="utf-8")
+    assert FIELDS.read_text(encoding="utf-8") == markdown()
+
+
+def test_readme_names_every_option() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [spec.name for command in ("run", "attach") for spec in specs(command) if f"--{spec.name}" not in readme]
+    assert missing == []
+
+
+def test_what_is_not_passed_on_is_an_option() -> None:
+    names = {row[1].replace("-", "_").upper() for row in TABLE}
+    assert set(NOT_PASSED_ON) <= names
