@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proctally.kernel.machine import Denied, Gone, Machine, clock_id
@@ -41,6 +41,7 @@ from proctally.kernel.proc import (
 )
 
 NOBODY = 65534
+patient = settings(deadline=None)
 
 # -- captures ----------------------------------------------------------------------------------------------------
 
@@ -80,8 +81,8 @@ ZOMBIE_STATUS = (
 
 ROLLUP = (
     b"557141b35000-7ffdf627b000 ---p 00000000 00:00 0                          [rollup]\nRss:                1724 kB\n"
-    b"Pss:                 265 kB\nPss_Dirty:           112 kB\nPss_Anon:            112 kB\nPss_File:            153 kB"
-    b"\nSwap:                  0 kB\nSwapPss:               7 kB\nLocked:                0 kB\n"
+    b"Pss:                 265 kB\nPss_Dirty:           112 kB\nPss_Anon:            112 kB\n"
+    b"Pss_File:            153 kB\nSwap:                  0 kB\nSwapPss:               7 kB\n"
 )
 
 NAMES = [
@@ -176,6 +177,7 @@ SIGNED = st.integers(min_value=-(2**31), max_value=2**64 - 1)
 NAME_BYTES = st.one_of(st.binary(max_size=64), st.text(alphabet="() \nRSZ0123456789", max_size=40).map(str.encode))
 
 
+@patient
 @given(NAME_BYTES, st.sampled_from([b"R", b"S", b"D", b"Z", b"X", b"T"]), st.lists(SIGNED, min_size=21, max_size=49))
 def test_stat_round_trip(name: bytes, state: bytes, numbers: list[int]) -> None:
     data = b"77 (%b) %b %b\n" % (name, state, b" ".join(b"%d" % number for number in numbers))
@@ -221,6 +223,7 @@ def test_io_with_a_missing_value(missing: int) -> None:
         parse_io(b"\n".join(lines))
 
 
+@patient
 @given(st.lists(NUMBERS, min_size=7, max_size=7))
 def test_io_round_trip(numbers: list[int]) -> None:
     keys = [line.split(b":")[0] for line in IO.splitlines()]
@@ -331,6 +334,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 
 @pytest.mark.parametrize("parse", PARSERS, ids=lambda parse: parse.__name__)
+@patient
 @given(data=st.one_of(st.binary(max_size=300), damaged()))
 @example(data=b"")
 @example(data=b"9" * 5000)
@@ -343,11 +347,13 @@ def test_parser_returns_or_raises_value_error(parse: Callable[[bytes], Any], dat
         pass
 
 
+@patient
 @given(st.lists(st.integers(min_value=0, max_value=2**22), max_size=900))
 def test_children_round_trip(pids: list[int]) -> None:
     assert parse_children(b"".join(b"%d " % pid for pid in pids)) == pids
 
 
+@patient
 @given(st.binary(max_size=40))
 def test_text_of_any_name_is_strict(name: bytes) -> None:
     shown = text(name)
@@ -500,8 +506,11 @@ def test_stat_against_psutil(busy: subprocess.Popen[bytes]) -> None:
     assert stat.user / machine.ticks == times.user
     assert stat.system / machine.ticks == times.system
     assert (stat.user + stat.system) / machine.ticks >= 0.28
-    assert stat.rss * machine.page_size == other.memory_info().rss
-    assert stat.rss * machine.page_size >= 40_000_000
+    # kernel: `stat` has the sum without what each CPU has not handed in yet (percpu_counter_read_positive)
+    cpus = os.cpu_count() or 1
+    not_handed_in = 3 * cpus * max(32, 2 * cpus) * machine.page_size
+    assert stat.rss * machine.page_size == pytest.approx(other.memory_info().rss, abs=not_handed_in)
+    assert stat.rss * machine.page_size >= 40_000_000 - not_handed_in
     assert stat.vsize == other.memory_info().vms
     assert (stat.ppid, stat.threads) == (other.ppid(), other.num_threads())
     assert text(stat.comm) == other.name()[:15]
@@ -679,8 +688,9 @@ def fakes(tmp_path: Path) -> Callable[[int], Machine]:
 
 
 def test_files_stay_within_their_limit(fakes: Callable[[int], Machine]) -> None:
+    machine = fakes(10)
     for limit in (0, 1, 2, 7, 20, 100):
-        files = Files(fakes(10) if limit == 0 else files.machine, limit)
+        files = Files(machine, limit)
         kept = {pid: Kept() for pid in range(1, 11)}
         before = open_descriptors()
         for tick in range(8):
@@ -728,6 +738,7 @@ def test_who_was_not_read_lately_makes_room(fakes: Callable[[int], Machine]) -> 
     assert files.open_count == 0
 
 
+@patient
 @given(st.integers(0, 5), st.lists(st.tuples(st.sampled_from(["stat", "io", "close", "tick"]), st.integers(1, 6))))
 def test_files_count_what_they_hold(limit: int, steps: list[tuple[str, int]]) -> None:
     """Any order of calls: never more than the limit, never a descriptor lost or counted twice."""

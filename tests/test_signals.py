@@ -34,9 +34,9 @@ def test_signals_that_come_before_the_job_can_take_them_are_not_lost(tmp_path: P
     """From its very start the tracker holds signals back until there is a job."""
     waiting, go = os.pipe()
     process = subprocess.Popen(
-        [*PROCTALLY, "run", "-q", "--", "sh", "-c", f'trap "exit 9" TERM; read line <&{waiting}'],
+        [*PROCTALLY, "run", "-q", "--", "sh", "-c", 'trap "exit 9" TERM; read line'],
         env=environment(tmp_path),
-        pass_fds=(waiting,),
+        stdin=waiting,
     )
     os.close(waiting)
     status = Path(f"/proc/{process.pid}/status")

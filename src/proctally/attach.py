@@ -96,23 +96,18 @@ def _follow(
         else:
             schedule.look_due(now)
             sampler.look()
-        if _ended(root) and all(_ended(member) for member in sampler.tree.members.values()):
+        if root.ended and all(member.ended for member in sampler.tree.members.values()):
             return Outcome("ended", "its root and all known members ended")
         _watch(watched, sampler)
 
 
-def _ended(member: Member) -> bool:
-    """Gone, or a zombie without living threads."""
-    return not member.alive or (member.state == b"Z" and member.threads <= 1)
-
-
 def _watch(watched: dict[Member, int], sampler: Sampler) -> None:
     """Have the kernel tell of the end of the members that remain, once the root has ended."""
-    for member in [member for member in watched if not member.alive or member.state == b"Z"]:
+    for member in [member for member in watched if member.ended]:
         os.close(watched.pop(member))
     if not watched:
         for member in list(sampler.tree.members.values())[:WATCHED_MEMBERS]:
-            if member.state != b"Z" and (fd := pidfd_open(member.pid)) is not None:
+            if not member.ended and (fd := pidfd_open(member.pid)) is not None:
                 watched[member] = fd
 
 

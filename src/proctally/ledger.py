@@ -16,6 +16,7 @@ from proctally.tree import Member
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 # places in an amount
@@ -286,6 +287,20 @@ class Ledger:
             live + dead + reaped - base
             for live, dead, reaped, base in zip(self._live, self.dead, self.reaped, self.base, strict=True)
         ]
+
+    def rounding(self, members: Iterable[Member]) -> int:
+        """Nanoseconds that the total lacks, as expected, because stat cuts the time of waited-for children to ticks.
+
+        Half a tick for each such counter. A rate is taken of the total with this, else it would jump when the exact
+        time comes at the end; the total itself stays a lower bound.
+        """
+        half = self.tick_ns // 2
+        lacking = 0
+        for member in members:
+            stat = member.stat
+            if stat.child_user or stat.child_system:
+                lacking += half * ((stat.child_user > 0) + (stat.child_system > 0))
+        return lacking
 
     def reaped_cpu(self) -> int:
         """Nanoseconds of CPU by wait4 alone."""

@@ -39,6 +39,7 @@ STALL_PAUSE_NS = 60 * NANOSECONDS  # ... for so long
 PSS_BURST_NS = 10_000_000  # so much of its budget may be spent at once
 PSS_NS_PER_BYTE = 8_000_000 / (1 << 30)  # what a first reading is expected to cost: 8 ms a GiB
 PSS_FIXED_NS = 16_000
+SHORT_NS = 50_000_000
 TOP = 3
 PROCESS_LINES = 2000
 
@@ -113,7 +114,7 @@ class Sampler:
         # since the last sample
         self._ran: dict[Member, None] = {}
         self._sampled_ns: int | None = None
-        self._sampled_cpu = 0
+        self._rates: list[tuple[int, int]] = []  # moment and CPU time of the last two samples
         # for the summary
         self.samples = 0
         self.best = [0] * len(self.ledger.base)
@@ -193,7 +194,7 @@ class Sampler:
         now = self._read_ns
         total = self._never_fall(self.ledger.total())
         interval = None if self._sampled_ns is None else max(1, now - self._sampled_ns)
-        cores = None if interval is None else round((total[CPU] - self._sampled_cpu) / interval, 4)
+        cores = self._cores(now, total[CPU] + self.ledger.rounding(self.tree.members.values()))
         at = round(self.machine.time(), 3)
         sample = {
             "type": "sample",
@@ -206,10 +207,24 @@ class Sampler:
         if cores is not None and interval is not None and interval * 2 >= self.interval_ns:
             self.peak_cores = max(self.peak_cores or 0.0, cores)
         self._sampled_ns = now
-        self._sampled_cpu = total[CPU]
         self.samples += 1
         self._ran.clear()
         return sample
+
+    def _cores(self, now: int, used: int) -> float | None:
+        """CPU seconds per second since the last sample; None in the first.
+
+        Readings lag by up to a tick of the scheduler and by the rounding of stat: an interval too short for that (the
+        last one, as a rule) is taken together with the one before.
+        """
+        cores = None
+        if self._rates:
+            since, before = self._rates[-1]
+            if now - since < SHORT_NS and len(self._rates) > 1:
+                since, before = self._rates[-2]
+            cores = round(max(0, used - before) / max(1, now - since), 4)
+        self._rates = [*self._rates[-1:], (now, used)]
+        return cores
 
     def _read_moved(self) -> tuple[list[Member], list[Member]]:
         """Read the members whose clock moved since the last look, parents first: (those that ran, those gone)."""
@@ -374,8 +389,8 @@ class Sampler:
                 self._bury([ancestor])
                 continue  # its own ancestor has it now, and is read at the next look
             if ancestor.stat.child_user + ancestor.stat.child_system != children_before:
-                # whom it reaped since the first reading of this look must not count as living beside that
-                self._bury([child for child in self.tree.members.values() if self._vanished_child(child, ancestor)])
+                # whoever was reaped since the first reading of this look must not count as living beside that
+                self._bury(self._vanished())
             self.ledger.settle(ancestor)
         if self.own is not None:
             self.ledger.settle_reaped()
@@ -390,8 +405,19 @@ class Sampler:
             member.previous_stat, member.previous_io = previous, previous_io
         return True
 
-    def _vanished_child(self, child: Member, ancestor: Member) -> bool:
-        return child.parent is ancestor and self.machine.clocks([child.clock])[0] is None
+    def _vanished(self) -> list[Member]:
+        """Members that are gone at this moment, wherever in the tree."""
+        members = list(self.tree.members.values())
+        if self.machine.clock_gettime_ns is None:
+            return [member for member in members if not self._still_there(member)]
+        clocks = self.machine.clocks([member.clock for member in members])
+        return [member for member, clock in zip(members, clocks, strict=True) if clock is None]
+
+    def _still_there(self, member: Member) -> bool:
+        try:
+            return self.files.stat(member, member.pid).start == member.start
+        except (Gone, Denied):
+            return False
 
     # -- reaping (run) -------------------------------------------------------------------------------------------
 
@@ -407,7 +433,7 @@ class Sampler:
             return member
         if member.has_children:
             # whom it reaped before its end must not count as living beside its last reading, which shows them
-            self._bury([child for child in self.tree.members.values() if self._vanished_child(child, member)])
+            self._bury(self._vanished())
         self._reread(member)
         self.ledger.settle(member)
         return member
@@ -437,7 +463,8 @@ class Sampler:
         """The job was stopped and goes on: the time between belongs to no interval."""
         self.look()
         self._sampled_ns = self._read_ns
-        self._sampled_cpu = self._never_fall(self.ledger.total())[CPU]
+        used = self._never_fall(self.ledger.total())[CPU]
+        self._rates = [(self._read_ns, used + self.ledger.rounding(self.tree.members.values()))]
 
     def _exact_end(self, member: Member, own: int) -> None:
         """One without children: what wait4 says is its own time, to the end."""
@@ -694,12 +721,12 @@ class Sampler:
         return "; ".join(said)
 
     def finish(self) -> int:
-        """The lines of those that live on; how many they are."""
+        """The lines of those that are still there; how many of them live on (a zombie does not)."""
         for member in self.tree.members.values():
             self._note_process_rss(member.peak_rss)
             self._count_command(member)
-            self._write_process(member, None, ended=False)
-        return len(self.tree.members)
+            self._write_process(member, None, ended=member.ended)
+        return sum(not member.ended for member in self.tree.members.values())
 
 
 def _thread_rss(machine: Machine, pid: int, tid: int) -> int:

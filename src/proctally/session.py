@@ -243,12 +243,19 @@ class Session:
         }
 
     def _tracker(self, sampler: Sampler, schedule: Schedule) -> dict[str, Any]:
-        import resource
         import time
+
+        from proctally.kernel.machine import Denied, Gone
+        from proctally.kernel.proc import read_status
+
+        try:
+            peak = read_status(self.machine, os.getpid()).peak_rss_bytes  # ru_maxrss would be that of who started us
+        except (Gone, Denied):
+            peak = None
 
         return {
             "cpu_seconds": _seconds(time.process_time_ns()),
-            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_rss_bytes": peak,
             "samples": sampler.samples,
             "late_samples": schedule.late,
             "lost_samples": sum(record.lost_samples for record in self.records),

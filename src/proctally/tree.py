@@ -98,6 +98,11 @@ class Member(Kept):
         self.refreshed_at = 0
         self.first_at = 0
 
+    @property
+    def ended(self) -> bool:
+        """Gone, or a zombie; one with several threads is none, its main thread alone has ended."""
+        return not self.alive or (self.state == b"Z" and self.threads <= 1)
+
 
 class Tree:
     """The members of one tree, and how new ones are found.

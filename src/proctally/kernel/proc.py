@@ -131,29 +131,32 @@ def parse_status(data: bytes) -> Status:
     The kernel keeps the switches of each thread apart: of a process with several, this is the main thread's count.
     """
     status = Status()
-    switches: int | None = None
-    for line in data.split(b"\n"):
-        key, _, value = line.partition(b":")
-        if key == b"VmHWM":
-            status.peak_rss_bytes = _kilobytes(line, value)
-        elif key == b"VmSwap":
-            status.swap_bytes = _kilobytes(line, value)
-        elif key in (b"voluntary_ctxt_switches", b"nonvoluntary_ctxt_switches"):
-            switches = (switches or 0) + _number(line, value)
-        elif key == b"SigIgn":
-            status.ignores_child_signal = bool(_mask(line, value) & CHILD_SIGNAL_BIT)
-    status.context_switches = switches
+    if value := _value(data, b"\nVmHWM:"):
+        status.peak_rss_bytes = _kilobytes(value)
+    if value := _value(data, b"\nVmSwap:"):
+        status.swap_bytes = _kilobytes(value)
+    if value := _value(data, b"\nSigIgn:"):
+        status.ignores_child_signal = bool(_number(value, 16) & CHILD_SIGNAL_BIT)
+    voluntary = _value(data, b"\nvoluntary_ctxt_switches:")
+    involuntary = _value(data, b"\nnonvoluntary_ctxt_switches:")
+    if voluntary and involuntary:
+        status.context_switches = _number(voluntary) + _number(involuntary)
     return status
+
+
+def _value(data: bytes, key: bytes) -> bytes:
+    """What stands behind a key at the beginning of a line, to the end of that line; empty where it is missing."""
+    at = data.find(key)
+    if at < 0:
+        return b""
+    end = data.find(b"\n", at + 1)
+    return data[at + len(key) : end if end >= 0 else len(data)]
 
 
 def parse_smaps_rollup(data: bytes) -> int | None:
     """`/proc/PID/smaps_rollup`: Pss in bytes, or None where the file has none."""
-    at = data.find(b"\nPss:")
-    if at < 0:
-        return None
-    end = data.find(b"\n", at + 1)
-    line = data[at + 1 : end if end >= 0 else len(data)]
-    return _kilobytes(line, line[4:])
+    value = _value(data, b"\nPss:")
+    return _kilobytes(value) if value else None
 
 
 def parse_schedstat(data: bytes) -> int:
@@ -161,7 +164,7 @@ def parse_schedstat(data: bytes) -> int:
     words = data.split()
     if len(words) < 3:
         raise ValueError(f"schedstat: {data[:200]!r}")
-    return _number(data, words[1])
+    return _number(words[1])
 
 
 def parse_children(data: bytes) -> list[int]:
@@ -172,22 +175,15 @@ def parse_children(data: bytes) -> list[int]:
         raise ValueError(f"children: {data[:200]!r}") from None
 
 
-def _number(line: bytes, value: bytes) -> int:
+def _number(value: bytes, base: int = 10) -> int:
     try:
-        return int(value)
+        return int(value, base)
     except ValueError:
-        raise ValueError(f"number: {line[:200]!r}") from None
+        raise ValueError(f"number: {value[:200]!r}") from None
 
 
-def _mask(line: bytes, value: bytes) -> int:
-    try:
-        return int(value, 16)
-    except ValueError:
-        raise ValueError(f"mask: {line[:200]!r}") from None
-
-
-def _kilobytes(line: bytes, value: bytes) -> int:
-    return _number(line, value.removesuffix(b"kB")) * 1024
+def _kilobytes(value: bytes) -> int:
+    return _number(value.strip().removesuffix(b"kB")) * 1024
 
 
 def text(name: bytes) -> str:

@@ -1,0 +1,444 @@
+"""Who belongs to the tree: found by `children` files and by listings, over several looks."""
+
+from pathlib import Path
+
+import pytest
+
+from fakeroot import INIT, FakeHost, reap_ours
+from proctally.kernel.proc import Files, read_children, scan
+from proctally.sampler import Sampler
+from proctally.tree import Tree
+
+OWN = 77
+ROOT = 100
+BY = pytest.mark.parametrize("by", ["children", "scan"])
+
+
+class Job:
+    """A root process and the tracker that follows it, by `children` files alone or by listings alone."""
+
+    def __init__(self, folder: Path, by: str, *, own: int | None = OWN, descriptors: int = 512) -> None:
+        self.host = host = FakeHost(folder, own=own, children_files=by == "children")
+        host.spawn(ROOT, INIT if own is None else own)
+        host.advance(1)
+        self.sampler = Sampler(host.machine(), own=own, descriptors=descriptors)
+        self.tree = self.sampler.tree
+        assert self.tree.has_children_files == (by == "children")
+        self.tree._scan_ns = 1e12  # where there are children files, a listing is never cheaper nor due
+        self.start = self.sampler.start if own is not None else self.sampler.attach
+
+    def look(self) -> list[int]:
+        """The members after another look, in their order."""
+        self.host.advance(1)
+        self.sampler.look()
+        self.check()
+        return list(self.tree.members)
+
+    def check(self) -> None:
+        """Parents stand before children, and each member is linked to the parent that the host says."""
+        places = {pid: place for place, pid in enumerate(self.tree.members)}
+        for pid, member in self.tree.members.items():
+            assert member.pid == pid and member.alive
+            assert member.start == self.host.processes[pid].start
+            if member.parent is not None and member.parent.alive:
+                assert self.tree.members[member.parent.pid] is member.parent
+                if member.parent.pid == self.host.processes[pid].ppid:
+                    assert places[member.parent.pid] < places[pid]
+
+
+@pytest.fixture
+def job(tmp_path: Path, by: str) -> Job:
+    job = Job(tmp_path, by)
+    job.start(ROOT)
+    return job
+
+
+@BY
+def test_children_and_theirs_are_found(job: Job) -> None:
+    host = job.host
+    host.spawn(300, ROOT)
+    host.spawn(200, 300)  # a lower pid than its parent's
+    host.spawn(150, 200)
+    assert job.look() == [ROOT, 300, 200, 150]
+    host.spawn(120, 150)
+    host.spawn(400, ROOT)
+    assert sorted(job.look()) == [ROOT, 120, 150, 200, 300, 400]
+    assert job.tree.members[120].parent is job.tree.members[150]
+
+
+@BY
+def test_children_of_every_thread_are_found(job: Job) -> None:
+    host = job.host
+    host.spawn(200, ROOT, threads=3)
+    host.spawn(201, 200, by=20001)
+    host.spawn(202, 200, by=20002)
+    host.spawn(203, 201, threads=2)
+    assert sorted(job.look()) == [ROOT, 200, 201, 202, 203]
+    host.start_thread(200, 20003)
+    host.spawn(204, 200, by=20003)
+    host.spawn(205, 203, by=20301)
+    assert sorted(job.look()) == [ROOT, 200, 201, 202, 203, 204, 205]
+
+
+@BY
+def test_threads_are_no_processes(job: Job) -> None:
+    job.host.spawn(200, ROOT, threads=5)
+    assert job.look() == [ROOT, 200]
+    assert job.sampler.threads == 6
+
+
+@BY
+def test_children_of_a_process_whose_main_thread_ended(job: Job) -> None:
+    host = job.host
+    host.spawn(200, ROOT, threads=3)
+    host.spawn(201, 200)
+    job.look()
+    host.end_leader(200)
+    host.spawn(202, 200, by=20001)
+    assert job.look() == [ROOT, 200, 201, 202]
+
+
+@BY
+def test_more_children_than_one_read_gives(job: Job) -> None:
+    host = job.host
+    for pid in range(1000, 2000):
+        host.spawn(pid, ROOT)
+    assert set(job.look()) == {ROOT, *range(1000, 2000)}
+    assert job.sampler.started == 1001
+
+
+def test_children_file_is_read_to_its_end(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path)
+    process = host.spawn(ROOT, INIT)
+    pids = list(range(4_000_000, 4_020_000))
+    path = process.folder / "task" / str(ROOT) / "children"
+    path.write_text("".join(f"{pid} " for pid in pids))
+    assert path.stat().st_size > 65536
+    assert read_children(host.machine(), ROOT) == pids
+
+
+@BY
+def test_strangers_are_left_out(tmp_path: Path, by: str) -> None:
+    job = Job(tmp_path, by)
+    host = job.host
+    host.spawn(50, INIT)
+    host.spawn(51, 50)
+    host.spawn(60, OWN)  # a child of the shell that became us
+    host.spawn(61, 60)
+    job.tree.strangers.add(60)
+    job.start(ROOT)
+    host.spawn(200, ROOT)
+    assert job.look() == [ROOT, 200]
+    host.exit(60)  # its child comes to us
+    host.spawn(62, 61)
+    assert job.look() == [ROOT, 200]
+    host.exit(61)
+    assert job.look() == [ROOT, 200]
+    for pid in (60, 61):
+        reap_ours(host, job.sampler, pid)
+    assert job.look() == [ROOT, 200]
+    assert job.sampler.started == 2
+
+
+@BY
+def test_pid_of_a_stranger_is_used_again_by_a_member(tmp_path: Path, by: str) -> None:
+    job = Job(tmp_path, by)
+    host = job.host
+    host.spawn(60, OWN)
+    host.spawn(61, 60)
+    job.tree.strangers.add(60)
+    job.start(ROOT)
+    job.look()
+    host.end(61)
+    host.spawn(61, ROOT)
+    assert job.look() == [ROOT, 61]
+
+
+@BY
+def test_orphan_comes_to_us(job: Job) -> None:
+    host = job.host
+    host.spawn(200, ROOT)
+    host.spawn(201, 200)
+    job.look()
+    host.end(200)
+    assert host.processes[201].ppid == OWN
+    assert job.look() == [ROOT, 201]
+    host.spawn(202, 201)
+    assert job.look() == [ROOT, 201, 202]
+    assert job.tree.ancestor(job.tree.members[201]) is None
+
+
+@BY
+def test_parent_died_before_its_child_was_seen(job: Job) -> None:
+    host = job.host
+    host.spawn(200, ROOT)
+    host.spawn(201, 200)
+    host.spawn(202, 201)
+    host.end(200)
+    host.exit(201)  # 202 is ours as well, and 201 a zombie
+    assert sorted(job.look()) == [ROOT, 201, 202]
+
+
+@BY
+def test_orphan_comes_to_an_inner_subreaper(job: Job) -> None:
+    host = job.host
+    host.spawn(200, ROOT, subreaper=True)
+    host.spawn(201, 200)
+    host.spawn(202, 201)
+    job.look()
+    host.end(201)
+    host.run(202, user=0.1)
+    assert job.look() == [ROOT, 200, 202]
+    assert job.tree.members[202].parent is job.tree.members[200]
+
+
+@BY
+def test_parent_of_an_orphan_died_unseen_below_an_inner_subreaper(job: Job) -> None:
+    host = job.host
+    host.spawn(200, ROOT, subreaper=True)
+    job.look()
+    host.spawn(201, 200)
+    host.spawn(202, 201)
+    host.end(201)
+    assert job.look() == [ROOT, 200, 202]
+
+
+@BY
+def test_attach_takes_in_what_runs_and_keeps_orphans(tmp_path: Path, by: str) -> None:
+    job = Job(tmp_path, by, own=None)
+    host = job.host
+    host.spawn(50, INIT)
+    host.spawn(200, ROOT, threads=2)
+    host.spawn(201, 200, by=20001)
+    host.advance(1)
+    job.start(ROOT)
+    assert job.look() == [ROOT, 200, 201]
+    host.end(200)
+    assert host.processes[201].ppid == INIT
+    assert job.look() == [ROOT, 201]
+    host.spawn(202, 201)
+    assert job.look() == [ROOT, 201, 202]
+    host.exit(ROOT)
+    host.reap(ROOT)
+    host.spawn(203, 202)
+    assert job.look() == [201, 202, 203]
+
+
+@BY
+@pytest.mark.parametrize("descriptors", [0, 512])
+def test_pid_used_again(tmp_path: Path, by: str, descriptors: int) -> None:
+    job = Job(tmp_path, by, descriptors=descriptors)
+    host = job.host
+    job.start(ROOT)
+    host.spawn(200, ROOT)
+    host.run(200, user=0.5)
+    job.look()
+    first = job.tree.members[200]
+    host.end(200)
+    host.spawn(200, ROOT)
+    host.spawn(201, 200)
+    assert job.look() == [ROOT, 200, 201]
+    assert not first.alive
+    assert job.sampler.started == 4
+
+
+@BY
+def test_pid_used_again_by_a_stranger(job: Job) -> None:
+    host = job.host
+    host.spawn(200, ROOT)
+    job.look()
+    host.end(200)
+    host.spawn(200, INIT)
+    host.run(200, user=5)
+    assert job.look() == [ROOT]
+    host.spawn(201, 200)
+    assert job.look() == [ROOT]
+
+
+def test_pid_used_again_by_a_member_after_a_stranger_in_the_listing(tmp_path: Path) -> None:
+    job = Job(tmp_path, "scan")
+    host = job.host
+    job.start(ROOT)
+    host.spawn(50, INIT)
+    host.spawn(51, 50)
+    assert job.look() == [ROOT]
+    host.end(51)
+    host.spawn(51, ROOT)
+    assert job.look() == [ROOT, 51]
+
+
+def test_listing_reads_only_what_it_has_not_seen(tmp_path: Path) -> None:
+    job = Job(tmp_path, "scan")
+    host = job.host
+    job.start(ROOT)
+    for pid in range(500, 540):
+        host.spawn(pid, INIT)
+    job.look()
+    host.opened()
+    host.spawn(200, ROOT)
+    job.look()
+    assert not [path for path in host.opened() if path.partition("/")[0] in map(str, range(500, 540))]
+    host.end(539)
+    host.spawn(539, INIT)
+    job.look()
+    assert [path for path in host.opened() if path.startswith("53")] == ["539/stat"]
+
+
+@BY
+def test_orphan_below_a_stranger_that_dies_is_no_member(job: Job) -> None:
+    host = job.host
+    host.spawn(50, INIT)
+    host.spawn(51, 50)
+    host.spawn(52, 51)
+    job.look()
+    host.end(51)
+    assert host.processes[52].ppid == INIT
+    assert job.look() == [ROOT]
+
+
+@BY
+@pytest.mark.parametrize("access", ["stat", "clock"])
+def test_process_that_vanishes_while_it_is_admitted(job: Job, access: str) -> None:
+    host = job.host
+    host.spawn(200, ROOT)
+    host.spawn(201, 200)
+    host.spawn(202, ROOT)
+    host.once(f"200/{access}", lambda: host.end(200))
+    assert set(job.look()) | {201} == {ROOT, 201, 202}
+    assert sorted(job.look()) == [ROOT, 201, 202]
+    host.spawn(203, ROOT)
+    host.once(f"203/{access}", lambda: host.auto_reap(203))
+    assert sorted(job.look()) == [ROOT, 201, 202]
+
+
+@BY
+def test_pid_is_used_again_by_a_stranger_while_it_is_admitted(job: Job) -> None:
+    host = job.host
+    host.spawn(200, ROOT)
+
+    def use_again() -> None:
+        host.end(200)
+        host.spawn(200, INIT)
+
+    host.once("200/clock", use_again)
+    assert job.look() == [ROOT]
+
+
+@BY
+def test_zombie_is_a_member_until_it_is_reaped(job: Job) -> None:
+    host = job.host
+    host.spawn(200, ROOT)
+    host.exit(200)
+    assert job.look() == [ROOT, 200]
+    host.reap(200)
+    assert job.look() == [ROOT]
+
+
+@BY
+def test_process_that_is_just_being_reaped_is_no_member(job: Job) -> None:
+    host = job.host
+    host.spawn(200, ROOT)
+    host.exit(200)
+    host.set_state(200, "X")
+    assert job.look() == [ROOT]
+
+
+@BY
+def test_member_that_vanishes_from_the_listing_alone_stays(job: Job) -> None:
+    host = job.host
+    host.spawn(200, ROOT)
+    job.look()
+    host.hide(200)
+    host.run(200, user=0.5)
+    assert job.look() == [ROOT, 200]
+    host.spawn(201, 200)
+    host.run(ROOT)
+    if job.tree.has_children_files:
+        assert 200 in job.look()
+    else:
+        assert job.look() == [ROOT, 200, 201]
+    total = job.sampler.sample()["tree"]["cpu_seconds"]
+    assert total == pytest.approx(host.cpu_seconds(ROOT), abs=0.001)
+
+
+@BY
+def test_hidden_member_beyond_the_descriptors_is_not_counted_twice(tmp_path: Path, by: str) -> None:
+    job = Job(tmp_path, by, descriptors=0)
+    host = job.host
+    job.start(ROOT)
+    host.spawn(200, ROOT)
+    host.run(200, user=0.5)
+    job.look()
+    host.hide(200)
+    host.run(200, user=0.5)
+    for _ in range(3):
+        job.look()
+    host.end(200)
+    for _ in range(3):
+        job.look()
+    assert job.sampler.sample()["tree"]["cpu_seconds"] <= host.cpu_seconds(ROOT) + 0.001
+
+
+def test_listing_verifies_what_children_files_did_not_show(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path, own=OWN)
+    host.spawn(ROOT, OWN)
+    sampler = Sampler(host.machine(), own=OWN)
+    sampler.start(ROOT)
+    sampler.look()
+    host.spawn(200, ROOT)
+    path = host.processes[ROOT].folder / "task" / str(ROOT) / "children"
+    path.write_bytes(b"")  # imprecise while children exit (kernel: Documentation/filesystems/proc.rst)
+    sampler.tree._children_ns = 0.0
+    sampler.look()
+    assert list(sampler.tree.members) == [ROOT]
+    host.advance(11)
+    sampler.look()
+    assert list(sampler.tree.members) == [ROOT, 200]
+
+
+def test_the_cheaper_way_is_taken(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path, own=OWN)
+    host.spawn(ROOT, OWN)
+    sampler = Sampler(host.machine(), own=OWN)
+    sampler.start(ROOT)
+    for pid in range(500, 520):
+        host.spawn(pid, INIT)
+    host.opened()
+    sampler.look()
+    assert f"{OWN}/task/{OWN}/children" in host.opened()
+    for pid in range(600, 680):
+        host.spawn(pid, ROOT)
+    sampler.look()
+    host.opened()
+    for pid in range(600, 680):
+        host.run(pid, user=0.01)
+    sampler.look()  # 80 files of children, or one listing
+    assert not [path for path in host.opened() if path.endswith("children")]
+
+
+def test_remembers_no_verdict_on_who_is_not_a_member(tmp_path: Path) -> None:
+    """Its grandparent dies, it becomes our child: a listing that knew it asks again."""
+    host = FakeHost(tmp_path, own=OWN, children_files=False)
+    machine = host.machine()
+    tree = Tree(machine, Files(machine, 16), OWN, children_files=False)
+    host.spawn(ROOT, OWN)
+    host.spawn(200, ROOT)
+    host.spawn(201, 200)
+    tree.strangers.add(ROOT)
+    assert tree.discover([]) == []
+    tree.strangers.clear()
+    host.end(200)
+    assert [member.pid for member in tree.discover([])] == [201]
+
+
+def test_scan_lists_processes_and_their_folders(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path)
+    host.spawn(ROOT, INIT)
+    machine = host.machine()
+    before = dict(scan(machine))
+    assert before.keys() == {INIT, ROOT}
+    host.end(ROOT)
+    host.spawn(ROOT, INIT)
+    after = dict(scan(machine))
+    assert after[INIT] == before[INIT]
+    assert after[ROOT] != before[ROOT]
