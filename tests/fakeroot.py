@@ -104,26 +104,30 @@ class FakeMachine(Machine):
 
     def read(self, path: str, *, to_end: bool = False) -> bytes:
         self.host.accessed(path)
-        return super().read(path, to_end=to_end)
+        return super().read(self.host.locate(path), to_end=to_end)
 
     def open(self, path: str) -> int:
         self.host.accessed(path)
-        return super().open(path)
+        return super().open(self.host.locate(path))
 
 
 class FakeHost:
     """The processes, the clocks, and the folder that shows them.
 
     `own`: the pid of the tracker itself, a subreaper; None where it is not of this host's processes (`attach`).
-    `children_files`: whether this kernel has them.
+    `children_files`: whether this kernel has them. `last_pid`: whether `loadavg` tells the pid given out last; scripts
+    should then give them out in ascending order, threads included.
     """
 
-    def __init__(self, folder: Path, *, own: int | None = None, children_files: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, own: int | None = None, children_files: bool = True, last_pid: bool = False
+    ) -> None:
         self.proc = folder / "proc"
         self._graves = folder / "graves"  # a folder that is kept keeps its inode from being used again
         self.proc.mkdir()
         self._graves.mkdir()
         self.children_files = children_files
+        self.last_pid = last_pid
         self.own = own
         self.now_ns = 1000 * SECOND
         self.processes: dict[int, FakeProcess] = {}
@@ -176,6 +180,15 @@ class FakeHost:
             self.now_ns += self.pss_cost_ns.get(int(pid), 0)
         if path in self.denied and (self.proc / path).exists():
             raise Denied(EACCES, "Permission denied", path)
+
+    def locate(self, path: str) -> str:
+        """A thread has a folder of its own that is listed nowhere: `/proc/TID/stat` can be opened."""
+        name, _, rest = path.partition("/")
+        if name.isdecimal() and int(name) not in self.processes:
+            for process in self.processes.values():
+                if int(name) in process.threads:
+                    return f"{process.pid}/task/{name}/{rest}"
+        return path
 
     def once(self, path: str, action: Callable[[], object]) -> None:
         """Do this right before the first access to a file (`"101/stat"`) or to a clock (`"101/clock"`).
@@ -268,6 +281,7 @@ class FakeHost:
 
     def start_thread(self, pid: int, tid: int) -> None:
         self.processes[pid].threads[tid] = FakeThread(tid)
+        self._give_out(tid)
         self.run(pid)
 
     def end_thread(self, pid: int, tid: int) -> None:
@@ -406,8 +420,13 @@ class FakeHost:
         tids = [pid, *(pid * 100 + number for number in range(1, threads))]
         process = FakeProcess(pid, ppid, start, comm, family, folder, {tid: FakeThread(tid) for tid in tids})
         self.processes[pid] = process
+        self._give_out(pid)
         self._write(process)
         return process
+
+    def _give_out(self, pid: int) -> None:
+        if self.last_pid:
+            (self.proc / "loadavg").write_bytes(b"0.00 0.01 0.05 1/%d %d\n" % (len(self.processes), pid))
 
     def _spend(self, process: FakeProcess, place: int, value: int) -> None:
         places = (place, CPU) if place in (USER, SYSTEM) else (place,)
@@ -470,7 +489,7 @@ class FakeHost:
         memory = 0 if process.state == "Z" else process.pages
         yield "stat", _stat(process, pid, process.state, memory)
         yield "io", _io(process)
-        yield "status", _status(process)
+        yield "status", _status(process, pid)
         yield "schedstat", b"0 %d 1\n" % process.threads[pid].delay
         if not process.ended:
             yield "smaps_rollup", _smaps_rollup(0 if process.leader_ended else process.pss_pages)
@@ -480,6 +499,7 @@ class FakeHost:
             yield f"task/{tid}/schedstat", b"0 %d 1\n" % thread.delay
             if tid != pid:
                 yield f"task/{tid}/stat", _stat(process, tid, "S", process.pages)
+                yield f"task/{tid}/status", _status(process, tid)
                 yield f"task/{tid}/smaps_rollup", _smaps_rollup(process.pss_pages)
 
 
@@ -499,8 +519,8 @@ def _io(process: FakeProcess) -> bytes:
     return b"".join(b"%s: %d\n" % pair for pair in zip(names, values, strict=True))
 
 
-def _status(process: FakeProcess) -> bytes:
-    lines = [b"Name:\t" + process.comm.replace(b"\n", b"\\n")]
+def _status(process: FakeProcess, tid: int) -> bytes:
+    lines = [b"Name:\t" + process.comm.replace(b"\n", b"\\n"), b"Tgid:\t%d" % process.pid, b"Pid:\t%d" % tid]
     if process.state not in "ZX":
         lines.append(b"VmHWM:\t%8d kB" % (process.peak_pages * PAGE // 1024))
         lines.append(b"VmSwap:\t%8d kB" % (process.swap_pages * PAGE // 1024))

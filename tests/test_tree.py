@@ -1,4 +1,4 @@
-"""Who belongs to the tree: found by `children` files and by listings, over several looks."""
+"""Who belongs to the tree: found by `children` files, by listings and by the pids given out, over several looks."""
 
 from pathlib import Path
 
@@ -11,27 +11,34 @@ from proctally.tree import Tree
 
 OWN = 77
 ROOT = 100
-BY = pytest.mark.parametrize("by", ["children", "scan"])
+BY = pytest.mark.parametrize("by", ["children", "scan", "pid"])
 
 
 class Job:
-    """A root process and the tracker that follows it, by `children` files alone or by listings alone."""
+    """A root process and the tracker that follows it, in one of the three ways alone."""
 
     def __init__(self, folder: Path, by: str, *, own: int | None = OWN, descriptors: int = 512) -> None:
-        self.host = host = FakeHost(folder, own=own, children_files=by == "children")
+        self.by = by
+        self.host = host = FakeHost(folder, own=own, children_files=by != "scan", last_pid=by == "pid")
         host.spawn(ROOT, INIT if own is None else own)
         host.advance(1)
         self.sampler = Sampler(host.machine(), own=own, descriptors=descriptors)
         self.tree = self.sampler.tree
-        assert self.tree.has_children_files == (by == "children")
-        self.tree._scan_ns = 1e12  # where there are children files, a listing is never cheaper nor due
+        assert self.tree.has_children_files == (by != "scan")
+        if by != "scan":
+            self.tree._scan_ns = 1e12  # a listing is never cheaper, nor due
+        if by == "pid":
+            self.tree._children_ns = 1e6
         self.start = self.sampler.start if own is not None else self.sampler.attach
 
     def look(self) -> list[int]:
         """The members after another look, in their order."""
         self.host.advance(1)
+        self.host.opened()
         self.sampler.look()
         self.check()
+        if self.by == "pid" and self.sampler.tick > 1:
+            assert not [path for path in self.host.opened() if path.endswith("children")]
         return list(self.tree.members)
 
     def check(self) -> None:
@@ -56,14 +63,56 @@ def job(tmp_path: Path, by: str) -> Job:
 @BY
 def test_children_and_theirs_are_found(job: Job) -> None:
     host = job.host
+    host.spawn(200, ROOT)
+    host.spawn(201, 200)
+    host.spawn(202, 201)
+    assert job.look() == [ROOT, 200, 201, 202]
+    host.spawn(203, 202)
+    host.spawn(204, ROOT)
+    assert sorted(job.look()) == [ROOT, 200, 201, 202, 203, 204]
+    assert job.tree.members[203].parent is job.tree.members[202]
+
+
+@BY
+def test_pids_of_children_may_be_lower(job: Job) -> None:
+    host = job.host
     host.spawn(300, ROOT)
-    host.spawn(200, 300)  # a lower pid than its parent's
-    host.spawn(150, 200)
-    assert job.look() == [ROOT, 300, 200, 150]
-    host.spawn(120, 150)
-    host.spawn(400, ROOT)
-    assert sorted(job.look()) == [ROOT, 120, 150, 200, 300, 400]
-    assert job.tree.members[120].parent is job.tree.members[150]
+    job.look()
+    host.spawn(200, 300)  # the pids began again
+    host.spawn(201, 200)
+    job.sampler.look()
+    assert list(job.tree.members) == [ROOT, 300, 200, 201]
+
+
+def test_pids_given_out_to_threads_and_to_the_dead(tmp_path: Path) -> None:
+    job = Job(tmp_path, "pid")
+    host = job.host
+    job.start(ROOT)
+    job.look()
+    host.start_thread(ROOT, 101)
+    host.start_thread(ROOT, 102)
+    host.spawn(103, ROOT, by=102)
+    host.end(103)
+    host.spawn(104, ROOT, by=102)
+    host.spawn(105, INIT)
+    host.start_thread(104, 106)
+    host.spawn(107, 104, by=106)
+    assert job.look() == [ROOT, 104, 107]
+    host.opened()
+    assert job.look() == [ROOT, 104, 107]
+    assert not [path for path in host.opened() if path.startswith(("101/", "102/", "105/", "106/"))]
+
+
+def test_nothing_is_asked_while_no_pid_is_given_out(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path, own=OWN, last_pid=True)
+    host.spawn(ROOT, OWN)
+    sampler = Sampler(host.machine(), own=OWN)
+    sampler.start(ROOT)
+    sampler.look()
+    host.run(ROOT, user=0.1)
+    host.opened()
+    sampler.look()
+    assert not [path for path in host.opened() if path.endswith("children")]
 
 
 @BY
@@ -125,7 +174,7 @@ def test_strangers_are_left_out(tmp_path: Path, by: str) -> None:
     host.spawn(51, 50)
     host.spawn(60, OWN)  # a child of the shell that became us
     host.spawn(61, 60)
-    job.tree.strangers.add(60)
+    job.tree.add_stranger(60)
     job.start(ROOT)
     host.spawn(200, ROOT)
     assert job.look() == [ROOT, 200]
@@ -146,7 +195,7 @@ def test_pid_of_a_stranger_is_used_again_by_a_member(tmp_path: Path, by: str) ->
     host = job.host
     host.spawn(60, OWN)
     host.spawn(61, 60)
-    job.tree.strangers.add(60)
+    job.tree.add_stranger(60)
     job.start(ROOT)
     job.look()
     host.end(61)
@@ -388,7 +437,7 @@ def test_listing_verifies_what_children_files_did_not_show(tmp_path: Path) -> No
     host.spawn(200, ROOT)
     path = host.processes[ROOT].folder / "task" / str(ROOT) / "children"
     path.write_bytes(b"")  # imprecise while children exit (kernel: Documentation/filesystems/proc.rst)
-    sampler.tree._children_ns = 0.0
+    sampler.tree._children_ns = 1e-3
     sampler.look()
     assert list(sampler.tree.members) == [ROOT]
     host.advance(11)
@@ -424,7 +473,7 @@ def test_remembers_no_verdict_on_who_is_not_a_member(tmp_path: Path) -> None:
     host.spawn(ROOT, OWN)
     host.spawn(200, ROOT)
     host.spawn(201, 200)
-    tree.strangers.add(ROOT)
+    tree.add_stranger(ROOT)
     assert tree.discover([]) == []
     tree.strangers.clear()
     host.end(200)

@@ -90,7 +90,7 @@ def parse_io(data: bytes) -> tuple[int, ...]:
     since 2.6.20; a line that is missing raises ValueError.
     """
     words = data.split()
-    if words[0:14:2] != IO_KEYS:
+    if len(words) < 14 or words[0:14:2] != IO_KEYS:
         raise ValueError(f"io: {data[:200]!r}")
     try:
         return tuple(map(int, words[1:14:2]))
@@ -131,32 +131,47 @@ def parse_status(data: bytes) -> Status:
     The kernel keeps the switches of each thread apart: of a process with several, this is the main thread's count.
     """
     status = Status()
-    if value := _value(data, b"\nVmHWM:"):
-        status.peak_rss_bytes = _kilobytes(value)
-    if value := _value(data, b"\nVmSwap:"):
-        status.swap_bytes = _kilobytes(value)
-    if value := _value(data, b"\nSigIgn:"):
-        status.ignores_child_signal = bool(_number(value, 16) & CHILD_SIGNAL_BIT)
-    voluntary = _value(data, b"\nvoluntary_ctxt_switches:")
-    involuntary = _value(data, b"\nnonvoluntary_ctxt_switches:")
-    if voluntary and involuntary:
-        status.context_switches = _number(voluntary) + _number(involuntary)
+    data = b"\n" + data
+    status.peak_rss_bytes = _kilobytes(data, b"\nVmHWM:")
+    status.swap_bytes = _kilobytes(data, b"\nVmSwap:")
+    status.ignores_child_signal = bool((_number(data, b"\nSigIgn:", 16) or 0) & CHILD_SIGNAL_BIT)
+    voluntary = _number(data, b"\nvoluntary_ctxt_switches:")
+    involuntary = _number(data, b"\nnonvoluntary_ctxt_switches:")
+    if voluntary is not None and involuntary is not None:
+        status.context_switches = voluntary + involuntary
     return status
-
-
-def _value(data: bytes, key: bytes) -> bytes:
-    """What stands behind a key at the beginning of a line, to the end of that line; empty where it is missing."""
-    at = data.find(key)
-    if at < 0:
-        return b""
-    end = data.find(b"\n", at + 1)
-    return data[at + len(key) : end if end >= 0 else len(data)]
 
 
 def parse_smaps_rollup(data: bytes) -> int | None:
     """`/proc/PID/smaps_rollup`: Pss in bytes, or None where the file has none."""
-    value = _value(data, b"\nPss:")
-    return _kilobytes(value) if value else None
+    return _kilobytes(b"\n" + data, b"\nPss:")
+
+
+def _value(data: bytes, key: bytes) -> bytes | None:
+    """What stands behind a key at the beginning of a line, to the end of that line; None where it is missing."""
+    at = data.find(key)
+    if at < 0:
+        return None
+    end = data.find(b"\n", at + 1)
+    return data[at + len(key) : end if end >= 0 else len(data)]
+
+
+def _number(data: bytes, key: bytes, base: int = 10) -> int | None:
+    value = _value(data, key)
+    try:
+        return None if value is None else int(value, base)
+    except ValueError:
+        raise ValueError(f"{key[1:].decode()} {value!r}") from None
+
+
+def _kilobytes(data: bytes, key: bytes) -> int | None:
+    value = _value(data, key)
+    if value is None:
+        return None
+    try:
+        return int(value.strip().removesuffix(b"kB")) * 1024
+    except ValueError:
+        raise ValueError(f"{key[1:].decode()} {value!r}") from None
 
 
 def parse_schedstat(data: bytes) -> int:
@@ -164,7 +179,10 @@ def parse_schedstat(data: bytes) -> int:
     words = data.split()
     if len(words) < 3:
         raise ValueError(f"schedstat: {data[:200]!r}")
-    return _number(words[1])
+    try:
+        return int(words[1])
+    except ValueError:
+        raise ValueError(f"schedstat: {data[:200]!r}") from None
 
 
 def parse_children(data: bytes) -> list[int]:
@@ -175,17 +193,6 @@ def parse_children(data: bytes) -> list[int]:
         raise ValueError(f"children: {data[:200]!r}") from None
 
 
-def _number(value: bytes, base: int = 10) -> int:
-    try:
-        return int(value, base)
-    except ValueError:
-        raise ValueError(f"number: {value[:200]!r}") from None
-
-
-def _kilobytes(value: bytes) -> int:
-    return _number(value.strip().removesuffix(b"kB")) * 1024
-
-
 def text(name: bytes) -> str:
     """A name that may hold any bytes as text: what is not UTF-8 is written as `\\xff`, nothing is lost."""
     return name.decode("utf-8", "backslashreplace")
@@ -193,7 +200,10 @@ def text(name: bytes) -> str:
 
 def read_stat(machine: Machine, pid: int) -> Stat:
     """The `stat` of a process; raises `Gone` (also for state X: its parent is just reaping it) or `Denied`."""
-    return parse_stat(machine.read(f"{pid}/stat"))
+    stat = parse_stat(machine.read(f"{pid}/stat"))
+    if stat.state in b"Xx":
+        raise Gone(f"process {pid} is just being reaped")
+    return stat
 
 
 def read_status(machine: Machine, pid: int) -> Status:
