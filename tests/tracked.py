@@ -23,7 +23,7 @@ from proctally.record import read
 TESTS = Path(__file__).parent
 PYTHON = [sys.executable, "-S", "-E"]  # for jobs: no site, no variables
 PROCTALLY = [sys.executable, "-m", "proctally"]
-PATIENCE = 60.0  # for what is to happen at once; only a broken tracker takes so long
+PATIENCE = 20.0  # for what is to happen at once; only a broken tracker takes so long
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

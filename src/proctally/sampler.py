@@ -36,9 +36,7 @@ STATUS_PER_TICK = 16  # so many processes have status and schedstat read in one 
 THREADS_PER_STATUS = 256  # a process with more threads has no run delay
 STALL_NS = 50_000_000  # a PSS reading that took longer is not repeated ...
 STALL_PAUSE_NS = 60 * NANOSECONDS  # ... for so long
-PSS_BURST_NS = 10_000_000  # so much of its budget may be spent at once
-PSS_NS_PER_BYTE = 8_000_000 / (1 << 30)  # what a first reading is expected to cost: 8 ms a GiB
-PSS_FIXED_NS = 16_000
+PSS_BURST_NS = 5_000_000  # so much of its budget may be spent at once
 SHORT_NS = 50_000_000
 TOP = 3
 PROCESS_LINES = 2000
@@ -164,6 +162,7 @@ class Sampler:
             self._enter(new, baseline=True)
         self.tree.members = {new.pid: new for new in found if new.alive}
         self.tree.changed = True
+        self._ran = dict.fromkeys(self.tree.members.values())
         return member
 
     # -- one moment ----------------------------------------------------------------------------------------------
@@ -543,7 +542,8 @@ class Sampler:
             return
         due = [member for member in self._ran if self._pss_due(member, now)]
         due.sort(key=_pss_at)
-        due += [member for member in self._idle if member not in self._ran and self._pss_due(member, now)]
+        idle = [member for member in self._idle if member not in self._ran and self._pss_due(member, now)]
+        due += idle[: -(-len(self._idle) // 2)]
         for member in due:
             if self._pss_credit <= 0:
                 break
