@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from errno import EACCES, EINVAL
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 from proctally.kernel.machine import Denied, Machine
 from proctally.ledger import CPU, DELAY, IO, IO_FIELDS, MAJOR, MINOR, SIZE, SWITCHES, SYSTEM, USER
@@ -35,6 +36,7 @@ TICKS = 100
 TICK_NS = 1_000_000_000 // TICKS
 PAGE = 4096
 INIT = 1
+NO_PID = 1 << 22  # PID_MAX_LIMIT: never given out
 SECOND = 1_000_000_000
 
 
@@ -541,3 +543,9 @@ def reap_ours(host: FakeHost, sampler: Sampler, pid: int, status: int = 0) -> Re
     reaped = host.reap(pid)
     sampler.reaped(seen, status, reaped.usage, reaped.io)
     return reaped
+
+
+def attach_to(sampler: Sampler, root: int) -> None:
+    """Attach as a tracker whose own pid is none of the fake host's."""
+    with mock.patch("os.getpid", return_value=NO_PID):
+        sampler.attach(root)

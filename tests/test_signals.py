@@ -9,7 +9,20 @@ from pathlib import Path
 import pytest
 
 from proctally.record import read
-from tracked import PROCTALLY, Puppet, environment, of_type, parent, record, records, samples, state, until, whole
+from tracked import (
+    PATIENCE,
+    PROCTALLY,
+    Puppet,
+    environment,
+    of_type,
+    parent,
+    record,
+    records,
+    samples,
+    state,
+    until,
+    whole,
+)
 
 FORWARDED = ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT", "SIGQUIT", "SIGCONT"]
 
@@ -49,7 +62,7 @@ def test_signals_that_come_before_the_job_can_take_them_are_not_lost(tmp_path: P
     until(held_back, "the tracker blocks SIGTERM")
     process.send_signal(signal.SIGTERM)
     try:
-        assert process.wait(60) in (9, 143), "the trap, or what comes before the trap is set"
+        assert process.wait(PATIENCE) in (9, 143), "the trap, or what comes before the trap is set"
     finally:
         os.close(go)
 
@@ -65,7 +78,7 @@ def test_trap_of_a_shell_decides_the_exit_status(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.terminate()
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stdout) == (9, b"trapped\n")
     assert stderr.startswith(b"proctally sh  failed: exit status 9\n")
     assert whole(record(tmp_path))["exit_code"] == 9
@@ -129,8 +142,12 @@ def test_signal_from_within_the_tree_does_not_come_back(tmp_path: Path, name: st
         assert puppet.exit(4) == 4
 
 
-def test_signal_from_an_orphan_does_not_come_back(tmp_path: Path) -> None:
-    with Puppet(tmp_path, reports=("SIGTERM",)) as puppet:
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])
+def test_signal_from_an_orphan_does_not_come_back(tmp_path: Path, seen: bool) -> None:
+    """Also when the sampler has not looked since the orphan came to be a child of the tracker."""
+    with Puppet(tmp_path, "-i", "0.05" if seen else "3600", reports=("SIGTERM",)) as puppet:
+        if not seen:
+            puppet.do("time.sleep(0.6)")  # the early looks are over then
         wait = f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"
         script = f"({wait}; kill -TERM {puppet.tracker}; touch {tmp_path}/sent; sleep 60; :) >/dev/null & echo $!"
         puppet.do("import subprocess")

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tracked import PROCTALLY, PYTHON, TESTS, Lines, Puppet, environment, record, samples, state, until, whole
+from tracked import PATIENCE, PROCTALLY, PYTHON, TESTS, Lines, Puppet, environment, record, samples, state, until, whole
 
 CTRL_C, CTRL_Z, CTRL_BACKSLASH = b"\x03", b"\x1a", b"\x1c"
 STOP_SECONDS = 0.5
@@ -148,7 +148,7 @@ def test_job_sees_the_terminal_as_if_it_ran_bare(terminal: Terminal, tmp_path: P
     for number, words in enumerate((view, [*PROCTALLY, "run", "-q", "--", *view])):
         out = tmp_path / f"view-{number}"
         process = subprocess.Popen([*words, str(out)], env=environment(tmp_path), **terminal.popen())
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
         seen.append(json.loads(out.read_text()))
         del seen[-1]["session"]
     assert (seen[0]["terminals"], seen[0]["foreground"]) == ([True, True, True], True)
@@ -197,7 +197,7 @@ def test_summary_comes_after_ctrl_c(terminal: Terminal, tmp_path: Path) -> None:
     process = subprocess.Popen(words, env=environment(tmp_path, NO_COLOR="1"), **terminal.popen())
     terminal.shows(b"ready")
     terminal.type(CTRL_C)
-    assert process.wait(60) == 9
+    assert process.wait(PATIENCE) == 9
     shown = terminal.shown().decode().replace("\r\n", "\n")
     assert shown.index("trapped\n") < shown.index("proctally sh  failed: exit status 9\n")
     assert "\x1b" not in shown

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fakeroot import INIT, FakeHost, reap_ours
+from fakeroot import INIT, FakeHost, attach_to, reap_ours
 from proctally.kernel.proc import Files, read_children, scan
 from proctally.sampler import Sampler
 from proctally.tree import Tree
@@ -28,7 +28,12 @@ class Job:
             self.tree._scan_ns = 1e12  # a listing is never cheaper, nor due
         if by == "pid":
             self.tree._children_ns = 1e6
-        self.start = self.sampler.start if own is not None else self.sampler.attach
+
+    def start(self, root: int) -> None:
+        if self.tree.own is None:
+            attach_to(self.sampler, root)
+        else:
+            self.sampler.start(root)
 
     def look(self) -> list[int]:
         """The members after another look, in their order."""

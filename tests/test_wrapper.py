@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from proctally.record import read
-from tracked import PROCTALLY, PYTHON, TESTS, Done, call, environment, record, records, run, shell, whole
+from tracked import PATIENCE, PROCTALLY, PYTHON, TESTS, Done, call, environment, record, records, run, shell, whole
 
 VIEW = [*PYTHON, str(TESTS / "view.py")]
 
@@ -318,7 +318,7 @@ def both_ways(tmp_path: Path, job: list[str], **popen: Any) -> tuple[bytes, byte
     popen.setdefault("stdin", subprocess.DEVNULL)
     written = []
     for words in (job, [*PROCTALLY, "run", "-q", "--", *job]):
-        done = subprocess.run(words, capture_output=True, timeout=60, **popen)
+        done = subprocess.run(words, capture_output=True, timeout=PATIENCE, **popen)
         assert (done.returncode, done.stderr) == (0, b"")
         written.append(done.stdout)
     assert len(records(tmp_path)) == 1
@@ -364,7 +364,7 @@ def test_closed_descriptors_stay_closed(tmp_path: Path) -> None:
     for number, words in enumerate((VIEW, [*PROCTALLY, "run", "-q", "--", *VIEW])):
         out = tmp_path / f"view-{number}"
         process = subprocess.Popen([*words, str(out)], env=environment(tmp_path), preexec_fn=close_standard_descriptors)
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
         seen.append(json.loads(out.read_text()))
     assert set(seen[0]["descriptors"]).isdisjoint({0, 1, 2})
     assert seen[0] == seen[1]
@@ -377,7 +377,7 @@ def test_job_is_in_the_group_and_the_session_of_the_tracker(tmp_path: Path, lead
     process = subprocess.Popen(
         [*PROCTALLY, "run", "-q", "--", *PYTHON, "-c", code], env=environment(tmp_path), stdout=subprocess.PIPE, **how
     )
-    stdout, _ = process.communicate(timeout=60)
+    stdout, _ = process.communicate(timeout=PATIENCE)
     group, session, above = map(int, stdout.split())
     assert (group, above) == (process.pid, process.pid)
     assert session == (process.pid if leader == "session" else os.getsid(0))

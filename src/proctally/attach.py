@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import resource
 
-from proctally.kernel.child import SIGHUP, SIGINT, SIGTERM, Signals, libc, pidfd_open, signal_name
+from proctally.kernel.child import SIGHUP, SIGINT, SIGTERM, Signals, libc, pidfd_open, say, signal_name
 from proctally.kernel.machine import Denied, Gone, host_machine
 from proctally.kernel.proc import text
 from proctally.sampler import Sampler
-from proctally.session import Outcome, Schedule, Session, say
+from proctally.session import Outcome, Schedule, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def attach(options: Options, pid: int, environment: dict[str, str]) -> int:
     outcome = _follow(sampler, session, schedule, signals, root, root_fd)
     session.write(sampler.sample())
     session.end(sampler, schedule, outcome, _coverage(sampler, options.interval))
+    session.close()
     return 0
 
 

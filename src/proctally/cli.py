@@ -6,6 +6,7 @@ import os
 import sys
 
 from proctally import __version__
+from proctally.kernel.child import occupy_standard_streams, say
 from proctally.options import HelpAsked, UsageError, describe, parse
 
 TYPE_CHECKING = False
@@ -55,19 +56,20 @@ Exit status: 0 at the end, 1 when there is nothing to track, 2 for a mistake in 
 def main(argv: list[str] | None = None) -> int:
     """The exit status of `proctally` with these arguments."""
     arguments = sys.argv[1:] if argv is None else argv
+    occupy_standard_streams()
     command = arguments[0] if arguments else ""
     if command == "run":
         return _run(arguments[1:])
     if command == "attach":
         return _attach(arguments[1:])
-    if command == "fields" and len(arguments) == 1:
-        return _fields()
+    if command == "fields":
+        return _fields(arguments[1:])
     if command in ("-h", "--help", "help"):
         return _print(HELP)
     if command in ("-V", "--version"):
         return _print(f"proctally {__version__}\n")
     if not command:
-        sys.stderr.write(HELP)
+        say(HELP)
     else:
         _complain(f"there is no command {command!r}; to track one: proctally run -- {command} ...")
     return USAGE
@@ -76,11 +78,6 @@ def main(argv: list[str] | None = None) -> int:
 def script() -> NoReturn:
     """`main` as the installed command: ends at once, without the 2 ms an interpreter takes to clear itself away."""
     status = main()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        pass
     os._exit(status)
 
 
@@ -113,8 +110,9 @@ def _attach(arguments: list[str]) -> int:
         options, words = parse("attach", arguments, dict(os.environ), to_first_word=False)
         if len(words) != 1:
             raise UsageError("which process? proctally attach [options] PID")
-        if not (words[0].isascii() and words[0].isdecimal()) or not 0 < int(words[0]) < 1 << 31:
-            raise UsageError(f"{words[0]!r} is not a process id")
+        word = words[0]
+        if not (word.isascii() and word.isdecimal() and len(word) <= 10) or not 0 < int(word) < 1 << 31:
+            raise UsageError(f"{word[:40]!r} is not a process id")
     except HelpAsked:
         return _print(ATTACH_HELP.replace("{options}", describe("attach")))
     except UsageError as error:
@@ -125,7 +123,12 @@ def _attach(arguments: list[str]) -> int:
     return attach(options, int(words[0]), dict(os.environ))
 
 
-def _fields() -> int:
+def _fields(arguments: list[str]) -> int:
+    if arguments in (["-h"], ["--help"]):
+        return _print("proctally fields\n\nPrint the table of fields of a record: name, kind, unit, meaning.\n")
+    if arguments:
+        _complain(f"fields takes nothing behind it, not {arguments[0]!r}")
+        return USAGE
     from proctally.model import fields
 
     lines = []
@@ -135,16 +138,19 @@ def _fields() -> int:
 
 
 def _print(text: str) -> int:
+    """To stdout; the exit status."""
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        os.set_blocking(1, True)
+        data = text.encode("utf-8", "backslashreplace")
+        while data:
+            data = data[os.write(1, data) :]
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as error:
+        _complain(f"cannot write: {error.strerror}")
+        return 1
     return 0
 
 
 def _complain(text: str) -> None:
-    try:
-        sys.stderr.write(f"proctally: {text}\n")
-    except OSError:
-        pass
+    say(f"proctally: {text}\n")

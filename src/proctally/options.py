@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MIN_INTERVAL = 0.05
+LONGEST = 1e8
 SOURCES = ("auto", "procfs")
 FORMATS = ("jsonl",)
 ON = ("1", "true", "yes", "on")
@@ -110,10 +111,14 @@ def parse(
     """
     known = specs(command)
     options = Options()
+    mistake: UsageError | None = None  # of the environment: said only when no help is asked for
     for spec in known:
         value = environment.get(spec.variable)
-        if value is not None:
-            _from_environment(options, spec, value)
+        try:
+            if value is not None:
+                _from_environment(options, spec, value)
+        except UsageError as error:
+            mistake = mistake or error
     by_flag = {f"--{spec.name}": spec for spec in known}
     by_flag |= {f"-{spec.short}": spec for spec in known if spec.short}
     words: list[str] = []
@@ -145,6 +150,8 @@ def parse(
                 raise UsageError(f"{flag} needs a value")
             value = rest.pop(0)
         _set(options, found, value, flag)
+    if mistake is not None:
+        raise mistake
     return options, words
 
 
@@ -155,7 +162,7 @@ def _split(word: str, rest: list[str], by_flag: dict[str, Spec]) -> tuple[str, s
         return flag, value if equals else None, rest
     flag, value = word[:2], word[2:]
     spec = by_flag.get(flag)
-    if value and spec is not None and spec.takes == FLAG:
+    if value and spec is not None and spec.takes == FLAG and not value.startswith("-"):
         return flag, None, [f"-{value}", *rest]
     return flag, value or None, rest
 
@@ -184,8 +191,8 @@ def _set(options: Options, spec: Spec, text: str, where: str) -> None:
         if not 0 <= value <= 1:
             raise UsageError(f"{where}: {text} is not a ratio from 0 to 1")
     elif spec.takes == COUNT:
-        if not text.isdecimal():
-            raise UsageError(f"{where}: {text!r} is not a whole number")
+        if not (text.isascii() and text.isdecimal()) or len(text) > 12:
+            raise UsageError(f"{where}: {text[:20]!r} is not a whole number of at most 12 digits")
         value = int(text)
     elif spec.takes == PAIR:
         key, equals, pair_value = text.partition("=")
@@ -220,6 +227,8 @@ def _seconds(text: str, where: str) -> float:
     value = _number(number, where) * scale
     if value <= 0:
         raise UsageError(f"{where}: {text} is not a time; use a number of seconds above 0")
+    if value > LONGEST:
+        raise UsageError(f"{where}: {text} is too long; use {LONGEST:.0f} seconds at most")
     return value
 
 

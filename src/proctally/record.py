@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 
 KEPT_LINES = 4096
 KEPT_BYTES = 4 << 20
-SECRETS = (
-    "passw", "secret", "token", "apikey", "api_key", "api-key", "access_key", "access-key", "credential",
-    "authorization",
-)  # fmt: skip
+PATIENCE_MS = 500
+SECRETS = ("passw", "passphrase", "secret", "token", "key", "credential", "authorization")  # a first, cheap look
 MASK = "***"
 
 
@@ -61,8 +59,21 @@ class Record:
         self._kept.append((data, line["type"] == "sample"))
         self._bytes += len(data)
         self._flush()
-        while len(self._kept) > KEPT_LINES or self._bytes > KEPT_BYTES:
-            self._drop(1 if self._written else 0)
+        while (len(self._kept) > KEPT_LINES or self._bytes > KEPT_BYTES) and self._give_up_one():
+            pass
+
+    def _give_up_one(self) -> bool:
+        """Give up the oldest kept line that may be: no header, no summary, none of which a part is out already."""
+        for expendable in (True, False):
+            for place, (data, sample) in enumerate(self._kept):
+                if place == 0 and self._written:
+                    continue
+                if sample == expendable and (sample or data.startswith(b'{"type":"process"')):
+                    del self._kept[place]
+                    self._bytes -= len(data)
+                    self.lost_samples += sample
+                    return True
+        return False
 
     def discard(self) -> None:
         """Close it, and remove the file if it was made for this run."""
@@ -76,7 +87,7 @@ class Record:
     def _flush(self) -> bool:
         """Write what is kept as far as it goes; True when nothing is left."""
         while self._kept:
-            data, _ = self._kept[0]
+            data, sample = self._kept[0]
             try:
                 self._written += os.write(self._fd, data[self._written :])
             except OSError as error:
@@ -85,35 +96,48 @@ class Record:
                 if error.errno != EAGAIN:
                     self.error = error
                 if error.errno == EPIPE:
-                    while self._kept:
-                        self._drop(0)
+                    self.lost_samples += sum(sample for _, sample in self._kept)
+                    self._kept.clear()
+                    self._bytes = self._written = 0
                 return False
             if self._written == len(data):
                 del self._kept[0]
                 self._bytes -= len(data)
                 self._written = 0
+        if self.error is not None and self.error.errno != EPIPE and not self.lost_samples:
+            self.error = None  # there is room again, and everything was written
         return True
 
-    def _drop(self, place: int) -> None:
-        """Give up a kept line; one of which a part is in the file already must stay."""
-        data, sample = self._kept.pop(min(place, len(self._kept) - 1))
-        self._bytes -= len(data)
-        self.lost_samples += sample
-        if not self._kept:
-            self._written = 0
+    def unwritten(self, patience_ms: int = PATIENCE_MS) -> int:
+        """The samples that are lost, or will be when this is closed.
 
-    def close(self, patience_ms: int = 500) -> None:
-        """Write the rest; a reader that is slow to take it is waited for this long."""
-        if not self._flush() and self._kept and self.error is None:
-            import select
+        A reader that does not read is waited for this long, one that reads ten times as long.
+        """
+        if not self._flush() and self.error is None:
+            self._drain(patience_ms)
+        return self.lost_samples + sum(sample for _, sample in self._kept)
 
-            poller = select.poll()
-            poller.register(self._fd, select.POLLOUT)
-            for _ in range(patience_ms // 10):
-                poller.poll(10)
-                if self._flush() or self.error is not None:
-                    break
-        self.lost_samples += sum(sample for _, sample in self._kept)
+    def _drain(self, patience_ms: int) -> None:
+        import select
+        import time
+
+        poller = select.poll()
+        poller.register(self._fd, select.POLLOUT)
+        begun = progress = time.monotonic()
+        while True:
+            before = (len(self._kept), self._written)
+            if self._flush() or self.error is not None:
+                return
+            now = time.monotonic()
+            if (len(self._kept), self._written) != before:
+                progress = now
+            if (now - progress) * 1000 >= patience_ms or (now - begun) * 100 >= patience_ms:
+                return
+            poller.poll(10)
+
+    def close(self, patience_ms: int = PATIENCE_MS) -> None:
+        """Write the rest, as far as it can be written."""
+        self.lost_samples = self.unwritten(patience_ms)
         if self._kept and self.error is None:
             self.error = OSError(EAGAIN, "its reader does not read")
         try:
@@ -210,7 +234,10 @@ def open_output(path: str, *, force: bool = False) -> Record:
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(21, "is a directory")
-    if not stat.S_ISREG(mode) or os.path.dirname(os.path.abspath(path)) in ("/dev", "/dev/fd", "/proc/self/fd"):
+    own = _own_descriptor(path)
+    if own is not None:
+        return Record(_again(own, mode), path)
+    if not stat.S_ISREG(mode):
         return Record(os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY), path)
     if not force:
         raise FileExistsError(17, "exists already; choose another or give --force")
@@ -219,7 +246,28 @@ def open_output(path: str, *, force: bool = False) -> Record:
 
 def standard_output() -> Record:
     """The record on this process's own stdout (`-o -`)."""
-    return Record(os.dup(1), "-")
+    return Record(_again(1, os.fstat(1).st_mode), "-")
+
+
+def _own_descriptor(path: str) -> int | None:
+    """The number of this process's own descriptor that a path names: `/dev/stdout`, `/dev/fd/5`."""
+    path = {"/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(path, path)
+    folder, _, name = path.rpartition("/")
+    return int(name) if folder in ("/dev/fd", "/proc/self/fd") and name.isdecimal() else None
+
+
+def _again(fd: int, mode: int) -> int:
+    """A descriptor for what this one is open on.
+
+    A pipe or a terminal is opened anew, so that it can be non-blocking for us and stays as it is for the job. A file
+    keeps its common position by dup(2), and a socket cannot be opened by a path.
+    """
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        try:
+            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            pass
+    return os.dup(fd)
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
@@ -254,48 +302,50 @@ def plain(argument: str) -> str:
 
 
 def mask(command: list[str]) -> list[str]:
-    """A command line with the values that look like secrets replaced by `***`."""
+    """A command line with the values that look like secrets replaced by `***`.
+
+    `--password=x`, `--password x`, `TOKEN=x`, `Authorization: Bearer x`, `https://user:x@host`, `?token=x`, and the
+    same within a script or a document that is one argument.
+    """
     masked = []
-    hide_next = False
-    for argument in command:
-        argument = plain(argument)
-        if hide_next and not argument.startswith("-"):
+    hide = False
+    for argument in map(plain, command):
+        if hide and not argument.startswith("-"):
             masked.append(MASK)
-            hide_next = False
+            hide = False
             continue
-        hide_next = False
-        lowered = argument.lower()
+        hide = False
         if "://" in argument and "@" in argument:
             argument = _mask_url(argument)
+        lowered = argument.lower()
         if any(word in lowered for word in SECRETS):
-            key, equals, _ = argument.partition("=")
-            if not any(sign.isspace() for sign in argument):
-                if equals and _secret(key):
-                    argument = f"{key}={MASK}"
-                elif argument.startswith("-") and _secret(key):
-                    hide_next = not equals
-            else:
-                argument = _mask_text(argument)
+            argument, hide = _mask_argument(argument)
         masked.append(argument)
     return masked
-
-
-def _secret(key: str) -> bool:
-    key = key.lower()
-    return any(word in key for word in SECRETS)
 
 
 def _mask_url(argument: str) -> str:
     import re
 
-    return re.sub(r"(://[^/\s:@]*:)[^@/\s]+@", rf"\g<1>{MASK}@", argument)
+    return re.sub(r"(://[^/\s:@]{0,256}:)[^@/\s]{1,1024}@", rf"\g<1>{MASK}@", argument)
 
 
-def _mask_text(argument: str) -> str:
-    """A whole script in one argument: the values of what looks like a key, after `=`, `:` or a space."""
+def _mask_argument(argument: str) -> tuple[str, bool]:
+    """One argument without its secrets, and whether the next one is the value of this option."""
     import re
 
-    words = "|".join(re.escape(word) for word in SECRETS)
-    return re.sub(
-        rf"(?i)([\w.-]*(?:{words})[\w.-]*\s*(?:=|:|\s)\s*(?:bearer\s+|basic\s+)?)([^\s\"']+)", rf"\g<1>{MASK}", argument
+    secret = (
+        r"passw|passphrase|secret|token(?!i[sz]|s(?![a-z]))|api[_-]?key|access[_-]?key|private[_-]?key|credential"
+        r"|authorization"
     )
+    key, equals, value = argument.partition("=")
+    whole = not any(sign.isspace() for sign in key) and re.search(secret, key[-256:], re.IGNORECASE)
+    if argument.startswith("-") and whole and ":" not in key:
+        return (f"{key}={MASK}" if equals else argument), not equals
+    # within a text: a key, `=` or `:` or a space, maybe a scheme, and a value that may be quoted
+    found = re.compile(
+        rf"(?i)((?:{secret})[\w.-]{{0,64}}(?:\\?[\"']?\s{{0,8}}[=:]\s{{0,8}}|\s{{1,8}})"
+        r"(?:(?:bearer|basic|token|digest|negotiate)\s{1,8})?)"
+        r"(\\?\"[^\"]*\"|'[^']*'|[^\s\"'&,;}]+)"
+    )
+    return found.sub(rf"\g<1>{MASK}", argument), False

@@ -6,16 +6,19 @@ import os
 import resource
 
 from proctally.job import CannotStart, Job, Reaped, exit_or_signal, exit_status
-from proctally.kernel.child import SIGCHLD, libc, signal_name
+from proctally.kernel.child import SIGCHLD, libc, say, signal_name
 from proctally.kernel.machine import Denied, Gone, host_machine
 from proctally.kernel.proc import read_children, read_stat
 from proctally.options import NOT_PASSED_ON
 from proctally.record import mask
 from proctally.sampler import Sampler
-from proctally.session import Outcome, Schedule, Session, say
+from proctally.session import Outcome, Schedule, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from proctally.options import Options
 
 CANNOT_RUN = 125
@@ -32,6 +35,7 @@ class Runner:
     def __init__(self, options: Options, command: list[str], environment: dict[str, str]) -> None:
         self.options = options
         self.command = command
+        self.failed = False
         self.machine = host_machine()
         self.job = Job(libc())
         self.session = Session("run", options, environment, self.machine, os.path.basename(command[0]))
@@ -75,8 +79,7 @@ class Runner:
             job.give_up()
             say(f"proctally: --output {self.options.output}: {getattr(error, 'strerror', None) or error}\n")
             return CANNOT_RUN
-        own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        self.sampler.start(pid, own_peak + LAUNCHER_SLACK)
+        self._try(self.sampler.start, pid, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + LAUNCHER_SLACK)
         session.start()
         try:
             job.release()
@@ -86,13 +89,38 @@ class Runner:
             return error.status
         schedule = Schedule(session.started_ns, int(self.options.interval * 1e9))
         session.write(session.header(mask(self.command), pid))
-        session.write(self.sampler.sample())
+        self._sample()
         session.open_default()
         self._follow(schedule)
-        session.write(self.sampler.sample())
+        self._sample()
         assert job.status is not None
-        session.end(self.sampler, schedule, self._outcome(job.status), self._coverage())
+        self._try(self._end, schedule, self._outcome(job.status))
+        session.close()
         return exit_status(job.status)
+
+    def _end(self, schedule: Schedule, outcome: Outcome) -> None:
+        self.session.end(self.sampler, schedule, outcome, self._coverage())
+
+    def _try(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Do something of the tracking. Whatever goes wrong with it ends the tracking and never reaches the job."""
+        if self.failed:
+            return None
+        try:
+            return call(*arguments)
+        except Exception as error:
+            self.failed = True
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            self.session.warnings.append(f"tracking ended before the command did, by a fault of its own ({reason})")
+            if self.options.verbose:
+                from traceback import format_exc
+
+                self.session.warnings.append(format_exc())
+            return None
+
+    def _sample(self) -> None:
+        sample = self._try(self.sampler.sample)
+        if sample is not None:
+            self.session.write(sample)
 
     # -- while it runs -------------------------------------------------------------------------------------------
 
@@ -111,29 +139,32 @@ class Runner:
             if ended:
                 return
             if signals and job.wants_to_stop():
-                self.session.write(sampler.sample())
+                self._sample()
                 job.stop()
-                sampler.gap_ended()
+                self._try(sampler.gap_ended)
                 schedule.gap_ended(clock())
                 continue
             now = clock()
             if schedule.sample_due(now):
-                self.session.write(sampler.sample())
+                self._sample()
             elif schedule.look_due(now):
-                sampler.look()
+                self._try(sampler.look)
 
     def _reap(self) -> bool:
         """Reap what ended; True when nothing is left to wait for."""
-        children = self.job.reap(self.sampler.ended, self._reaped)
+        children = self.job.reap(self._zombie, self._reaped)
         if self.job.status is None:
             return False
         if not self.options.wait_all or not children:
             return True
-        self.sampler.look()
-        return not self.sampler.tree.members
+        self._try(self.sampler.look)
+        return not self.sampler.tree.members and not self.failed
+
+    def _zombie(self, pid: int) -> Any:
+        return self._try(self.sampler.ended, pid)
 
     def _reaped(self, child: Reaped) -> None:
-        self.sampler.reaped(child.seen, exit_or_signal(child.status), child.usage, child.io)
+        self._try(self.sampler.reaped, child.seen, exit_or_signal(child.status), child.usage, child.io)
 
     def _is_member(self, pid: int) -> bool:
         """Whether a process is of the tree, also one that was not seen yet."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from proctally.kernel.machine import NANOSECONDS, Denied, Gone, Machine
+from proctally.kernel.machine import NANOSECONDS, UNREADABLE, Denied, Exhausted, Gone, Machine
 from proctally.kernel.proc import (
     Files,
     has_children_files,
@@ -263,6 +263,8 @@ class Sampler:
         """Read the files of a member whose clock moved; False when it is gone."""
         try:
             stat = self.files.stat(member, member.pid)
+        except Exhausted:
+            return True  # there, but not to be read now: its last reading stands
         except (Gone, Denied):
             return False
         if stat.start != member.start or stat.state in b"Xx":
@@ -279,7 +281,7 @@ class Sampler:
     def _read_io(self, member: Member) -> None:
         try:
             raw = self.files.io(member, member.pid)
-        except Gone:
+        except (Gone, Exhausted):
             return
         except Denied:
             self.io_denied.add(member.pid)
@@ -319,7 +321,7 @@ class Sampler:
             for tid in read_threads(self.machine, member.pid):
                 if tid != member.pid:
                     return _thread_rss(self.machine, member.pid, tid)
-        except (Gone, Denied):
+        except UNREADABLE:
             pass
         return member.rss
 
@@ -337,7 +339,7 @@ class Sampler:
             clock = machine.clocks([member.clock])[0]
         try:
             stat = self.files.stat(member, member.pid)
-        except (Gone, Denied):
+        except UNREADABLE:
             stat = None
         if stat is None or stat.start != member.start or (clock is None and machine.clock_gettime_ns is not None):
             self.tree.remove(member)
@@ -415,7 +417,7 @@ class Sampler:
     def _still_there(self, member: Member) -> bool:
         try:
             return self.files.stat(member, member.pid).start == member.start
-        except (Gone, Denied):
+        except UNREADABLE:
             return False
 
     # -- reaping (run) -------------------------------------------------------------------------------------------
@@ -490,7 +492,7 @@ class Sampler:
     def _refresh(self, member: Member) -> None:
         try:
             stat = self.files.stat(member, member.pid)
-        except (Gone, Denied):
+        except UNREADABLE:
             return
         if stat.start == member.start:
             previous, member.stat = member.stat, stat
@@ -515,7 +517,7 @@ class Sampler:
                 delays = read_run_delay(self.machine, member.pid, member.threads)
             else:
                 self.delay_incomplete = True
-        except (Gone, Denied):
+        except UNREADABLE:
             return
         if status.ignores_child_signal:
             self.ignores_children.add(member.pid)
@@ -564,7 +566,7 @@ class Sampler:
         begun = clock()
         try:
             pss = read_pss(self.machine, member.pid)
-        except Gone:
+        except (Gone, Exhausted):
             return clock() - begun
         except Denied:
             self.pss_denied.add(member.pid)

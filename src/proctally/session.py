@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from proctally import __version__
+from proctally.kernel.child import say
 from proctally.kernel.machine import NANOSECONDS
 from proctally.ledger import CPU, DELAY, IO, SYSTEM, USER
 from proctally.model import SCHEMA
@@ -92,6 +93,7 @@ class Session:
         self.records: list[Record] = []
         self.default_path: str | None = None
         self.warnings: list[str] = []
+        self._summary_said: dict[str, Any] | None = None
         self._kept: list[dict[str, Any]] | None = []  # lines from before the records were opened
 
     # -- outputs -------------------------------------------------------------------------------------------------
@@ -175,13 +177,17 @@ class Session:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def end(self, sampler: Sampler, schedule: Schedule, outcome: Outcome, coverage: dict[str, str]) -> None:
-        """Write the last lines, close the outputs, and print what a person wants to know."""
+        """Write the last lines."""
         left = sampler.finish()
         summary = self._summary(sampler, schedule, outcome, coverage, left)
         self.write(summary)
-        self._close()
         self._write_summary_json(summary)
-        self._say(summary)
+        self._summary_said = summary
+
+    def close(self) -> None:
+        """Close the outputs, and print the summary and the warnings."""
+        self._close()
+        self._say(self._summary_said)
 
     def _summary(
         self, sampler: Sampler, schedule: Schedule, outcome: Outcome, coverage: dict[str, str], left: int
@@ -258,7 +264,7 @@ class Session:
             "peak_rss_bytes": peak,
             "samples": sampler.samples,
             "late_samples": schedule.late,
-            "lost_samples": sum(record.lost_samples for record in self.records),
+            "lost_samples": sum(record.unwritten() for record in self.records),
         }
 
     def _close(self) -> None:
@@ -279,10 +285,10 @@ class Session:
         except OSError as error:
             self.warnings.append(f"the summary could not be written to {path}: {_reason(error)}")
 
-    def _say(self, summary: dict[str, Any]) -> None:
+    def _say(self, summary: dict[str, Any] | None) -> None:
         """The summary and the warnings, on stderr. A warning is said also when the summary is not wanted."""
         text = ""
-        if not self.options.quiet:
+        if summary is not None and not self.options.quiet:
             from proctally.summary import colour_wanted, render
 
             path = next((record.path for record in self.records if record.error is None), None)
@@ -294,16 +300,6 @@ class Session:
         text += "".join(f"proctally: {warning}\n" for warning in self.warnings)
         if text:
             say(text)
-
-
-def say(text: str) -> None:
-    """To stderr, whatever becomes of it."""
-    data = text.encode("utf-8", "backslashreplace")
-    try:
-        while data:
-            data = data[os.write(2, data) :]
-    except OSError:
-        pass
 
 
 def _reason(error: OSError) -> str:

@@ -41,13 +41,16 @@ def size(count: float | None) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds as a person says them."""
-    if seconds < 60:
-        return f"{seconds:.3f} s" if seconds < 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(seconds, 60)
-    if minutes < 60:
-        return f"{minutes:.0f} min {rest:04.1f} s"
+    if seconds < 9.9995:
+        return f"{seconds:.3f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    if seconds < 3599.95:
+        minutes, tenths = divmod(round(seconds * 10), 600)
+        return f"{minutes} min {tenths / 10:04.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:.0f} h {minutes:02.0f} min {rest:02.0f} s"
+    return f"{hours} h {minutes:02} min {rest:02} s"
 
 
 def render(name: str, summary: dict[str, Any], path: str | None, *, colour: bool, verbose: bool = False) -> str:
@@ -63,7 +66,8 @@ def render(name: str, summary: dict[str, Any], path: str | None, *, colour: bool
     verdict = summary["verdict"]
     said = "" if verdict == "ok" else f": {summary['evidence']}".replace(f": {verdict} ", " ")
     title = printable(name)
-    title = title if len(title) <= 40 else title[:39] + "…"
+    room = max(12, WIDTH - len(f"proctally   {verdict}{said}"))
+    title = title if len(title) <= room else title[: room - 1] + "…"
     lines.append(f"{paint(f'proctally {title}', BOLD)}  {paint(verdict, VERDICT_COLOURS[verdict])}{said}")
     cpu, memory, io, processes = summary["cpu"], summary["memory"], summary["io"], summary["processes"]
     line("wall", duration(summary["wall_seconds"]))

@@ -6,7 +6,7 @@ always stands before its children: totals rely on it.
 
 from __future__ import annotations
 
-from proctally.kernel.machine import Denied, Gone, Machine, clock_id
+from proctally.kernel.machine import UNREADABLE, Machine, clock_id
 from proctally.kernel.proc import Files, Kept, Stat, is_thread, process_count, read_children, read_stat, scan, text
 
 TYPE_CHECKING = False
@@ -146,7 +146,7 @@ class Tree:
         """Take a process into the tree; None when it is gone already."""
         try:
             stat = read_stat(self.machine, pid)
-        except (Gone, Denied):
+        except UNREADABLE:
             return None
         if stat.state in b"Xx":
             return None
@@ -236,7 +236,7 @@ class Tree:
                 continue
             try:
                 parents[pid] = read_stat(self.machine, pid).ppid
-            except (Gone, Denied):
+            except UNREADABLE:
                 if pid not in again:
                     unresolved.append(pid)
         found: list[Member] = []
@@ -276,14 +276,14 @@ class Tree:
     def _children_of(self, pid: int, threads: int) -> list[int]:
         try:
             return read_children(self.machine, pid, threads)
-        except (Gone, Denied):
+        except UNREADABLE:
             return []
 
     def add_stranger(self, pid: int) -> None:
         """Know a process that is none of the tree although it is, or may become, a child of this process."""
         try:
             self.strangers[pid] = read_stat(self.machine, pid).start
-        except (Gone, Denied):
+        except UNREADABLE:
             pass
 
     def is_stranger(self, pid: int) -> bool:
@@ -294,7 +294,7 @@ class Tree:
         try:
             if read_stat(self.machine, pid).start == start:
                 return True
-        except (Gone, Denied):
+        except UNREADABLE:
             pass
         del self.strangers[pid]
         return False
@@ -305,7 +305,7 @@ class Tree:
         for pid in queue:
             try:
                 threads = read_stat(self.machine, pid).threads
-            except (Gone, Denied):
+            except UNREADABLE:
                 continue
             for child in self._children_of(pid, threads):
                 if child not in self.strangers:
@@ -331,7 +331,7 @@ class Tree:
             if entry is None or entry[0] != inode or listed.get(entry[1], 0) != entry[2]:
                 try:
                     ppid = read_stat(self.machine, pid).ppid
-                except (Gone, Denied):
+                except UNREADABLE:
                     continue
                 entry = (inode, ppid, listed.get(ppid, 0))
                 fresh.append(pid)

@@ -20,6 +20,8 @@ PR_SET_CHILD_SUBREAPER = 36  # include/uapi/linux/prctl.h
 SFD_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK  # SFD_CLOEXEC | SFD_NONBLOCK have the same values
 SIGNALFD_SIGINFO_BYTES = 128  # struct signalfd_siginfo
 
+LONGEST_POLL_MS = 1e9  # poll(2) takes an int
+
 SI_KERNEL = 0x80  # include/uapi/asm-generic/siginfo.h: the terminal, a fault, the kernel itself
 
 SIGHUP = 1
@@ -93,7 +95,7 @@ class Signals:
         poller = self._select.poll()
         for fd in fds:
             poller.register(fd, self._select.POLLIN)
-        poller.poll(None if timeout_ns is None else timeout_ns / 1e6)
+        poller.poll(None if timeout_ns is None else min(timeout_ns / 1e6, LONGEST_POLL_MS))
 
     def _read(self) -> list[Signal]:
         found: list[Signal] = []
@@ -164,6 +166,18 @@ def signals_for_exec(previous: set[int] | None, child_signal_ignored: bool) -> N
         _signal.pthread_sigmask(_signal.SIG_SETMASK, previous)
 
 
+def occupy_standard_streams() -> None:
+    """Where stdin, stdout or stderr is closed, put /dev/null in its place, for this process alone (close-on-exec).
+
+    A file that is opened later would get that number, and what is said on stderr would be written into it.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+
+
 def pidfd_open(pid: int) -> int | None:
     """A descriptor that becomes readable when the process ends; None where pidfd_open(2) is missing or refused."""
     try:
@@ -208,3 +222,13 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def say(text: str) -> None:
+    """To stderr, whatever becomes of it."""
+    data = text.encode("utf-8", "backslashreplace")
+    try:
+        while data:
+            data = data[os.write(2, data) :]
+    except OSError:
+        pass

@@ -28,6 +28,9 @@ class Exhausted(OSError):
     """No descriptor is left, in this process or on the machine."""
 
 
+UNREADABLE = (Gone, Denied, Exhausted)
+
+
 def classify(error: OSError) -> Exception:
     """The typed error for what the kernel said, by its number and never by its text.
 
