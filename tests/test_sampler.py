@@ -376,23 +376,40 @@ def test_pss_keeps_to_its_budget(tmp_path: Path) -> None:
     host = job.host
     cost = 2_000_000
     host.run(ROOT, pages=10)
+    job.sample()
     for pid in range(200, 240):
         host.spawn(pid, ROOT, pages=10)
         host.pss_cost_ns[pid] = cost
     begun = host.now_ns
     spent = 0
     ages = []
+    pss_reads(host)
     for number in range(120):
+        host.run(ROOT, user=0.001)
         for pid in range(200, 240):
             host.run(pid, user=0.001, pages=10 + number % 2)
         levels = job.tree(0.5)
-        spent += cost * len(pss_reads(host))
+        spent += cost * sum(not path.startswith(f"{ROOT}/") for path in pss_reads(host))
         ages.append(levels["pss_age_seconds"])
         assert spent <= PSS_BURST_NS + (host.now_ns - begun) * budget + cost
     assert spent >= (host.now_ns - begun) * budget * 0.5  # and uses it
     assert levels["pss_bytes"] == pytest.approx((10 + 40 * 10.5) * PAGE, rel=0.06)
     assert "pss_unread" not in levels
     assert max(age for age in ages if age is not None) < 30  # the longest unread first
+
+
+def test_pss_of_an_idle_process_is_read_although_others_use_up_the_budget(tmp_path: Path) -> None:
+    job = Job(tmp_path, pss_budget=0.01)
+    host = job.host
+    host.run(ROOT, pages=10)
+    for pid in range(200, 220):
+        host.spawn(pid, ROOT, pages=10)
+        host.pss_cost_ns[pid] = 2_000_000
+    job.sample()
+    for number in range(200):
+        for pid in range(200, 220):
+            host.run(pid, user=0.001, pages=10 + number % 2)
+        assert (job.tree()["pss_age_seconds"] or 0) <= 60
 
 
 def test_pss_says_how_many_are_unread(tmp_path: Path) -> None:

@@ -59,8 +59,11 @@ def warned(done: Done, status: int, *words: str) -> None:
 def test_directory_that_cannot_be_written(user: User, mode: int) -> None:
     home = user.folder / f"home-{mode:o}"
     home.mkdir(mode)
-    done = user.call("run", "-q", "--", "sh", "-c", "exit 3", env={**user.environment, "PROCTALLY_HOME": str(home)})
-    warned(done, 3, str(home))
+    try:
+        env = {**user.environment, "PROCTALLY_HOME": str(home)}
+        warned(user.call("run", "-q", "--", "sh", "-c", "exit 3", env=env), 3, str(home))
+    finally:
+        home.chmod(0o755)  # or nobody can remove it
 
 
 def test_place_of_the_record_is_a_file(tmp_path: Path) -> None:

@@ -424,6 +424,15 @@ def test_signals_are_as_if_it_ran_bare(
     assert {name: tracked.get(name) for name in fields} == {name: bare.get(name) for name in fields}
 
 
+@pytest.mark.parametrize("before", [ignore(signal.SIGCHLD), block(signal.SIGCHLD)], ids=["ignored", "blocked"])
+def test_status_and_usage_come_through_whatever_was_done_to_sigchld(tmp_path: Path, before: Callable[[], None]) -> None:
+    job = [*PYTHON, "-c", "import time\nwhile time.process_time() < 0.1: pass\nraise SystemExit(3)"]
+    done = run(tmp_path, "-q", "--", *job, preexec_fn=before)
+    assert (done.status, done.stderr) == (3, b"")
+    assert done.summary()["cpu"]["total_seconds"] >= 0.1
+    assert done.summary()["processes"]["left"] == 0
+
+
 def variables(data: bytes) -> list[bytes]:
     return data.rstrip(b"\0").split(b"\0")
 
@@ -445,6 +454,12 @@ def test_environment_of_the_job_gains_the_run_id_alone(tmp_path: Path, more: dic
     bare, tracked = map(variables, both_ways(tmp_path, ["cat", "/proc/self/environ"], env=env))
     run_id = record(tmp_path)[0]["run_id"]
     assert sorted(tracked) == sorted([*bare, b"PROCTALLY_RUN_ID=" + run_id.encode()])
+
+
+def test_disable_changes_nothing_of_the_environment(tmp_path: Path) -> None:
+    env = {"PATH": os.environ.get("PATH", os.defpath), "PROCTALLY_DISABLE": "1"}
+    done = run(tmp_path, "--", "cat", "/proc/self/environ", env=env)
+    assert sorted(variables(done.stdout)) == sorted(f"{name}={value}".encode() for name, value in env.items())
 
 
 def test_options_of_this_run_are_no_options_of_runs_inside(tmp_path: Path) -> None:

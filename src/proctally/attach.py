@@ -6,8 +6,8 @@ import os
 import resource
 
 from proctally.kernel.child import SIGHUP, SIGINT, SIGTERM, Signals, libc, pidfd_open, say, signal_name
-from proctally.kernel.machine import Denied, Gone, host_machine
-from proctally.kernel.proc import text
+from proctally.kernel.machine import Denied, Exhausted, Gone, Machine, host_machine
+from proctally.kernel.proc import is_thread, text
 from proctally.sampler import Sampler
 from proctally.session import Outcome, Schedule, Session
 
@@ -25,6 +25,14 @@ WATCHED_MEMBERS = 64
 def attach(options: Options, pid: int, environment: dict[str, str]) -> int:
     """Track the tree of this process until it ended, or until it is to stop; the exit status."""
     machine = host_machine()
+    try:
+        return _attach(options, pid, environment, machine)
+    except (Exhausted, MemoryError) as error:
+        say(f"proctally: cannot go on: {getattr(error, 'strerror', None) or 'out of memory'}\n")
+        return NOTHING
+
+
+def _attach(options: Options, pid: int, environment: dict[str, str], machine: Machine) -> int:
     signals = Signals(libc(), (SIGINT, SIGTERM, SIGHUP))
     sampler = Sampler(
         machine,
@@ -34,6 +42,9 @@ def attach(options: Options, pid: int, environment: dict[str, str]) -> int:
         process_lines=options.process_lines,
     )
     root_fd = pidfd_open(pid)
+    if is_thread(machine, pid):
+        say(f"proctally: {pid} is a thread; give the id of its process\n")
+        return NOTHING
     session = Session("attach", options, environment, machine, "")
     try:
         root = sampler.attach(pid)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 from errno import EACCES, ENOENT, ENOEXEC, ENOTDIR
+from time import monotonic
 
 from proctally.kernel.child import (
     SI_KERNEL,
@@ -43,7 +44,10 @@ if TYPE_CHECKING:
 
 STOPS = (SIGTSTP, SIGTTIN, SIGTTOU)
 FORWARDED = (SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGINT, SIGQUIT, SIGCONT, SIGTSTP)
+TO_LEADER = (SIGHUP, SIGCONT)
+STOP_SECONDS = 10.0  # so long a job may take to stop itself after Ctrl-Z; later, somebody else has stopped it
 WATCHED = (*FORWARDED, SIGTTIN, SIGTTOU, SIGCHLD)
+COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 
@@ -91,7 +95,7 @@ class Job:
         self._io = OwnIo()
         self._gate = -1
         self._report = -1
-        self._asked_to_stop = False
+        self._asked_to_stop: float | None = None
         self._stopped_by: int | None = None
 
     # -- start ---------------------------------------------------------------------------------------------------
@@ -179,14 +183,17 @@ class Job:
     def forward(self, signal: Signal, is_member: Callable[[int], bool]) -> None:
         """Pass a signal on to the job that was meant for it.
 
-        What the terminal sends (SI_KERNEL) goes to the whole process group and reached the job by itself. What a
+        What the terminal sends (SI_KERNEL) goes to the whole process group and reached the job by itself, except that
+        one that hangs up tells the leader of its session alone, which the job would be without us. What a
         member of the tree sent to us (`kill 0`, `kill $PPID`) came from the job and does not go back.
         """
         if signal.number in STOPS:
-            self._asked_to_stop = True
+            self._asked_to_stop = monotonic()
         elif signal.number == SIGCONT:
-            self._asked_to_stop = False
-        if signal.number not in FORWARDED or signal.code == SI_KERNEL or self.status is not None:
+            self._asked_to_stop = None
+        if signal.number not in FORWARDED or self.status is not None:
+            return
+        if signal.code == SI_KERNEL and not (signal.number in TO_LEADER and os.getsid(0) == self.own):
             return
         if signal.sender and (signal.sender == self.own or is_member(signal.sender)):
             return
@@ -204,13 +211,31 @@ class Job:
         stopped_by, continued = stop_or_continue(self.pid)
         if stopped_by is not None or continued:
             self._stopped_by = stopped_by
-        return self._stopped_by in STOPS and self._asked_to_stop
+        if self._stopped_by is None or self._asked_to_stop is None:
+            return False
+        return monotonic() - self._asked_to_stop < STOP_SECONDS
 
     def stop(self) -> None:
         """Stop; returns when this process was continued."""
-        self._asked_to_stop = False
+        self._asked_to_stop = None
         self._stopped_by = None
         os.kill(self.own, SIGSTOP)
+
+
+def as_started(environment: dict[str, str]) -> dict[str, str]:
+    """The environment as this process was given it: Python sets LC_CTYPE where the locale is C (PEP 538)."""
+    if environment.get("LC_CTYPE") not in COERCED:
+        return environment
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            first = [pair[9:] for pair in file.read().split(b"\0") if pair.startswith(b"LC_CTYPE=")]
+    except OSError:
+        return environment
+    environment = dict(environment)
+    del environment["LC_CTYPE"]
+    if first:
+        environment["LC_CTYPE"] = os.fsdecode(first[0])
+    return environment
 
 
 def exit_status(status: int) -> int:
@@ -227,7 +252,7 @@ def exit_or_signal(status: int) -> int:
 
 def _candidates(program: str, environment: dict[str, str]) -> list[str]:
     """The paths at which execvp(3) would look for this program."""
-    if "/" in program:
+    if "/" in program or not program:
         return [program]
     path = environment.get("PATH", os.defpath)
     return [os.path.join(folder or ".", program) for folder in path.split(os.pathsep)]
@@ -241,6 +266,8 @@ def _execute(candidates: list[str], command: list[str], environment: dict[str, s
             os.execve(path, command, environment)
         except OSError as error:
             number = error.errno or ENOENT
+        except ValueError:  # Python refuses an empty name by itself
+            number = ENOENT
         if number == ENOEXEC:
             try:
                 os.execve("/bin/sh", ["/bin/sh", path, *command[1:]], environment)
@@ -256,7 +283,7 @@ def _execute(candidates: list[str], command: list[str], environment: dict[str, s
 def execute_instead(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
     """Become the command, without tracking it; returns (exit status, reason) only when that fails."""
     signals_for_exec(None, False)
-    number = _execute(_candidates(command[0], environment), command, environment)
+    number = _execute(_candidates(command[0], environment), command, as_started(environment))
     return status_of_failure(number), os.strerror(number)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import resource
 
-from proctally.job import CannotStart, Job, Reaped, exit_or_signal, exit_status
-from proctally.kernel.child import SIGCHLD, libc, say, signal_name
-from proctally.kernel.machine import Denied, Gone, host_machine
+from proctally.job import CannotStart, Job, Reaped, as_started, exit_or_signal, exit_status
+from proctally.kernel.child import SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, libc, say, signal_name
+from proctally.kernel.machine import UNREADABLE, host_machine
 from proctally.kernel.proc import read_children, read_stat
 from proctally.options import NOT_PASSED_ON
 from proctally.record import mask
@@ -56,15 +56,16 @@ class Runner:
         """Children that this process had before (a shell that execs us leaves its own): none of the tree."""
         try:
             return set(read_children(self.machine, self.job.own))
-        except (Gone, Denied):
+        except UNREADABLE:
             return set()
 
     def main(self) -> int:
         """The exit status."""
         job, session = self.job, self.session
+        job_environment = as_started(session.environment)
         job_environment = {
             key: value
-            for key, value in session.environment.items()
+            for key, value in job_environment.items()
             if not (key.startswith("PROCTALLY_") and key[10:] in NOT_PASSED_ON)
         }
         job_environment["PROCTALLY_RUN_ID"] = session.run_id
@@ -133,6 +134,8 @@ class Runner:
             child = False
             for signal in signals:
                 child |= signal.number == SIGCHLD
+                if job.status is not None and signal.number in (SIGINT, SIGTERM, SIGHUP, SIGQUIT):
+                    return  # --wait-all: whoever is told to end waits no longer
                 job.forward(signal, self._is_member)
             if child or job.status is not None:
                 ended = self._reap()
@@ -171,11 +174,14 @@ class Runner:
         for _ in range(MEMBER_DEPTH):
             if pid in self.sampler.tree.members:
                 return True
+            child = pid
             try:
                 pid = read_stat(self.machine, pid).ppid
-            except (Gone, Denied):
+            except UNREADABLE:
                 return False
-            if pid in (0, 1, self.job.own):
+            if pid == self.job.own:
+                return not self.sampler.tree.is_stranger(child)
+            if pid <= 1:
                 return False
         return False
 
@@ -224,4 +230,9 @@ class Runner:
 
 def run(options: Options, command: list[str], environment: dict[str, str]) -> int:
     """Run a command and track it; the exit status is its own."""
-    return Runner(options, command, environment).main()
+    try:
+        runner = Runner(options, command, environment)
+    except OSError as error:
+        say(f"proctally: cannot begin: {error.strerror}\n")
+        return CANNOT_RUN
+    return runner.main()

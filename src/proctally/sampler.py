@@ -172,6 +172,8 @@ class Sampler:
         self.tick += 1
         self.files.tick = self.tick
         ran, gone = self._read_moved()
+        for member in gone:  # before others are looked for: one of them may have been given its pid
+            self.tree.remove(member)
         self._ran.update(dict.fromkeys(ran))
         while True:
             found = [member for member in self.tree.discover(ran) if self._enter_new(member)]
@@ -237,7 +239,7 @@ class Sampler:
             if self._held is not None:
                 # The clock of a process that runs on another CPU is brought up to date by the scheduler's tick only
                 # (kernel: thread_group_cputime): so shortly after its exec, the job may not seem to have moved.
-                self._clocks[self._order.index(self._held)] = -1
+                self._clocks = [-1 if member is self._held else member.cpu for member in self._order]
                 self._held = None
         if self.machine.clock_gettime_ns is None:
             moved: list[tuple[Member, int | None]] = [(member, None) for member in self._order]
@@ -266,7 +268,7 @@ class Sampler:
         except Exhausted:
             return True  # there, but not to be read now: its last reading stands
         except (Gone, Denied):
-            return False
+            return self._read_hidden(member, clock)
         if stat.start != member.start or stat.state in b"Xx":
             return False
         if clock is None and self.machine.clock_gettime_ns is not None:
@@ -276,6 +278,18 @@ class Sampler:
         self.ledger.update(member, clock, self.tick)
         self._levels(member)
         self._read_io(member)
+        return True
+
+    def _read_hidden(self, member: Member, clock: int | None) -> bool:
+        """No `stat` for a member: False when it is gone.
+
+        Under hidepid a process that became another user's has no files any more, unless they were kept open, while
+        its clock still reads.
+        """
+        if clock is None or member.stat_fd >= 0 or clock < member.cpu:
+            return False
+        member.previous_stat = member.stat
+        self.ledger.update(member, clock, self.tick)
         return True
 
     def _read_io(self, member: Member) -> None:

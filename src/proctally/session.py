@@ -86,7 +86,7 @@ class Session:
         self.options = options
         self.environment = environment
         self.machine = machine
-        self.name = options.name or name or kind
+        self.name = plain(options.name or name or kind)
         self.run_id = os.urandom(16).hex()
         self.started_at = machine.time()
         self.started_ns = machine.monotonic_ns()
@@ -162,7 +162,7 @@ class Session:
             "run_id": self.run_id,
             "parent_run_id": environment.get("PROCTALLY_RUN_ID"),
             "kind": self.kind,
-            "name": plain(self.name),
+            "name": self.name,
             "command": command,
             "cwd": cwd,
             "user": _user(),

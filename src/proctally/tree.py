@@ -271,6 +271,8 @@ class Tree:
     def _admit_all(self, pids: Iterable[int], parent: Member | None) -> list[Member]:
         members = self.members
         new = [self.admit(pid, parent) for pid in pids if pid not in members and not self.is_stranger(pid)]
+        if None in new:
+            self._last_pid = None  # its children have another parent now: that no pid was given out says nothing
         return [member for member in new if member is not None]
 
     def _children_of(self, pid: int, threads: int) -> list[int]:
@@ -344,6 +346,10 @@ class Tree:
         for pid, entry in others.items():
             children.setdefault(entry[1], []).append(pid)
         found: list[Member] = []
+        queue = [pid for pid in fresh if others[pid][1] in self.strangers]
+        for pid in queue:
+            self.add_stranger(pid)
+            queue += children.get(pid, ())
         queue = [pid for pid in fresh if others[pid][1] in self.members or others[pid][1] == self.own]
         for pid in queue:
             if pid in self.members or pid == self.own or self.is_stranger(pid):

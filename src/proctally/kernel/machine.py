@@ -182,14 +182,21 @@ def reread(fd: int, size: int = 4096) -> bytes:
 def host_machine() -> Machine:
     """The machine this process runs on.
 
-    Where `/proc` is that of another pid namespace, its pids are not those of the CPU clocks: the clocks are then left
-    out and `stat` is used alone.
+    Where `/proc` is that of another pid namespace, its pids are not those of the CPU clocks, and a sandbox may refuse
+    the clocks of others: they are then left out and `stat` is used alone.
     """
     machine = Machine()
     try:
         own = os.readlink(f"{machine.proc}/self")
     except OSError:
         own = ""
+    parent = os.getppid()
+    try:
+        if parent:
+            time.clock_gettime_ns(clock_id(parent))
+    except OSError:
+        if os.path.exists(f"{machine.proc}/{parent}/stat"):
+            machine.clock_gettime_ns = None
     if own != str(os.getpid()):
         machine.clock_gettime_ns = None
     return machine
