@@ -208,11 +208,19 @@ class Ledger:
         """
         self._settle(self.top, self.reaped, [0] * SIZE)
 
-    def unsettled(self) -> list[Member]:
-        """Ancestors that must be read again because members vanished below them."""
+    def unsettled(self, tick: int) -> list[Member]:
+        """Ancestors below which members vanished and that must be read again, or were in this tick."""
         if not self.pending:
             return []
-        return [member for member, pending in self.pending.items() if any(pending.amount)]
+        return [
+            member
+            for member, pending in self.pending.items()
+            if (pending.reads < READS_TO_SETTLE or member.moved_tick == tick) and any(pending.amount)
+        ]
+
+    def is_settled(self, ancestor: Member) -> bool:
+        """Whether the ancestor was read often enough: what remains is within the rounding of its counters."""
+        return self.pending[ancestor].reads >= READS_TO_SETTLE
 
     def settle(self, ancestor: Member) -> None:
         """The ancestor was read again: take out of the dead what its growth shows; keep the rest after two reads."""
@@ -239,7 +247,7 @@ class Ledger:
         pending = self.pending.get(ancestor)
         if pending is None:
             pending = self.pending[ancestor] = Pending(self._shown_before(ancestor, tick))
-        elif pending.reads >= READS_TO_SETTLE:
+        elif pending.reads >= READS_TO_SETTLE or not any(pending.amount):
             pending.seen = self._shown_before(ancestor, tick)
         return pending
 

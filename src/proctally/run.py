@@ -128,18 +128,20 @@ class Runner:
     def _follow(self, schedule: Schedule) -> None:
         job, sampler, clock = self.job, self.sampler, self.machine.monotonic_ns
         ended = False
+        last: int | None = None
         while not ended:
             timeout = schedule.timeout(clock())
-            signals = job.wait(min(timeout, SOON_NS) if job.status is not None else timeout)
+            signals = job.wait(min(timeout, SOON_NS // 4) if job.status is not None else timeout)
             child = False
             for signal in signals:
                 child |= signal.number == SIGCHLD
                 if job.status is not None and signal.number in (SIGINT, SIGTERM, SIGHUP, SIGQUIT):
-                    return  # --wait-all: whoever is told to end waits no longer
+                    # --wait-all: whoever is told to end waits no longer than what was told the same needs to end
+                    last = min(last or clock() + SOON_NS, clock() + SOON_NS)
                 job.forward(signal, self._is_member)
             if child or job.status is not None:
                 ended = self._reap()
-            if ended:
+            if ended or (last is not None and clock() >= last):
                 return
             if signals and job.wants_to_stop():
                 self._sample()

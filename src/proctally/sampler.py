@@ -102,6 +102,7 @@ class Sampler:
         self._ids: list[int] = []
         self._clocks: list[int | None] = []
         self._held: Member | None = None
+        self._grown = False
         self._read_ns = self.started_ns  # when the clocks were read: intervals are between these moments
         self._pss_credit = PSS_BURST_NS
         self._pss_paid_at = self.started_ns
@@ -171,7 +172,12 @@ class Sampler:
         """Read what there is to read now. Feeds totals and peaks; a sample is made of it by `sample`."""
         self.tick += 1
         self.files.tick = self.tick
+        self._grown = False
         ran, gone = self._read_moved()
+        if self._grown:
+            # A parent shows the time of children it reaped, after the clock of one of them was read in this look:
+            # whoever is gone by now must not count as living beside that.
+            gone += [member for member in self._vanished() if member not in gone]
         for member in gone:  # before others are looked for: one of them may have been given its pid
             self.tree.remove(member)
         self._ran.update(dict.fromkeys(ran))
@@ -262,7 +268,11 @@ class Sampler:
         return ran, gone
 
     def _read(self, member: Member, clock: int | None) -> bool:
-        """Read the files of a member whose clock moved; False when it is gone."""
+        """Read the files of a member whose clock moved; False when it is gone.
+
+        `io` before `stat`: what the one shows of a child that was just reaped, the other then shows too.
+        """
+        io = self._io_of(member)
         try:
             stat = self.files.stat(member, member.pid)
         except Exhausted:
@@ -273,11 +283,18 @@ class Sampler:
             return False
         if clock is None and self.machine.clock_gettime_ns is not None:
             return False  # no clock any more although stat reads: it ended in between
-        member.previous_stat = member.stat
+        old = member.stat
+        if (
+            stat.child_user != old.child_user
+            or stat.child_system != old.child_system
+            or stat.tree_minor_faults - stat.minor_faults != old.tree_minor_faults - old.minor_faults
+        ):
+            self._grown = True
+        member.previous_stat = old
         member.stat = stat
         self.ledger.update(member, clock, self.tick)
         self._levels(member)
-        self._read_io(member)
+        self._take_io(member, io)
         return True
 
     def _read_hidden(self, member: Member, clock: int | None) -> bool:
@@ -292,15 +309,18 @@ class Sampler:
         self.ledger.update(member, clock, self.tick)
         return True
 
-    def _read_io(self, member: Member) -> None:
+    def _io_of(self, member: Member) -> bytes:
+        """The bytes of its `io`; empty when they cannot be read."""
         try:
-            raw = self.files.io(member, member.pid)
+            return self.files.io(member, member.pid)
         except (Gone, Exhausted):
-            return
+            return b""
         except Denied:
             self.io_denied.add(member.pid)
-            return
-        if raw != member.io_raw:
+            return b""
+
+    def _take_io(self, member: Member, raw: bytes) -> None:
+        if raw and raw != member.io_raw:
             member.io_raw = raw
             self.ledger.update_io(member, parse_io(raw))
 
@@ -323,21 +343,33 @@ class Sampler:
             states[member.state] = states.get(member.state, 0) - 1
             states[stat.state] = states.get(stat.state, 0) + 1
             member.state = stat.state
+            if member.ended:
+                self._forget_memory(member)
         if stat.comm != member.command:
             member.command = stat.comm
             self.commands.setdefault(stat.comm, Command())
         if stat.ppid != member.ppid:
             self.tree.relink(member, stat.ppid)
 
+    def _forget_memory(self, member: Member) -> None:
+        """A process that ended has no memory any more, also while it is a zombie."""
+        self.swap -= member.swap or 0
+        member.swap = None
+        if member.pss is not None:
+            self.pss -= member.pss
+            self._pss_known -= 1
+            member.pss = None
+
     def _rss_without_leader(self, member: Member) -> int:
         """The main thread has ended and others live on: its `stat` shows no memory, that of a living thread does."""
         try:
-            for tid in read_threads(self.machine, member.pid):
-                if tid != member.pid:
-                    return _thread_rss(self.machine, member.pid, tid)
+            tid = self._living_thread(member)
+            return member.rss if tid is None else _thread_rss(self.machine, member.pid, tid)
         except UNREADABLE:
-            pass
-        return member.rss
+            return member.rss
+
+    def _living_thread(self, member: Member) -> int | None:
+        return next((tid for tid in read_threads(self.machine, member.pid) if tid != member.pid), None)
 
     # -- who comes and who goes ----------------------------------------------------------------------------------
 
@@ -366,7 +398,7 @@ class Sampler:
         member.first_at = machine.monotonic_ns()
         self.states[b"?"] = self.states.get(b"?", 0) + 1
         self._levels(member)
-        self._read_io(member)
+        self._take_io(member, self._io_of(member))
         if baseline:
             self.ledger.rebase_io(member)
             self._read_waiting(member, member.first_at)
@@ -376,8 +408,19 @@ class Sampler:
     def _bury(self, gone: list[Member]) -> None:
         for member in gone:
             self.tree.remove(member)
+        self._relink_children(gone)
         for member in gone:
             self._leave(member, None)
+
+    def _relink_children(self, gone: list[Member]) -> None:
+        """Children of who is gone have another parent now, which will reap them and show their time."""
+        if any(member.has_children for member in gone):
+            for child in self.tree.members.values():
+                if child.parent is not None and not child.parent.alive:
+                    try:
+                        self.tree.relink(child, self.files.stat(child, child.pid).ppid)
+                    except UNREADABLE:
+                        continue
 
     def _leave(self, member: Member, exit_code: int | None, *, reaped: bool = False) -> None:
         """A member is out of the tree: its levels end, its last reading goes to the dead, its line is written."""
@@ -386,10 +429,7 @@ class Sampler:
         self.ledger.bury(member, ancestor, self.tick, by_us=orphan_of_ours)
         self.rss -= member.rss
         self.threads -= member.threads
-        self.swap -= member.swap or 0
-        if member.pss is not None:
-            self.pss -= member.pss
-            self._pss_known -= 1
+        self._forget_memory(member)
         self.states[member.state] -= 1
         self._ran.pop(member, None)
         self._note_process_rss(member.peak_rss)
@@ -398,7 +438,10 @@ class Sampler:
 
     def _settle(self) -> None:
         """Read the ancestors of vanished members again, and see what their growth shows."""
-        for ancestor in self.ledger.unsettled():
+        for ancestor in self.ledger.unsettled(self.tick):
+            if ancestor.moved_tick == self.tick and self.ledger.is_settled(ancestor):
+                self.ledger.settle(ancestor)  # a rest within the rounding: what was read anyway may show it now
+                continue
             children_before = ancestor.stat.child_user + ancestor.stat.child_system
             if ancestor.alive and not self._reread(ancestor):
                 self._bury([ancestor])
@@ -439,6 +482,9 @@ class Sampler:
     def ended(self, pid: int) -> Member | Stranger | None:
         """A child of this process ended and is still a zombie: its last reading. None when it could not be read."""
         member = self.tree.members.get(pid)
+        if member is not None and not self._still_there(member):  # its pid was given to another
+            self._bury([member])
+            member = None
         if member is None:
             if self.tree.is_stranger(pid):
                 return STRANGER
@@ -557,16 +603,16 @@ class Sampler:
         if self._pss_credit <= 0:
             return
         due = [member for member in self._ran if self._pss_due(member, now)]
-        due.sort(key=_pss_at)
         idle = [member for member in self._idle if member not in self._ran and self._pss_due(member, now)]
         due += idle[: -(-len(self._idle) // 2)]
+        due.sort(key=_pss_at)
         for member in due:
             if self._pss_credit <= 0:
                 break
             self._pss_credit -= self._read_pss_of(member)
 
     def _pss_due(self, member: Member, now: int) -> bool:
-        if not member.alive or member.state in b"Zz" or now < member.pss_not_before:
+        if member.ended or now < member.pss_not_before:
             return False
         if member.rss == 0 or member.pid in self.pss_denied:
             return False
@@ -579,7 +625,8 @@ class Sampler:
         clock = self.machine.monotonic_ns
         begun = clock()
         try:
-            pss = read_pss(self.machine, member.pid)
+            tid = self._living_thread(member) if member.state == b"Z" else None
+            pss = read_pss(self.machine, member.pid, tid)
         except (Gone, Exhausted):
             return clock() - begun
         except Denied:
@@ -604,8 +651,8 @@ class Sampler:
     # -- what a sample says --------------------------------------------------------------------------------------
 
     def _pss_unread(self) -> int:
-        """Living processes whose PSS is not in the sum."""
-        return max(0, len(self.tree.members) - self.states.get(b"Z", 0) - self._pss_known)
+        """Processes with memory whose PSS is not in the sum."""
+        return sum(1 for member in self.tree.members.values() if member.pss is None and member.rss)
 
     def _note_peaks(self) -> None:
         if self.rss > (self.peak_rss or 0):

@@ -155,6 +155,14 @@ class Machine:
             self._last_pid_fd = -2
             return None
 
+    def close(self) -> None:
+        """Close what is kept open."""
+        fd, self._last_pid_fd = self._last_pid_fd, -2
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
     def start_unix(self, start_ticks: int) -> float:
         """Unix seconds at which a process with this start (field 22 of `stat`, ticks since boot) began."""
         age_ns = self.boottime_ns() - start_ticks * self.tick_ns

@@ -395,6 +395,13 @@ class Files:
         kept.stat_fd = kept.io_fd = -1
         self._kept.pop(kept, None)
 
+    def close_all(self) -> None:
+        """Give up every descriptor."""
+        for kept in list(self._kept):
+            self.close(kept)
+
+    __del__ = close_all
+
     def _open(self, path: str) -> int:
         try:
             return self.machine.open(path)
