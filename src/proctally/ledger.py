@@ -218,6 +218,12 @@ class Ledger:
             if (pending.reads < READS_TO_SETTLE or member.moved_tick == tick) and any(pending.amount)
         ]
 
+    def can_show(self, ancestor: Member, member: Member, tick: int) -> bool:
+        """Whether an ancestor's growth in this tick is large enough to hold what a member had used."""
+        amount = self._amount(member)
+        grown = [now - old for now, old in zip(self._shown(ancestor), self._shown_before(ancestor, tick), strict=True)]
+        return all(grown[place] + self.slack[place] >= amount[place] for place in (CPU, MINOR, MAJOR))
+
     def is_settled(self, ancestor: Member) -> bool:
         """Whether the ancestor was read often enough: what remains is within the rounding of its counters."""
         return self.pending[ancestor].reads >= READS_TO_SETTLE

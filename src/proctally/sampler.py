@@ -412,6 +412,19 @@ class Sampler:
         for member in gone:
             self._leave(member, None)
 
+    def _reaper_of(self, member: Member) -> Member | None:
+        """Which surviving ancestor reaped it: the nearest, or, if its parent ended too, one whose growth can show it.
+
+        Between the two may stand one that is no subreaper: what an orphan used then shows further up.
+        """
+        nearest = candidate = self.tree.ancestor(member)
+        if member.parent is not nearest:
+            while candidate is not None:
+                if self.ledger.can_show(candidate, member, self.tick):
+                    return candidate
+                candidate = self.tree.ancestor(candidate)
+        return nearest
+
     def _relink_children(self, gone: list[Member]) -> None:
         """Children of who is gone have another parent now, which will reap them and show their time."""
         if any(member.has_children for member in gone):
@@ -424,7 +437,7 @@ class Sampler:
 
     def _leave(self, member: Member, exit_code: int | None, *, reaped: bool = False) -> None:
         """A member is out of the tree: its levels end, its last reading goes to the dead, its line is written."""
-        ancestor = None if reaped else self.tree.ancestor(member)
+        ancestor = None if reaped else self._reaper_of(member)
         orphan_of_ours = self.own is not None
         self.ledger.bury(member, ancestor, self.tick, by_us=orphan_of_ours)
         self.rss -= member.rss
