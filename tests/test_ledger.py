@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, Phase, given, settings
 from hypothesis import strategies as st
 
 from fakeroot import INIT, SECOND, TICK_NS, FakeHost, attach_to, nanoseconds, reap_ours
@@ -974,13 +974,22 @@ def test_attached_root_ends(attached: Job) -> None:
 
 # -- random scripts ------------------------------------------------------------------------------------------------
 
+# Each example is a tree of files: making a failing one smaller would take longer than the whole suite.
+NO_SHRINKING = (Phase.explicit, Phase.generate)
 PLACES = st.integers(0, 999)
 CALM = ["spawn", "run", "run", "run", "end", "end", "exit", "reap", "thread", "look", "look"]
 ORPHANS = [*CALM, "orphan", "exit"]
 STEP = st.tuples(st.sampled_from(CALM), PLACES, PLACES)
 ORPHAN_STEP = st.tuples(st.sampled_from(ORPHANS), PLACES, PLACES)
 AUTO_STEP = st.tuples(st.sampled_from([*ORPHANS, "auto", "auto"]), PLACES, PLACES)
-RANDOM = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+# Making a failing script smaller takes minutes: add Phase.shrink for that.
+RANDOM = settings(
+    max_examples=50,
+    deadline=None,
+    derandomize=True,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 
 
 class Script:

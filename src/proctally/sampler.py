@@ -482,13 +482,20 @@ class Sampler:
         if self.machine.clock_gettime_ns is None:
             return [member for member in members if not self._still_there(member)]
         clocks = self.machine.clocks([member.clock for member in members])
-        return [member for member, clock in zip(members, clocks, strict=True) if clock is None]
+        return [
+            member
+            for member, clock in zip(members, clocks, strict=True)
+            if clock is None or (clock != member.cpu and not self._still_there(member))  # its pid may be another's
+        ]
 
     def _still_there(self, member: Member) -> bool:
         try:
-            return self.files.stat(member, member.pid).start == member.start
-        except UNREADABLE:
+            stat = self.files.stat(member, member.pid)
+        except Exhausted:
+            return True
+        except (Gone, Denied):
             return False
+        return stat.start == member.start and stat.state not in b"Xx"
 
     # -- reaping (run) -------------------------------------------------------------------------------------------
 
