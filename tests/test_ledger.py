@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from fakeroot import INIT, SECOND, TICK_NS, FakeHost, attach_to, nanoseconds, reap_ours
@@ -974,8 +974,6 @@ def test_attached_root_ends(attached: Job) -> None:
 
 # -- random scripts ------------------------------------------------------------------------------------------------
 
-# Each example is a tree of files: making a failing one smaller would take longer than the whole suite.
-NO_SHRINKING = (Phase.explicit, Phase.generate)
 PLACES = st.integers(0, 999)
 CALM = ["spawn", "run", "run", "run", "end", "end", "exit", "reap", "thread", "look", "look"]
 ORPHANS = [*CALM, "orphan", "exit"]

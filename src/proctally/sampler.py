@@ -288,6 +288,7 @@ class Sampler:
             stat.child_user != old.child_user
             or stat.child_system != old.child_system
             or stat.tree_minor_faults - stat.minor_faults != old.tree_minor_faults - old.minor_faults
+            or (member.has_children and io != member.io_raw)
         ):
             self._grown = True
         member.previous_stat = old
