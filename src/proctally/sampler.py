@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 REFRESH_NS = 10 * NANOSECONDS  # the slow pace
-PSS_IDLE_NS = 30 * NANOSECONDS  # of the PSS of a process that did not run: only its sharers can have changed it
+PSS_IDLE_NS = 45 * NANOSECONDS  # of the PSS of a process that did not run: only its sharers can have changed it
 STATUS_PER_TICK = 16  # so many processes have status and schedstat read in one sample, the longest unread first
 THREADS_PER_STATUS = 256  # a process with more threads has no run delay
 STALL_NS = 50_000_000  # a PSS reading that took longer is not repeated ...
@@ -396,13 +396,12 @@ class Sampler:
         self.ledger.enter(member, clock, baseline=baseline)
         member.cpu_sampled = member.cpu_base
         member.moved_tick = self.tick
-        member.first_at = machine.monotonic_ns()
         self.states[b"?"] = self.states.get(b"?", 0) + 1
         self._levels(member)
         self._take_io(member, self._io_of(member))
         if baseline:
             self.ledger.rebase_io(member)
-            self._read_waiting(member, member.first_at)
+            self._read_waiting(member, machine.monotonic_ns())
             self.ledger.rebase_waiting(member)
         return True
 
@@ -572,9 +571,13 @@ class Sampler:
 
     def _refresh(self, member: Member) -> None:
         try:
-            stat = self.files.stat(member, member.pid)
+            raw = self.files.stat_bytes(member, member.pid)
         except UNREADABLE:
             return
+        if raw == member.stat_raw:
+            return
+        member.stat_raw = raw
+        stat = parse_stat(raw)
         if stat.start == member.start:
             previous, member.stat = member.stat, stat
             self._levels(member)
@@ -625,7 +628,7 @@ class Sampler:
             return
         due = [member for member in self._ran if self._pss_due(member, now)]
         idle = [member for member in self._idle if member not in self._ran and self._pss_due(member, now)]
-        due += idle[: -(-len(self._idle) // 2)]
+        due += idle[: -(-len(self._idle) // 3)]
         due.sort(key=_pss_at)
         for member in due:
             if self._pss_credit <= 0:

@@ -34,7 +34,6 @@ class Member(Kept):
         "cpu",
         "cpu_base",
         "cpu_sampled",
-        "first_at",
         "has_children",
         "hidden_switches",
         "io",
@@ -56,6 +55,7 @@ class Member(Kept):
         "run_delays",
         "start",
         "stat",
+        "stat_raw",
         "state",
         "swap",
         "threads",
@@ -96,7 +96,7 @@ class Member(Kept):
         self.pss_rss = -1
         self.pss_not_before = 0
         self.refreshed_at = 0
-        self.first_at = 0
+        self.stat_raw = b""
 
     @property
     def ended(self) -> bool:

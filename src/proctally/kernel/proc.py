@@ -359,12 +359,16 @@ class Files:
 
     def stat(self, kept: Kept, pid: int) -> Stat:
         """The `stat` of a process; raises `Gone`. The caller compares `start` where the file had to be opened."""
+        return parse_stat(self.stat_bytes(kept, pid))
+
+    def stat_bytes(self, kept: Kept, pid: int) -> bytes:
+        """The same as it was read."""
         kept.used = self.tick
         if kept.stat_fd >= 0:
-            return parse_stat(reread(kept.stat_fd))
+            return reread(kept.stat_fd)
         fd = self._open(f"{pid}/stat")
         try:
-            return parse_stat(reread(fd))
+            return reread(fd)
         finally:
             if self._room():
                 kept.stat_fd = fd
