@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 REFRESH_NS = 10 * NANOSECONDS  # the slow pace
+PSS_OLD_PER_TICK = 15  # so many readings that are old, while the RSS stands still, are renewed in one look
 PSS_IDLE_NS = 45 * NANOSECONDS  # of the PSS of a process that did not run: only its sharers can have changed it
-STATUS_PER_TICK = 16  # so many processes have status and schedstat read in one sample, the longest unread first
+STATUS_PER_TICK = 10  # so many processes have status and schedstat read in one sample, the longest unread first
 THREADS_PER_STATUS = 256  # a process with more threads has no run delay
 STALL_NS = 50_000_000  # a PSS reading that took longer is not repeated ...
 STALL_PAUSE_NS = 60 * NANOSECONDS  # ... for so long
@@ -455,11 +456,11 @@ class Sampler:
             if ancestor.moved_tick == self.tick and self.ledger.is_settled(ancestor):
                 self.ledger.settle(ancestor)  # a rest within the rounding: what was read anyway may show it now
                 continue
-            children_before = ancestor.stat.child_user + ancestor.stat.child_system
+            self._grown = False
             if ancestor.alive and not self._reread(ancestor):
                 self._bury([ancestor])
                 continue  # its own ancestor has it now, and is read at the next look
-            if ancestor.stat.child_user + ancestor.stat.child_system != children_before:
+            if self._grown:
                 # whoever was reaped since the first reading of this look must not count as living beside that
                 self._bury(self._vanished())
             self.ledger.settle(ancestor)
@@ -628,11 +629,16 @@ class Sampler:
             return
         due = [member for member in self._ran if self._pss_due(member, now)]
         idle = [member for member in self._idle if member not in self._ran and self._pss_due(member, now)]
-        due += idle[: -(-len(self._idle) // 3)]
+        due += idle[: -(-len(self._idle) // 4)]
         due.sort(key=_pss_at)
+        old = 0
         for member in due:
             if self._pss_credit <= 0:
                 break
+            if member.rss == member.pss_rss:
+                old += 1
+                if old > PSS_OLD_PER_TICK:
+                    continue
             self._pss_credit -= self._read_pss_of(member)
 
     def _pss_due(self, member: Member, now: int) -> bool:
