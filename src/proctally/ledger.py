@@ -159,10 +159,12 @@ class Ledger:
         `ancestor`: its nearest surviving one. `by_us`: this process is its reaper (or will be asked for nothing else);
         without either, nobody of the tree can show its time any more and it is kept.
         """
+        carried = self.pending.pop(member, None)
+        if carried is not None:  # its last reading may have shown a part of it
+            self._explain(carried, self._shown(member), self.slack)
         amount = self._amount(member)
         self._take_from_live(amount)
         _add(self.dead, amount)
-        carried = self.pending.pop(member, None)
         explainable = list(amount)
         explainable[DELAY] = 0  # nothing ever shows the run delay of the dead
         if ancestor is not None:
@@ -235,6 +237,13 @@ class Ledger:
             self._settle(pending, self._shown(ancestor), self.slack)
 
     def _settle(self, pending: Pending, shown: Amount, slack: Amount) -> None:
+        self._explain(pending, shown, slack)
+        pending.reads += 1
+        if pending.reads >= READS_TO_SETTLE:
+            for place in range(SIZE):
+                pending.amount[place] = min(pending.amount[place], slack[place])
+
+    def _explain(self, pending: Pending, shown: Amount, slack: Amount) -> None:
         amount = pending.amount
         for place in range(SIZE):
             growth = shown[place] - pending.seen[place] + pending.carry[place]
@@ -244,10 +253,6 @@ class Ledger:
                 self.dead[place] -= explained
             pending.carry[place] = max(0, min(growth - max(0, explained), slack[place]))
         pending.seen = list(shown)
-        pending.reads += 1
-        if pending.reads >= READS_TO_SETTLE:
-            for place in range(SIZE):
-                amount[place] = min(amount[place], slack[place])
 
     def _pending_of(self, ancestor: Member, tick: int) -> Pending:
         pending = self.pending.get(ancestor)
