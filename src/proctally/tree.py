@@ -187,9 +187,12 @@ class Tree:
         """
         ran = list(ran)
         now = self.machine.monotonic_ns()
+        verified = now - self._verified_at < VERIFY_NS
+        if not ran and verified and self._last_pid is not None and not (self._unresolved or self.strangers):
+            return []
         last = self.machine.last_pid()
         fresh = self._given_out(last)
-        if fresh is not None and not fresh and now - self._verified_at < VERIFY_NS:
+        if fresh is not None and not fresh and verified:
             return []
         listed = process_count(self.machine)
         unseen = max(0, listed - len(self._others) - len(self.members))
