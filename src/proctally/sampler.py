@@ -502,6 +502,7 @@ class Sampler:
 
     def ended(self, pid: int) -> Member | Stranger | None:
         """A child of this process ended and is still a zombie: its last reading. None when it could not be read."""
+        self.tree.lost = True
         member = self.tree.members.get(pid)
         if member is not None and not self._still_there(member):  # its pid was given to another
             self._bury([member])

@@ -121,6 +121,7 @@ class Tree:
         "changed",
         "files",
         "has_children_files",
+        "lost",
         "machine",
         "members",
         "own",
@@ -135,6 +136,7 @@ class Tree:
         self.members: dict[int, Member] = {}
         self.has_children_files = children_files
         self.changed = True
+        self.lost = False  # a process ended since new ones were looked for: it may have left children
         self._last_pid: int | None = None
         self._unresolved: list[int] = []
         self._others: dict[int, tuple[int, int, int]] = {}  # pid -> its inode, its parent, the parent's inode
@@ -162,6 +164,7 @@ class Tree:
     def remove(self, member: Member) -> None:
         """Take an ended process out; its children stay."""
         member.alive = False
+        self.lost = True
         self.files.close(member)
         if self.members.get(member.pid) is member:
             del self.members[member.pid]
@@ -188,8 +191,14 @@ class Tree:
         ran = list(ran)
         now = self.machine.monotonic_ns()
         verified = now - self._verified_at < VERIFY_NS
-        if not ran and verified and self._last_pid is not None and not (self._unresolved or self.strangers):
+        if (
+            not ran
+            and verified
+            and self._last_pid is not None
+            and not (self.lost or self._unresolved or self.strangers)
+        ):
             return []
+        self.lost = False
         last = self.machine.last_pid()
         fresh = self._given_out(last)
         if fresh is not None and not fresh and verified:
