@@ -104,6 +104,7 @@ class Sampler:
         self._clocks: list[int | None] = []
         self._held: Member | None = None
         self._grown = False
+        self._leaving: set[Member] = set()
         self._read_ns = self.started_ns  # when the clocks were read: intervals are between these moments
         self._pss_credit = PSS_BURST_NS
         self._pss_paid_at = self.started_ns
@@ -305,6 +306,8 @@ class Sampler:
         Under hidepid a process that became another user's has no files any more, unless they were kept open, while
         its clock still reads.
         """
+        if clock is not None:  # it may have ended since
+            clock = self.machine.clocks([member.clock])[0]
         if clock is None or member.stat_fd >= 0 or clock < member.cpu:
             return False
         member.previous_stat = member.stat
@@ -410,7 +413,9 @@ class Sampler:
         for member in gone:
             self.tree.remove(member)
         self._relink_children(gone)
-        for member in gone:
+        self._leaving = set(gone)
+        for member in sorted(gone, key=_depth, reverse=True):  # children first
+            self._leaving.discard(member)
             self._leave(member, None)
 
     def _reaper_of(self, member: Member) -> Member | None:
@@ -418,6 +423,9 @@ class Sampler:
 
         Between the two may stand one that is no subreaper: what an orphan used then shows further up.
         """
+        parent = member.parent
+        if parent is not None and parent in self._leaving and self.ledger.can_show(parent, member, self.tick):
+            return parent  # its last reading shows what it had reaped
         nearest = candidate = self.tree.ancestor(member)
         if member.parent is not nearest:
             while candidate is not None:
@@ -451,18 +459,21 @@ class Sampler:
         self._write_process(member, exit_code, ended=True)
 
     def _settle(self) -> None:
-        """Read the ancestors of vanished members again, and see what their growth shows."""
-        for ancestor in self.ledger.unsettled(self.tick):
-            if ancestor.moved_tick == self.tick and self.ledger.is_settled(ancestor):
-                self.ledger.settle(ancestor)  # a rest within the rounding: what was read anyway may show it now
-                continue
+        """Read the ancestors of vanished members again, and see what their growth shows.
+
+        Until nobody more is found to have vanished: who is gone by then hands on what waits for it.
+        """
+        vanished = True
+        while vanished:
             self._grown = False
-            if ancestor.alive and not self._reread(ancestor):
-                self._bury([ancestor])
-                continue  # its own ancestor has it now, and is read at the next look
+            waiting = [member for member in self.ledger.unsettled(self.tick) if not self.ledger.is_settled(member)]
+            gone = [member for member in waiting if not self._reread(member)]
             if self._grown:
                 # whoever was reaped since the first reading of this look must not count as living beside that
-                self._bury(self._vanished())
+                gone += [member for member in self._vanished() if member not in gone]
+            self._bury(gone)
+            vanished = bool(gone)
+        for ancestor in self.ledger.unsettled(self.tick):
             self.ledger.settle(ancestor)
         if self.own is not None:
             self.ledger.settle_reaped()
@@ -829,6 +840,15 @@ def _thread_rss(machine: Machine, pid: int, tid: int) -> int:
 
 def _seconds(nanoseconds: int) -> float:
     return round(nanoseconds / NANOSECONDS, 4)
+
+
+def _depth(member: Member) -> int:
+    depth = 0
+    parent = member.parent
+    while parent is not None:
+        depth += 1
+        parent = parent.parent
+    return depth
 
 
 def _refreshed_at(member: Member) -> int:
