@@ -641,7 +641,7 @@ class Sampler:
             return
         due = [member for member in self._ran if self._pss_due(member, now)]
         idle = [member for member in self._idle if member not in self._ran and self._pss_due(member, now)]
-        due += idle[: -(-len(self._idle) // 4)]
+        due += idle[: -(-len(self._idle) // 8)]
         due.sort(key=_pss_at)
         old = 0
         for member in due:
