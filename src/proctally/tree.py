@@ -112,6 +112,7 @@ class Tree:
     """
 
     __slots__ = (
+        "_asked",
         "_children_ns",
         "_last_pid",
         "_others",
@@ -136,6 +137,7 @@ class Tree:
         self.members: dict[int, Member] = {}
         self.has_children_files = children_files
         self.changed = True
+        self._asked = False  # `children` files were relied on, which may miss one, since the last listing
         self.lost = False  # a process ended since new ones were looked for: it may have left children
         self._last_pid: int | None = None
         self._unresolved: list[int] = []
@@ -190,7 +192,7 @@ class Tree:
         """
         ran = list(ran)
         now = self.machine.monotonic_ns()
-        verified = now - self._verified_at < VERIFY_NS
+        verified = not self._asked or now - self._verified_at < VERIFY_NS
         if (
             not ran
             and verified
@@ -210,9 +212,10 @@ class Tree:
         by_pid = len(fresh) * UNSEEN_NS if fresh is not None else by_listing
         if not self.has_children_files:
             by_asking = by_listing
-        due = now - self._verified_at > VERIFY_NS and by_listing < VERIFY_COST_NS
+        due = not verified and by_listing < VERIFY_COST_NS
         if due or by_listing <= min(by_asking, by_pid):
             self._verified_at = now
+            self._asked = False
             self._unresolved = []
             found = self._discover_by_scan()
             cost = (self.machine.monotonic_ns() - now - unseen * UNSEEN_NS) / max(1, listed)
@@ -221,6 +224,7 @@ class Tree:
         if fresh is not None and by_pid <= by_asking:
             return self._discover_by_pid(fresh)
         self._unresolved = []
+        self._asked = True
         found = self._discover_by_children(ran)
         cost = (
             (self.machine.monotonic_ns() - now) * self._children_ns / (by_asking + 2 * len(found) * self._children_ns)
