@@ -26,7 +26,6 @@ from dataclasses import dataclass, field
 from errno import EACCES, EINVAL
 from pathlib import Path
 from types import SimpleNamespace
-from unittest import mock
 
 from proctally.kernel.machine import Denied, Machine
 from proctally.ledger import CPU, DELAY, IO, IO_FIELDS, MAJOR, MINOR, SIZE, SWITCHES, SYSTEM, USER
@@ -547,5 +546,4 @@ def reap_ours(host: FakeHost, sampler: Sampler, pid: int, status: int = 0) -> Re
 
 def attach_to(sampler: Sampler, root: int) -> None:
     """Attach as a tracker whose own pid is none of the fake host's."""
-    with mock.patch("os.getpid", return_value=NO_PID):
-        sampler.attach(root)
+    sampler.attach(root, NO_PID)

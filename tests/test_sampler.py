@@ -564,3 +564,29 @@ def test_peak_cores_come_from_whole_intervals(job: Job) -> None:
     host.run(ROOT, user=0.09)
     job.sample(0.1)
     assert job.sampler.peak_cores == pytest.approx(0.5)
+
+
+def test_readings_that_took_long_are_brought_to_one_moment(tmp_path: Path) -> None:
+    job = Job(tmp_path, descriptors=0)
+    host = job.host
+    host.spawn(101, ROOT)
+    host.spawn(102, ROOT)
+    for pid in (ROOT, 101, 102):
+        host.run(pid, user=0.5)
+    job.sample()
+    host.advance(1)
+
+    def kept_from_running() -> None:
+        """Between the clocks and the files of the root 50 ms go by, in which it reaps one and the other goes on."""
+        host.advance(0.05)
+        host.run(101, user=0.03)
+        host.end(101)
+        host.run(102, user=0.05)
+
+    host.run(ROOT, user=0.5)
+    host.run(102, user=0.5)
+    host.once(f"{ROOT}/stat", kept_from_running)
+    sample = job.sampler.sample()
+    assert sample["interval_seconds"] == pytest.approx(1.05, abs=0.001)
+    assert sample["tree"]["cpu_seconds"] == pytest.approx(1.5 + 1.0 + 0.08, abs=0.021)
+    assert sample["tree"]["cpu_cores"] == pytest.approx(1.08 / 1.05, abs=0.025)

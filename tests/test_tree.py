@@ -104,6 +104,52 @@ def test_pids_given_out_to_threads_and_to_the_dead(tmp_path: Path) -> None:
     assert not [path for path in host.opened() if path.startswith(("101/", "102/", "105/", "106/"))]
 
 
+def test_a_parent_that_ends_while_it_is_admitted_leaves_its_child(tmp_path: Path) -> None:
+    job = Job(tmp_path, "pid")
+    host = job.host
+    job.start(ROOT)
+    job.look()
+    host.processes[ROOT].subreaper = True
+    host.spawn(200, ROOT)
+    host.spawn(201, 200)
+    # 200 is read, then 201 as its child, and then 200 ends before it is read again to be admitted
+    host.once("201/stat", lambda: host.once("200/stat", lambda: host.end(200)))
+    job.look()
+    assert job.look() == [ROOT, 201]
+
+
+@pytest.mark.parametrize("last_pid", [False, True])
+def test_a_parent_that_ends_before_it_is_asked_leaves_its_child(tmp_path: Path, last_pid: bool) -> None:
+    job = Job(tmp_path, "pid" if last_pid else "children")
+    if last_pid:
+        job.tree._children_ns = 1.0
+    host = job.host
+    job.start(ROOT)
+    job.look()
+    host.processes[ROOT].subreaper = True
+    host.spawn(200, ROOT)
+    host.spawn(201, 200)
+    host.once("200/task/200/children", lambda: host.end(200))
+    job.look()
+    assert job.look() == [ROOT, 201]
+
+
+def test_children_made_while_others_are_found(tmp_path: Path) -> None:
+    job = Job(tmp_path, "pid")
+    job.tree._children_ns = 1.0  # each that ran is asked
+    host = job.host
+    job.start(ROOT)
+    host.spawn(200, ROOT)
+    host.spawn(201, ROOT)
+    job.look()
+    host.spawn(202, 200)
+    # once 200 and 201 were asked, the second has a child, too
+    host.once("202/task/202/children", lambda: host.spawn(203, 201))
+    host.run(201, user=0.1)
+    job.look()
+    assert job.look() == [ROOT, 200, 201, 202, 203]
+
+
 def test_nothing_is_asked_while_no_pid_is_given_out(tmp_path: Path) -> None:
     host = FakeHost(tmp_path, own=OWN, last_pid=True)
     host.spawn(ROOT, OWN)

@@ -47,7 +47,7 @@ def _attach(options: Options, pid: int, environment: dict[str, str], machine: Ma
         return NOTHING
     session = Session("attach", options, environment, machine, "")
     try:
-        root = sampler.attach(pid)
+        root = sampler.attach(pid, os.getpid())
     except Gone:
         say(f"proctally: there is no process {pid}\n")
         return NOTHING

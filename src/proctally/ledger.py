@@ -163,7 +163,7 @@ class Ledger:
         if carried is not None:  # its last reading may have shown a part of it
             self._explain(carried, self._shown(member), self.slack)
         amount = self._amount(member)
-        self._take_from_live(amount)
+        _subtract(self._live, amount)
         _add(self.dead, amount)
         explainable = list(amount)
         explainable[DELAY] = 0  # nothing ever shows the run delay of the dead
@@ -220,11 +220,28 @@ class Ledger:
             if (pending.reads < READS_TO_SETTLE or member.moved_tick == tick) and any(pending.amount)
         ]
 
-    def can_show(self, ancestor: Member, member: Member, tick: int) -> bool:
-        """Whether an ancestor's growth in this tick is large enough to hold what a member had used."""
+    def can_show(self, ancestor: Member, member: Member, tick: int, others: Iterable[Member] = ()) -> bool:
+        """Whether the growth of an ancestor that explains nobody yet is large enough to hold what a member had used.
+
+        `others`: members that it must explain for certain, and that are not buried yet.
+        """
+        free = self._growth(ancestor, tick)
+        for other in others:
+            _subtract(free, self._amount(other))
         amount = self._amount(member)
-        grown = [now - old for now, old in zip(self._shown(ancestor), self._shown_before(ancestor, tick), strict=True)]
-        return all(grown[place] + self.slack[place] >= amount[place] for place in (CPU, MINOR, MAJOR))
+        return all(free[place] + self.slack[place] >= amount[place] for place in (CPU, MINOR, MAJOR))
+
+    def _growth(self, ancestor: Member, tick: int) -> Amount:
+        """Growth of what an ancestor shows of children, less what vanished members claim of it already."""
+        growth = self._shown(ancestor)
+        pending = self.pending.get(ancestor)
+        if pending is None or self._is_done(pending):
+            _subtract(growth, self._shown_before(ancestor, tick))
+        else:
+            _subtract(growth, pending.seen)
+            _add(growth, pending.carry)
+            _subtract(growth, pending.amount)
+        return growth
 
     def is_settled(self, ancestor: Member) -> bool:
         """Whether the ancestor was read often enough: what remains is within the rounding of its counters."""
@@ -258,9 +275,12 @@ class Ledger:
         pending = self.pending.get(ancestor)
         if pending is None:
             pending = self.pending[ancestor] = Pending(self._shown_before(ancestor, tick))
-        elif pending.reads >= READS_TO_SETTLE or not any(pending.amount):
+        elif self._is_done(pending):
             pending.seen = self._shown_before(ancestor, tick)
         return pending
+
+    def _is_done(self, pending: Pending) -> bool:
+        return pending.reads >= READS_TO_SETTLE or not any(pending.amount)
 
     def _shown(self, member: Member) -> Amount:
         """What a member shows of children that it waited for."""
@@ -292,11 +312,6 @@ class Ledger:
             member.run_delay,
             *(member.io or NO_IO),
         ]
-
-    def _take_from_live(self, amount: Amount) -> None:
-        live = self._live
-        for place, value in enumerate(amount):
-            live[place] -= value
 
     # -- answers -------------------------------------------------------------------------------------------------
 
@@ -337,3 +352,8 @@ class Ledger:
 def _add(to: Amount, amount: Amount) -> None:
     for place, value in enumerate(amount):
         to[place] += value
+
+
+def _subtract(of: Amount, amount: Amount) -> None:
+    for place, value in enumerate(amount):
+        of[place] -= value

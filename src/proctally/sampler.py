@@ -7,8 +7,6 @@ page sharing, parent) is refreshed at a slow pace.
 
 from __future__ import annotations
 
-import os
-
 from proctally.kernel.machine import NANOSECONDS, UNREADABLE, Denied, Exhausted, Gone, Machine
 from proctally.kernel.proc import (
     Files,
@@ -27,7 +25,7 @@ from proctally.tree import Member, Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 REFRESH_NS = 10 * NANOSECONDS  # the slow pace
@@ -39,6 +37,8 @@ STALL_NS = 50_000_000  # a PSS reading that took longer is not repeated ...
 STALL_PAUSE_NS = 60 * NANOSECONDS  # ... for so long
 PSS_BURST_NS = 5_000_000  # so much of its budget may be spent at once
 SHORT_NS = 50_000_000
+SPREAD_NS = 2_000_000  # readings of one look that lie further apart are brought to one moment ...
+ALIGN_AT_MOST = 3  # ... by so many attempts
 TOP = 3
 PROCESS_LINES = 2000
 
@@ -102,9 +102,10 @@ class Sampler:
         self._order: list[Member] = []
         self._ids: list[int] = []
         self._clocks: list[int | None] = []
-        self._held: Member | None = None
+        self._again: set[Member] = set()  # to be read in the next look, whatever their clocks say
         self._grown = False
         self._leaving: set[Member] = set()
+        self._claims: dict[Member, dict[Member, None]] = {}  # who is buried soon, by the parent that will show it
         self._read_ns = self.started_ns  # when the clocks were read: intervals are between these moments
         self._pss_credit = PSS_BURST_NS
         self._pss_paid_at = self.started_ns
@@ -147,14 +148,19 @@ class Sampler:
         self._enter(member, baseline=True)
         self.maxrss_floor = launcher_rss
         member.peak_rss = 0
-        self._held = member
+        # The clock of a process that runs on another CPU is brought up to date by the scheduler's tick only (kernel:
+        # thread_group_cputime): so shortly after its exec, the job may not seem to have moved.
+        self._again.add(member)
         return member
 
-    def attach(self, root: int) -> Member:
-        """Take in a whole tree that runs already; totals count from now. Raises `Gone` or `Denied` for its root."""
+    def attach(self, root: int, tracker: int) -> Member:
+        """Take in a whole tree that runs already; totals count from now. Raises `Gone` or `Denied` for its root.
+
+        `tracker`: the pid of this process. Who attaches to a shell may be its child, and is never of the tree.
+        """
         machine = self.machine
         read_stat(machine, root)
-        self.tree.add_stranger(os.getpid())  # whoever attaches to a shell may be its child: never of the tree
+        self.tree.add_stranger(tracker)
         self.attached_ticks = machine.boottime_ns() // machine.tick_ns
         member = self.tree.admit(root, None)
         if member is None:
@@ -188,9 +194,10 @@ class Sampler:
             if not found:
                 break
             self._ran.update(dict.fromkeys(found))
-            ran = found
+            ran += found  # all of them are asked again: any may have forked since
         self._bury(gone)
         self._settle()
+        self._align()
         now = self.machine.monotonic_ns()
         self._refresh_slowly(now)
         self._read_status(now)
@@ -242,13 +249,9 @@ class Sampler:
         if tree.changed:
             self._order = list(tree.members.values())
             self._ids = [member.clock for member in self._order]
-            self._clocks = [member.cpu for member in self._order]
+            self._clocks = [-1 if member in self._again else member.cpu for member in self._order]
             tree.changed = False
-            if self._held is not None:
-                # The clock of a process that runs on another CPU is brought up to date by the scheduler's tick only
-                # (kernel: thread_group_cputime): so shortly after its exec, the job may not seem to have moved.
-                self._clocks = [-1 if member is self._held else member.cpu for member in self._order]
-                self._held = None
+        self._again.clear()
         if self.machine.clock_gettime_ns is None:
             moved: list[tuple[Member, int | None]] = [(member, None) for member in self._order]
         else:
@@ -414,8 +417,14 @@ class Sampler:
             self.tree.remove(member)
         self._relink_children(gone)
         self._leaving = set(gone)
+        self._claims = {}
+        for member in gone:
+            if member.parent is not None and member.parent.alive:
+                self._claims.setdefault(member.parent, {})[member] = None
         for member in sorted(gone, key=_depth, reverse=True):  # children first
             self._leaving.discard(member)
+            if member.parent in self._claims:
+                del self._claims[member.parent][member]
             self._leave(member, None)
 
     def _reaper_of(self, member: Member) -> Member | None:
@@ -424,15 +433,18 @@ class Sampler:
         Between the two may stand one that is no subreaper: what an orphan used then shows further up.
         """
         parent = member.parent
-        if parent is not None and parent in self._leaving and self.ledger.can_show(parent, member, self.tick):
+        if parent is not None and parent in self._leaving and self._can_show(parent, member):
             return parent  # its last reading shows what it had reaped
         nearest = candidate = self.tree.ancestor(member)
         if member.parent is not nearest:
             while candidate is not None:
-                if self.ledger.can_show(candidate, member, self.tick):
+                if self._can_show(candidate, member):
                     return candidate
                 candidate = self.tree.ancestor(candidate)
         return nearest
+
+    def _can_show(self, ancestor: Member, member: Member) -> bool:
+        return self.ledger.can_show(ancestor, member, self.tick, self._claims.get(ancestor, ()))
 
     def _relink_children(self, gone: list[Member]) -> None:
         """Children of who is gone have another parent now, which will reap them and show their time."""
@@ -478,6 +490,28 @@ class Sampler:
         if self.own is not None:
             self.ledger.settle_reaped()
 
+    def _align(self) -> None:
+        """Bring every clock to one moment again, where this process was kept from running while it read.
+
+        Beside many busy processes that takes long enough for a sample to show more cores than there are: what was
+        read last then contains time that the moment of the clocks does not.
+        """
+        machine = self.machine
+        if machine.clock_gettime_ns is None:
+            return
+        begun = self._read_ns
+        for _ in range(ALIGN_AT_MOST):
+            now = machine.monotonic_ns()
+            if now - begun < SPREAD_NS:
+                return
+            begun = now
+            members = list(self.tree.members.values())
+            for member, clock in zip(members, machine.clocks([member.clock for member in members]), strict=True):
+                if clock is not None and clock > member.cpu:
+                    self.ledger.correct(member, clock)
+                    self._again.add(member)
+            self._read_ns = machine.monotonic_ns()
+
     def _reread(self, member: Member) -> bool:
         """A second reading in one look; the one before this look stays the previous one."""
         clock = self.machine.clocks([member.clock])[0]
@@ -486,6 +520,7 @@ class Sampler:
             return False
         if moved == self.tick:
             member.previous_stat, member.previous_io = previous, previous_io
+        self._again.add(member)  # what it forked since it was asked for children is still to be found
         return True
 
     def _vanished(self) -> list[Member]:
@@ -499,6 +534,18 @@ class Sampler:
             for member, clock in zip(members, clocks, strict=True)
             if clock is None or (clock != member.cpu and not self._still_there(member))  # its pid may be another's
         ]
+
+    def _bury_vanished(self) -> None:
+        """Who is gone at this moment, between two looks: each below the ancestor whose growth since then shows it."""
+        gone = self._vanished()
+        if not gone:
+            return
+        self.tick += 1
+        self.files.tick = self.tick
+        for ancestor in {ancestor: None for member in gone for ancestor in _ancestors(member)}:
+            if ancestor not in gone and ancestor.alive and not self._reread(ancestor):
+                gone.append(ancestor)
+        self._bury(gone)
 
     def _still_there(self, member: Member) -> bool:
         try:
@@ -527,7 +574,7 @@ class Sampler:
             return member
         if member.has_children:
             # whom it reaped before its end must not count as living beside its last reading, which shows them
-            self._bury(self._vanished())
+            self._bury_vanished()
         self._reread(member)
         self.ledger.settle(member)
         return member
@@ -842,13 +889,16 @@ def _seconds(nanoseconds: int) -> float:
     return round(nanoseconds / NANOSECONDS, 4)
 
 
-def _depth(member: Member) -> int:
-    depth = 0
+def _ancestors(member: Member) -> Iterator[Member]:
+    """Its parent, and theirs, as far as they are known; gone or not."""
     parent = member.parent
     while parent is not None:
-        depth += 1
+        yield parent
         parent = parent.parent
-    return depth
+
+
+def _depth(member: Member) -> int:
+    return sum(1 for _ in _ancestors(member))
 
 
 def _refreshed_at(member: Member) -> int:

@@ -223,9 +223,11 @@ class Tree:
             return found
         if fresh is not None and by_pid <= by_asking:
             return self._discover_by_pid(fresh)
-        self._unresolved = []
+        again = set(self._unresolved)
         self._asked = True
         found = self._discover_by_children(ran)
+        # one whose parent ended while it was asked is now the child of one that was asked before
+        self._unresolved = [pid for pid in fresh or () if pid not in self.members and pid not in again]
         cost = (
             (self.machine.monotonic_ns() - now) * self._children_ns / (by_asking + 2 * len(found) * self._children_ns)
         )
@@ -268,6 +270,8 @@ class Tree:
             member = self.admit(pid, self.members.get(ppid))
             if member is not None:
                 found.append(member)
+            elif pid not in again:  # it ended in between: its children have another parent now
+                unresolved.append(pid)
         self._unresolved = unresolved
         return found
 
