@@ -7,11 +7,13 @@ process that ran is read at every sample.
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import time
 from collections.abc import Iterator
 
+import proctally.sampler
 from proctally.kernel.machine import host_machine
 from proctally.sampler import Sampler
 from proctally.tree import Member
@@ -33,10 +35,11 @@ def measure_sampler(root_pid: int, samples: int, interval: float, force: bool = 
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     descriptors = hard - RESERVED_DESCRIPTORS
     if force:
+        proctally.sampler.PSS_OLD_PER_TICK = sys.maxsize
         sampler: Sampler = EveryPss(host_machine(), descriptors=descriptors, pss_budget=100.0)
     else:
         sampler = Sampler(host_machine(), descriptors=descriptors)
-    sampler.attach(root_pid)
+    sampler.attach(root_pid, os.getpid())
     due = time.monotonic()
     for _ in range(samples):
         time.sleep(max(0.0, due - time.monotonic()))

@@ -590,3 +590,23 @@ def test_readings_that_took_long_are_brought_to_one_moment(tmp_path: Path) -> No
     assert sample["interval_seconds"] == pytest.approx(1.05, abs=0.001)
     assert sample["tree"]["cpu_seconds"] == pytest.approx(1.5 + 1.0 + 0.08, abs=0.021)
     assert sample["tree"]["cpu_cores"] == pytest.approx(1.08 / 1.05, abs=0.025)
+
+
+def test_one_that_ran_and_whose_stat_says_the_same(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    host = job.host
+    host.run(ROOT, user=0.5, pages=7)
+    job.sample()
+    before = job.sampler.tree.members[ROOT].stat
+    for _ in range(3):
+        host.run(ROOT, user=0.001, io=(1, 2, 3, 4, 5, 6, 7))
+        levels = job.tree()
+    assert job.sampler.tree.members[ROOT].stat is before
+    assert levels["cpu_seconds"] == pytest.approx(0.503, abs=1e-4)
+    assert levels["read_chars"] == 3
+    host.reclaim(ROOT, 5)  # seen at the slow pace, by which its stat is no longer the one that was parsed
+    for _ in range(12):
+        levels = job.tree()
+    assert levels["rss_bytes"] == 5 * PAGE
+    host.run(ROOT, user=0.0001, pages=7)
+    assert job.tree()["rss_bytes"] == 7 * PAGE

@@ -58,6 +58,7 @@ class Ledger:
         "slack",
         "tick_ns",
         "top",
+        "waiters",
         "_live",
     )
 
@@ -69,6 +70,7 @@ class Ledger:
         self.base: Amount = [0] * SIZE
         # cutime and cstime are cut to the tick, each: so much of a growth may not show at once
         self.slack: Amount = [2 * tick_ns, tick_ns, tick_ns] + [0] * (SIZE - 3)
+        self.waiters: set[Member] = set()  # living members that show time of children they waited for
         self.pending: dict[Member, Pending] = {}
         self.top = Pending([0] * SIZE)  # of those whose reaper is this process: `reaped` shows them exactly
         self.io_known = False
@@ -88,11 +90,19 @@ class Ledger:
         if cpu is None:
             cpu = (stat.user + stat.system) * tick_ns
         children = stat.child_user + stat.child_system - old.child_user - old.child_system
+        if children:
+            self.waiters.add(member)
         live[CPU] += cpu - member.cpu + children * tick_ns
         live[USER] += (stat.user + stat.child_user - old.user - old.child_user) * tick_ns
         live[SYSTEM] += (stat.system + stat.child_system - old.system - old.child_system) * tick_ns
         live[MINOR] += stat.tree_minor_faults - old.tree_minor_faults
         live[MAJOR] += stat.tree_major_faults - old.tree_major_faults
+        member.cpu = cpu
+        member.moved_tick = tick
+
+    def update_clock(self, member: Member, cpu: int, tick: int) -> None:
+        """The same where `stat` says what it said before."""
+        self._live[CPU] += cpu - member.cpu
         member.cpu = cpu
         member.moved_tick = tick
 
@@ -130,6 +140,8 @@ class Ledger:
         own = (stat.user + stat.system) * tick_ns if cpu is None else cpu
         member.cpu = own
         member.previous_stat = stat
+        if stat.child_user or stat.child_system:
+            self.waiters.add(member)
         amount = self._amount(member)
         _add(self._live, amount)
         if baseline:
@@ -159,6 +171,7 @@ class Ledger:
         `ancestor`: its nearest surviving one. `by_us`: this process is its reaper (or will be asked for nothing else);
         without either, nobody of the tree can show its time any more and it is kept.
         """
+        self.waiters.discard(member)
         carried = self.pending.pop(member, None)
         if carried is not None:  # its last reading may have shown a part of it
             self._explain(carried, self._shown(member), self.slack)
@@ -322,19 +335,14 @@ class Ledger:
             for live, dead, reaped, base in zip(self._live, self.dead, self.reaped, self.base, strict=True)
         ]
 
-    def rounding(self, members: Iterable[Member]) -> int:
+    def rounding(self) -> int:
         """Nanoseconds that the total lacks, as expected, because stat cuts the time of waited-for children to ticks.
 
         Half a tick for each such counter. A rate is taken of the total with this, else it would jump when the exact
         time comes at the end; the total itself stays a lower bound.
         """
-        half = self.tick_ns // 2
-        lacking = 0
-        for member in members:
-            stat = member.stat
-            if stat.child_user or stat.child_system:
-                lacking += half * ((stat.child_user > 0) + (stat.child_system > 0))
-        return lacking
+        counters = sum((member.stat.child_user > 0) + (member.stat.child_system > 0) for member in self.waiters)
+        return self.tick_ns // 2 * counters
 
     def reaped_cpu(self) -> int:
         """Nanoseconds of CPU by wait4 alone."""

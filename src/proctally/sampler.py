@@ -37,7 +37,7 @@ STALL_NS = 50_000_000  # a PSS reading that took longer is not repeated ...
 STALL_PAUSE_NS = 60 * NANOSECONDS  # ... for so long
 PSS_BURST_NS = 5_000_000  # so much of its budget may be spent at once
 SHORT_NS = 50_000_000
-SPREAD_NS = 2_000_000  # readings of one look that lie further apart are brought to one moment ...
+SPREAD = 0.02  # readings of one look that lie further apart, in intervals, are brought to one moment ...
 ALIGN_AT_MOST = 3  # ... by so many attempts
 TOP = 3
 PROCESS_LINES = 2000
@@ -210,7 +210,7 @@ class Sampler:
         now = self._read_ns
         total = self._never_fall(self.ledger.total())
         interval = None if self._sampled_ns is None else max(1, now - self._sampled_ns)
-        cores = self._cores(now, total[CPU] + self.ledger.rounding(self.tree.members.values()))
+        cores = self._cores(now, total[CPU] + self.ledger.rounding())
         at = round(self.machine.time(), 3)
         sample = {
             "type": "sample",
@@ -279,11 +279,14 @@ class Sampler:
         """
         io = self._io_of(member)
         try:
-            stat = self.files.stat(member, member.pid)
+            raw = self.files.stat_bytes(member, member.pid)
         except Exhausted:
             return True  # there, but not to be read now: its last reading stands
         except (Gone, Denied):
             return self._read_hidden(member, clock)
+        if clock is not None and raw.startswith(member.head) and member.head is member.stat.head:
+            return self._read_unchanged(member, clock, io)
+        stat = parse_stat(raw)
         if stat.start != member.start or stat.state in b"Xx":
             return False
         if clock is None and self.machine.clock_gettime_ns is not None:
@@ -300,6 +303,17 @@ class Sampler:
         member.stat = stat
         self.ledger.update(member, clock, self.tick)
         self._levels(member)
+        self._take_io(member, io)
+        return True
+
+    def _read_unchanged(self, member: Member, clock: int, io: bytes) -> bool:
+        """It ran, and `stat` says what it said before."""
+        if member.has_children and io != member.io_raw:
+            self._grown = True
+        member.previous_stat = member.stat
+        self.ledger.update_clock(member, clock, self.tick)
+        if member.state == b"Z":
+            self._levels(member)  # its main thread has ended, and others may have other memory now
         self._take_io(member, io)
         return True
 
@@ -335,6 +349,7 @@ class Sampler:
     def _levels(self, member: Member) -> None:
         """The levels of a member from its new `stat`."""
         stat = member.stat
+        member.head = stat.head
         rss = stat.rss * self.machine.page_size
         if stat.state == b"Z" and stat.threads > 1:
             rss = self._rss_without_leader(member)
@@ -502,7 +517,7 @@ class Sampler:
         begun = self._read_ns
         for _ in range(ALIGN_AT_MOST):
             now = machine.monotonic_ns()
-            if now - begun < SPREAD_NS:
+            if now - begun < self.interval_ns * SPREAD:
                 return
             begun = now
             members = list(self.tree.members.values())
@@ -605,7 +620,7 @@ class Sampler:
         self.look()
         self._sampled_ns = self._read_ns
         used = self._never_fall(self.ledger.total())[CPU]
-        self._rates = [(self._read_ns, used + self.ledger.rounding(self.tree.members.values()))]
+        self._rates = [(self._read_ns, used + self.ledger.rounding())]
 
     def _exact_end(self, member: Member, own: int) -> None:
         """One without children: what wait4 says is its own time, to the end."""
@@ -634,9 +649,8 @@ class Sampler:
             raw = self.files.stat_bytes(member, member.pid)
         except UNREADABLE:
             return
-        if raw == member.stat_raw:
+        if raw.startswith(member.head):
             return
-        member.stat_raw = raw
         stat = parse_stat(raw)
         if stat.start == member.start:
             previous, member.stat = member.stat, stat

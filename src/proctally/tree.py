@@ -35,6 +35,7 @@ class Member(Kept):
         "cpu_base",
         "cpu_sampled",
         "has_children",
+        "head",
         "hidden_switches",
         "io",
         "io_raw",
@@ -55,7 +56,6 @@ class Member(Kept):
         "run_delays",
         "start",
         "stat",
-        "stat_raw",
         "state",
         "swap",
         "threads",
@@ -96,7 +96,7 @@ class Member(Kept):
         self.pss_rss = -1
         self.pss_not_before = 0
         self.refreshed_at = 0
-        self.stat_raw = b""
+        self.head = b""
 
     @property
     def ended(self) -> bool:
@@ -197,7 +197,7 @@ class Tree:
             not ran
             and verified
             and self._last_pid is not None
-            and not (self.lost or self._unresolved or self.strangers)
+            and not (self.lost or self._unresolved or (self.own is not None and self.strangers))
         ):
             return []
         self.lost = False

@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 
 
 class Stat:
-    """One `/proc/PID/stat`. CPU times in ticks, `rss` in pages, `start` in ticks since boot; `comm` raw bytes."""
+    """One `/proc/PID/stat`. CPU times in ticks, `rss` in pages, `start` in ticks since boot; `comm` raw bytes.
+
+    `head`: its text as far as it was parsed. One that begins with the same says the same.
+    """
 
     __slots__ = (
         "child_system",
         "child_user",
         "comm",
         "flags",
+        "head",
         "major_faults",
         "minor_faults",
         "ppid",
@@ -38,6 +42,7 @@ class Stat:
         "vsize",
     )
 
+    head: bytes
     comm: bytes
     state: bytes
     ppid: int
@@ -67,6 +72,7 @@ def parse_stat(data: bytes) -> Stat:
     if close < 0 or len(fields) < 22:
         raise ValueError(f"stat: {data[:200]!r}")
     stat = Stat()
+    stat.head = data[: -len(fields[22])] if len(fields) > 22 else data
     stat.comm = data[data.find(b"(") + 1 : close]
     stat.state = fields[0]
     try:
