@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -312,6 +313,10 @@ def test_disable_becomes_the_job(tmp_path: Path) -> None:
 # -- nothing of the job is changed -----------------------------------------------------------------------------------
 
 
+# With a path, so that subprocess starts it as it starts the tracker: posix_spawn ignores glibc's own two signals.
+CAT = shutil.which("cat") or "/bin/cat"
+
+
 def both_ways(tmp_path: Path, job: list[str], **popen: Any) -> tuple[bytes, bytes]:
     """What a job writes when it is run bare, and when it is run under the tracker."""
     popen.setdefault("env", environment(tmp_path))
@@ -416,7 +421,7 @@ def test_signals_are_as_if_it_ran_bare(
 ) -> None:
     bare, tracked = (
         dict(line.split(":", 1) for line in text.decode().splitlines())
-        for text in both_ways(tmp_path, ["cat", "/proc/self/status"], preexec_fn=before)
+        for text in both_ways(tmp_path, [CAT, "/proc/self/status"], preexec_fn=before)
     )
     assert all(int(bare[field], 16) >> (number - 1) & 1 for number in numbers), "the test itself did not set it up"
     fields = ["SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt"]
