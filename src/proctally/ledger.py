@@ -113,7 +113,6 @@ class Ledger:
         old = member.io or NO_IO
         for place in range(IO_FIELDS):
             live[IO + place] += io[place] - old[place]
-        member.previous_io = old
         member.io = io
 
     def update_waiting(self, member: Member, switches: int | None, delays: dict[int, int] | None) -> None:

@@ -342,6 +342,7 @@ class Sampler:
             return b""
 
     def _take_io(self, member: Member, raw: bytes) -> None:
+        member.previous_io = member.io
         if raw and raw != member.io_raw:
             member.io_raw = raw
             self.ledger.update_io(member, parse_io(raw))
