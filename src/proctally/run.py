@@ -96,7 +96,10 @@ class Runner:
         self._sample()
         assert job.status is not None
         self._try(self._end, schedule, self._outcome(job.status))
-        session.close()
+        try:
+            session.close()
+        except Exception as error:
+            say(f"proctally: the summary could not be shown ({type(error).__name__}: {error})\n")
         return exit_status(job.status)
 
     def _end(self, schedule: Schedule, outcome: Outcome) -> None:
