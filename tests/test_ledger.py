@@ -742,6 +742,80 @@ def test_pid_used_again_by_one_that_we_reap(job: Job, second: float) -> None:
     job.exact()
 
 
+def chain_below_a_subreaper(job: Job) -> None:
+    """200, a subreaper, and below it 201, 202 and 203, each with CPU time of its own."""
+    host = job.host
+    for pid, parent in ((200, ROOT), (201, 200), (202, 201), (203, 202)):
+        host.spawn(pid, parent, subreaper=pid == 200)
+        host.run(pid, user=0.1 * (pid - 195))
+    job.look()
+
+
+def test_what_is_explained_for_certain_comes_first(job: Job) -> None:
+    """202 shows in 201, its parent; 203 came to 200 and shows there, though the growth of 201 could hold it, too."""
+    chain_below_a_subreaper(job)
+    job.host.run(202, user=1.0)
+    job.look()
+    job.host.end(202)
+    job.host.end(203)
+    job.settle()
+    assert close(job.cpu(), job.host.cpu_seconds(ROOT))
+    job.finish()
+    job.exact()
+
+
+def test_who_vanished_before_the_root_is_reaped_shows_in_the_subreaper(job: Job) -> None:
+    """The root shows time of another child, which is no room for what the subreaper has reaped since the last look."""
+    host = job.host
+    chain_below_a_subreaper(job)
+    host.spawn(300, ROOT)
+    host.run(300, user=0.9)
+    job.look()
+    host.end(300)
+    job.look()
+    host.end(202)
+    host.end(201)
+    host.exit(ROOT)
+    job.reap(ROOT)
+    job.look()
+    assert close(job.cpu(), host.cpu_seconds(ROOT))
+    job.finish()
+    job.exact()
+
+
+def test_one_forked_by_a_parent_that_was_read_between_two_looks_is_found(job: Job) -> None:
+    host = job.host
+    host.spawn(200, ROOT)
+    host.spawn(201, 200)
+    host.spawn(202, 201)
+    host.spawn(205, ROOT)
+    job.look()
+    host.end(200)
+    job.look()  # 201 is ours now
+    host.end(202)
+    host.end(205)
+    host.spawn(300, ROOT)  # and nothing more runs in the root until the next look
+    host.spawn(301, ROOT)
+    host.end(301)
+    host.exit(201)
+    job.reap(201)
+    job.look()
+    assert 300 in job.sampler.tree.members
+
+
+def test_io_of_one_that_nobody_waited_for_is_not_explained_by_what_was_before(job: Job) -> None:
+    host = job.host
+    host.spawn(200, ROOT)
+    host.run(200, io=IO_OF)
+    job.look()
+    host.run(ROOT, user=0.1, io=tuple(5 * value for value in IO_OF))
+    job.look()
+    host.auto_reap(200)
+    host.run(ROOT, user=0.1)  # it reads and writes nothing more
+    job.settle()
+    assert tuple(job.sampler.ledger.total()[IO:]) == tuple(6 * value for value in IO_OF)
+
+
 # -- threads -----------------------------------------------------------------------------------------------------
 
 

@@ -329,6 +329,24 @@ def test_mistake_in_the_tracker_does_not_cost_the_status_of_the_job(tmp_path: Pa
         assert puppet.stderr().startswith(b"proctally: ")
 
 
+@pytest.mark.parametrize("fault", ["session.Session.end", "summary.render", "session.Session.close"])
+def test_mistake_at_the_end_is_a_line_and_the_status_is_the_jobs(tmp_path: Path, fault: str) -> None:
+    module, _, name = fault.partition(".")
+    code = (
+        f"import sys, proctally.{module} as module\n"
+        "def broken(*arguments, **named):\n    raise RuntimeError('broken on purpose')\n"
+        f"module.{name} = broken\n"
+        "from proctally.cli import main\n"
+        "sys.exit(main(['run', '--', 'sh', '-c', 'sleep 0.1; echo out; exit 3']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stdout) == (3, b"out\n")
+    assert done.stderr.count(b"broken on purpose") == 1
+    assert b"Traceback" not in done.stderr
+
+
 # -- names of strangers ----------------------------------------------------------------------------------------------
 
 HOSTILE = b"a) R 1 (b\n\xff"
@@ -509,26 +527,3 @@ def test_stopped_job_that_is_killed(tmp_path: Path) -> None:
         until(lambda: state(puppet.job) == "T", "the job is stopped")
         os.kill(puppet.job, 9)
         assert puppet.wait() == 137
-
-
-# -- faults of our own -----------------------------------------------------------------------------------------------
-
-FAULTS = ["sampler.Sampler.sample", "session.Session.end", "summary.render", "session.Session.close"]
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_of_ours_is_a_line_and_the_status_is_the_jobs(tmp_path: Path, fault: str) -> None:
-    module, _, name = fault.partition(".")
-    code = (
-        f"import sys, proctally.{module} as module\n"
-        "def broken(*arguments, **named):\n    raise RuntimeError('broken on purpose')\n"
-        f"module.{name} = broken\n"
-        "from proctally.cli import main\n"
-        "sys.exit(main(['run', '--', 'sh', '-c', 'sleep 0.1; echo out; exit 3']))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, timeout=PATIENCE
-    )
-    assert (done.returncode, done.stdout) == (3, b"out\n")
-    assert done.stderr.count(b"broken on purpose") == 1
-    assert b"Traceback" not in done.stderr

@@ -7,7 +7,7 @@ import sys
 
 from proctally import __version__
 from proctally.kernel.child import occupy_standard_streams, say
-from proctally.options import HelpAsked, UsageError, describe, parse
+from proctally.options import ON, HelpAsked, UsageError, describe, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _run(arguments: list[str]) -> int:
     except UsageError as error:
         _complain(str(error))
         return CANNOT_RUN
-    if environment.get("PROCTALLY_DISABLE", "").lower() in ("1", "true", "yes", "on"):
+    if environment.get("PROCTALLY_DISABLE", "").lower() in ON:
         from proctally.job import execute_instead
 
         status, reason = execute_instead(command, environment)

@@ -52,7 +52,6 @@ class Ledger:
         "base",
         "dead",
         "io_known",
-        "lost_children",
         "pending",
         "reaped",
         "slack",
@@ -74,7 +73,6 @@ class Ledger:
         self.pending: dict[Member, Pending] = {}
         self.top = Pending([0] * SIZE)  # of those whose reaper is this process: `reaped` shows them exactly
         self.io_known = False
-        self.lost_children = False
 
     # -- readings of living members ------------------------------------------------------------------------------
 
@@ -189,7 +187,6 @@ class Ledger:
         elif by_us:
             pending = self.top
         else:
-            self.lost_children = True
             return
         _add(pending.amount, explainable)
         if carried is not None:
@@ -346,14 +343,6 @@ class Ledger:
     def reaped_cpu(self) -> int:
         """Nanoseconds of CPU by wait4 alone."""
         return self.reaped[CPU] - self.base[CPU]
-
-    def kept_cpu(self) -> int:
-        """Nanoseconds of CPU of members that vanished and that nothing else shows."""
-        return self.dead[CPU]
-
-    def live_cpu(self) -> int:
-        """Nanoseconds of CPU of living members and of what they waited for."""
-        return self._live[CPU]
 
 
 def _add(to: Amount, amount: Amount) -> None:

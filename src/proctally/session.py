@@ -91,7 +91,6 @@ class Session:
         self.started_at = machine.time()
         self.started_ns = machine.monotonic_ns()
         self.records: list[Record] = []
-        self.default_path: str | None = None
         self.warnings: list[str] = []
         self._summary_said: dict[str, Any] | None = None
         self._kept: list[dict[str, Any]] | None = []  # lines from before the records were opened

@@ -7,7 +7,7 @@ always stands before its children: totals rely on it.
 from __future__ import annotations
 
 from proctally.kernel.machine import UNREADABLE, Machine, clock_id
-from proctally.kernel.proc import Files, Kept, Stat, is_thread, process_count, read_children, read_stat, scan, text
+from proctally.kernel.proc import Files, Kept, Stat, is_thread, process_count, read_children, read_stat, scan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -381,7 +381,3 @@ class Tree:
         for member in found:
             others.pop(member.pid, None)
         return found
-
-    def command_of(self, member: Member) -> str:
-        """Its name after exec, as text."""
-        return text(member.command)

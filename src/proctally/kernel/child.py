@@ -127,10 +127,6 @@ class Signals:
             if found or limit <= 0 or (fds and _ready(fds)):
                 return found
 
-    def restore(self) -> None:
-        """Give back the mask this process was started with."""
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, self.previous)
-
 
 def _ready(fds: list[int]) -> bool:
     import select

@@ -246,7 +246,7 @@ def read_threads(machine: Machine, pid: int) -> list[int]:
 def read_children(machine: Machine, pid: int, threads: int = 1) -> list[int]:
     """The children of all threads of a process. Imprecise while children exit: one may be missing until next time.
 
-    Raises `Gone`; `Denied` too, and FileNotFoundError where this kernel has no `children` files (`has_children`).
+    Raises `Gone` (also where this kernel has no `children` files, see `has_children_files`) or `Denied`.
     """
     tids = [pid] if threads == 1 else read_threads(machine, pid)
     found: list[int] = []
