@@ -1,0 +1,186 @@
+"""Who was started, under which command, and how much each used: from what perf tells of forks, execs and ends.
+
+Every process is on the roll, however short: it is entered by its FORK, named by its exec, and what its threads had used
+comes when they end. A process that never called exec stands under the command of its parent.
+"""
+
+from __future__ import annotations
+
+from proctally.kernel.perf import LOWER, RECORD_COMM, RECORD_EXIT, RECORD_FORK, RECORD_READ
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from proctally.kernel.perf import Record
+
+GROWN_NS = 500_000_000  # a process that has used so much CPU touches little new memory any more
+UNREAD_AT_MOST = 50  # one in so many threads may be missing
+DROPPED_NS = 40_000  # no program ends so soon after its exec: the kernel has ended its counting
+
+
+class Entry:
+    """A process that lives, or ended a moment ago. `cpu_ns`: of its threads that ended."""
+
+    __slots__ = ("begun_ns", "command", "cpu_ns", "ended_ns", "executed_ns", "threads")
+
+    def __init__(self, command: bytes, begun_ns: int) -> None:
+        self.command = command
+        self.begun_ns = begun_ns
+        self.executed_ns = 0
+        self.ended_ns = 0
+        self.cpu_ns = 0
+        self.threads = 1
+
+
+class Tally:
+    """What the processes of one command had used. `wall_ns` is the sum of their lives."""
+
+    __slots__ = ("cpu_ns", "processes", "wall_ns")
+
+    def __init__(self) -> None:
+        self.processes = 0
+        self.cpu_ns = 0
+        self.wall_ns = 0
+
+    def weight(self) -> int:
+        """Its share of what it takes to end: as much memory as a process touches, it has to give back."""
+        return min(self.cpu_ns, self.processes * GROWN_NS)
+
+
+class Roll:
+    """The processes of a tree by perf's records.
+
+    The root's first thread never has a READ: the counter that was opened is its own, and what that holds is in no
+    record. It stays with it: the kernel swaps counters only between tasks that inherited them all
+    (perf_event_context_sched_out), and the root has one event more that none inherits.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_ends",
+        "_entries",
+        "_past",
+        "_read_ns",
+        "_reads",
+        "_root",
+        "_tallies",
+        "dropped",
+        "started",
+        "strays",
+    )
+
+    def __init__(self, root: int, command: bytes, begun_ns: int) -> None:
+        self.started = 1
+        self._root = Entry(command, begun_ns)
+        self._entries: dict[int, Entry] = {root: self._root}
+        self._tallies: dict[bytes, Tally] = {}
+        self._ended: list[tuple[int, Entry]] = []  # processes that ended since records were last taken in
+        self._past: list[tuple[int, Entry]] = []  # ... and those before them: no READ of theirs comes any more
+        self._read_ns = 0
+        self._reads = 0
+        self._ends = 0
+        self.strays = 0  # threads that ended, of processes whose fork was not told
+        self.dropped = 0  # processes that are counted no longer: they executed what this user may not look into
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Take in what happened, in the order of time."""
+        entries = self._entries
+        ended = self._ended
+        read_ns = 0
+        for when, kind, ids, more in records:
+            pid = ids & LOWER
+            if kind == RECORD_READ:
+                self._reads += 1
+                entry = entries.get(pid)
+                if entry is None:
+                    self.strays += 1
+                else:
+                    entry.cpu_ns += more  # type: ignore[operator]
+                    read_ns += more  # type: ignore[operator]
+            elif kind == RECORD_EXIT:
+                self._ends += 1
+                entry = entries.get(pid)
+                if entry is not None:
+                    entry.threads -= 1
+                    if entry.threads <= 0:
+                        if when - entry.executed_ns < DROPPED_NS:
+                            self.dropped += 1
+                        entry.ended_ns = when
+                        ended.append((pid, entry))
+            elif kind == RECORD_FORK:
+                tid = more & LOWER  # type: ignore[operator]
+                if tid != pid:
+                    entry = entries.get(pid)
+                    if entry is not None:
+                        entry.threads += 1
+                    continue
+                self.started += 1
+                before = entries.get(pid)
+                if before is not None:  # its pid was given out again
+                    self._fold(before, when)
+                parent = entries.get(ids >> 32)
+                entries[pid] = Entry(b"" if parent is None else parent.command, when)
+            elif kind == RECORD_COMM:
+                entry = entries.get(pid)
+                if entry is not None:
+                    entry.command = more  # type: ignore[assignment]
+                    entry.executed_ns = when
+        self._read_ns += read_ns
+        self._forget()
+
+    def _forget(self) -> None:
+        """Fold what ended before the last records but one into its command: none of its READs is missing any more."""
+        entries = self._entries
+        for pid, entry in self._past:
+            if entries.get(pid) is entry:
+                self._fold(entry, entry.ended_ns)
+                del entries[pid]
+        self._past, self._ended = self._ended, []
+
+    def _fold(self, entry: Entry, now_ns: int) -> None:
+        tally = self._tallies.get(entry.command)
+        if tally is None:
+            tally = self._tallies[entry.command] = Tally()
+        tally.processes += 1
+        tally.cpu_ns += entry.cpu_ns
+        tally.wall_ns += max(0, (entry.ended_ns or now_ns) - entry.begun_ns)
+
+    def unread(self) -> int:
+        """Threads that ended and whose time was not told. The root's first never is."""
+        return max(0, self._ends - self._reads - 1)
+
+    def tells_time(self) -> bool:
+        """Whether the time of single processes is known.
+
+        Kernels from 5.13 on did not tell it (kernel: sync_child_event) until that was mended in 6.18.
+        """
+        return self.unread() * UNREAD_AT_MOST <= self._ends
+
+    def living(self) -> list[int]:
+        """Pids that have not ended."""
+        return [pid for pid, entry in self._entries.items() if not entry.ended_ns]
+
+    def teardowns(self, missing_ns: int) -> dict[bytes, int]:
+        """What perf does not count of the ends of processes, shared out among their commands: an estimate."""
+        weights = {name: tally.weight() for name, tally in self._tallies.items()}
+        whole = sum(weights.values())
+        return {name: max(0, missing_ns) * weight // whole if whole else 0 for name, weight in weights.items()}
+
+    def commands(self, total_ns: int, now_ns: int, clocks: Mapping[int, int]) -> dict[bytes, Tally]:
+        """Each command's processes, to be asked once, at the end.
+
+        `total_ns`: the counter of the whole tree. `clocks`: the CPU nanoseconds of processes that live on. What is in
+        no record is theirs, and the rest is the root's.
+        """
+        remainder = max(0, total_ns - self._read_ns)
+        for pid in self.living():
+            entry = self._entries[pid]
+            used = min(max(0, clocks.get(pid, 0) - entry.cpu_ns), remainder)
+            entry.cpu_ns += used
+            remainder -= used
+        for entry in self._entries.values():
+            self._fold(entry, now_ns)
+        self._entries = {}
+        self._tallies[self._root.command].cpu_ns += remainder
+        return self._tallies
