@@ -231,8 +231,8 @@ BAD = [
     (["--process-lines", "1.5"], "--process-lines: '1.5'"),
     (["--process-lines", "²"], "--process-lines"),
     (["--process-lines", "9" * 5000], "--process-lines"),
-    (["--source", "magic"], "--source: 'magic' is not a source; use auto or procfs"),
-    (["--format", "xml"], "--format: 'xml' is not a format; use jsonl"),
+    (["--source", "magic"], "--source: 'magic' is not known; use auto or cgroup or perf or procfs"),
+    (["--format", "xml"], "--format: 'xml' is not known; use jsonl"),
     (["--tag", "alone"], "--tag: 'alone'"),
     (["--tag", "=x"], "--tag: '=x'"),
 ]
@@ -267,6 +267,7 @@ VALUES = {
     "name": ("n", "n"),
     "tag": ("a=1,b=2=3,,c=", {"a": "1", "b": "2=3", "c": ""}),
     "source": ("procfs", "procfs"),
+    "commands": ("off", "off"),
     "pss-budget": ("0.1", 0.1),
     "process-lines": ("5", 5),
     "summary-json": ("s.json", "s.json"),
@@ -326,6 +327,7 @@ USAGE = [
     (["run", "--nonsense", "true"], CANNOT_RUN, "--nonsense"),
     (["run", "-i", "soon", "true"], CANNOT_RUN, "soon"),
     (["run", "-o", "-", "true"], CANNOT_RUN, "stdout belongs to the command"),
+    (["run", "--source", "procfs", "--cgroup", "true"], CANNOT_RUN, "--source procfs and --cgroup exclude each other"),
     (["run", "-o", "{nonsense}", "true"], CANNOT_RUN, "{nonsense}"),
     (["run", "-o", "/nowhere/x", "true"], CANNOT_RUN, "/nowhere/x"),
     (["run", "--process-lines", "9" * 5000, "true"], CANNOT_RUN, "--process-lines"),
@@ -551,16 +553,17 @@ def test_the_table_is_sound() -> None:
 
 
 # no field of a table of their own: pairs that the user gave, and one entry for each source
-OPAQUE = {"run.limits", "run.scheduler", "run.tags", "summary.cpu.sources"}
+OPAQUE = {"run.limits", "run.scheduler", "run.tags", "summary.cpu.sources", "summary.cpu.unavailable", "summary.limits"}
 # there is one only where it tells something: PSS that is denied or not read yet
 SOMETIMES = {"tree.pss_unread"}
+SOMETIMES |= {f"cgroup.{row.name}" for row in fields() if row.scope == "cgroup"}  # of a run that has one of its own
 
 
 def found_in(line: dict[str, Any], scope: str) -> Iterator[str]:
     """Every field of a line of a record, as the table names it."""
     for name, value in line.items():
         where = f"{scope}.{name}"
-        nested = {"sample.tree": "tree", "sample.top": "top"}.get(where, where)
+        nested = {"sample.tree": "tree", "sample.cgroup": "cgroup", "sample.top": "top"}.get(where, where)
         parts = value if isinstance(value, list) else [value]
         if where not in OPAQUE and parts and all(isinstance(part, dict) for part in parts):
             for part in parts:
@@ -580,7 +583,8 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     code = "import time; b = bytearray(20_000_000); time.sleep(0.5)"
     job = ["sh", "-c", '"$0" -c "$1" & sleep 0.1; wait', sys.executable, code]
     common = ["-q", "-i", "0.1", "-o"]
-    done = proctally("run", *common, str(folder / "run"), "--tag", "a=b", "--", *job, env=environment)
+    options = ("--tag", "a=b", "--cgroup", "--counters")
+    done = proctally("run", *common, str(folder / "run"), *options, "--", *job, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     target = subprocess.Popen(job)
     try:

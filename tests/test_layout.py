@@ -18,7 +18,7 @@ KERNEL_USERS = frozenset({"kernel", "tree", "model"})
 READERS = frozenset({"model", "record"})
 ANYTHING_BUT_CLI = frozenset(
     {"kernel", "model", "tree", "ledger", "sampler", "job", "record", "outputs", "report", "top", "summary"}
-    | {"options", "session"}
+    | {"options", "session", "watch", "enclosure", "ending", "coverage", "verdict"}
 )
 
 # Room (a module or a subpackage directly under the package): the rooms that it may import.
@@ -33,6 +33,12 @@ RULES: dict[str, frozenset[str]] = {
     "kernel": frozenset({"kernel"}),
     "model": frozenset(),
     "tree": frozenset({"kernel"}),
+    "roll": frozenset({"kernel"}),
+    "watch": frozenset({"kernel", "roll"}),
+    "enclosure": frozenset({"kernel"}),
+    "ending": frozenset({"kernel", "summary"}),
+    "coverage": frozenset(),
+    "verdict": frozenset({"kernel"}),
     "ledger": KERNEL_USERS,
     "sampler": KERNEL_USERS | {"ledger"},
     "job": frozenset({"kernel"}),

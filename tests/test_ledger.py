@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from fakeroot import INIT, SECOND, TICK_NS, FakeHost, attach_to, nanoseconds, reap_ours
-from proctally.ledger import CPU, DELAY, IO, MAJOR, MINOR, SIZE, SWITCHES, SYSTEM, USER
+from proctally.ledger import CPU, DELAY, IO, MAJOR, MINOR, SIZE, SWITCHES, SYSTEM, USER, Ledger
 from proctally.sampler import Sampler
 
 OWN = 77
@@ -1292,3 +1292,26 @@ def test_random_scripts_within_looks(
         if not attached:
             job.finish()
             job.exact()
+
+
+# -- a cgroup that somebody has left ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("left", "enclosed", "source"),
+    [
+        (True, 5, "cgroup"),  # a lower bound, and the largest: what stayed in it is no less for that
+        (True, 3, "perf"),
+        (True, 1, "perf"),
+        (False, 1, "cgroup"),
+    ],
+)
+def test_a_cgroup_that_was_left_is_a_bound_like_others(left: bool, enclosed: int, source: str) -> None:
+    ledger = Ledger(TICK_NS)
+    ledger.waited = True
+    ledger.reaped[CPU] = 2 * SECOND
+    ledger.counted = 4 * SECOND
+    ledger.enclosed = enclosed * SECOND
+    ledger.left = left
+    assert ledger.source() == source
+    assert ledger.total()[CPU] == ledger.sources()[source]

@@ -479,6 +479,82 @@ def test_without_a_budget_no_pss_is_read(tmp_path: Path) -> None:
     assert len(pss_reads(job.host)) <= 1
 
 
+# -- the memory that a limit is about ------------------------------------------------------------------------------
+
+
+def test_the_estimate_is_the_last_pss_and_what_rss_has_grown(tmp_path: Path) -> None:
+    job = Job(tmp_path, pss_budget=0.0)
+    host, sampler = job.host, job.sampler
+    host.spawn(200, ROOT, pages=10)
+    host.processes[200].pss_pages = 4
+    host.pss_cost_ns[200] = PSS_BURST_NS  # it is read once
+    host.run(200, user=0.1)
+    job.sample()
+    assert sampler.memory_estimate() == 4 * PAGE
+    host.run(200, pages=12)
+    job.sample()
+    assert sampler.memory_estimate() == 6 * PAGE
+    host.run(200, pages=9)
+    job.sample()
+    assert sampler.memory_estimate() == 4 * PAGE
+    host.spawn(201, ROOT, pages=20)  # unread
+    job.sample()
+    assert sampler.memory_estimate() == 24 * PAGE
+    host.exit(201)
+    job.sample()
+    assert sampler.memory_estimate() == 4 * PAGE
+
+
+def test_the_estimate_where_pss_is_denied_is_the_rss(job: Job) -> None:
+    host = job.host
+    host.spawn(200, ROOT, pages=10)
+    host.deny("200/smaps_rollup")
+    job.sample()
+    assert job.sampler.pss_denied == {200}
+    assert job.sampler.memory_estimate() == 10 * PAGE
+
+
+def test_a_limit_is_made_sure_of_only_when_the_estimate_is_over_it(tmp_path: Path) -> None:
+    job = Job(tmp_path, pss_budget=0.0)
+    host, sampler = job.host, job.sampler
+    sampler.pss_wanted_above = 8 * PAGE
+
+    def grow(pages: int) -> int:
+        """To so many pages, of which half are its own: how often PSS was read for that."""
+        host.run(200, pages=pages)
+        host.processes[200].pss_pages = pages // 2
+        host.run(200, user=0.001)
+        job.sample()
+        return len(pss_reads(host))
+
+    host.spawn(200, ROOT)
+    host.pss_cost_ns[200] = PSS_BURST_NS
+    assert grow(10) == 1
+    assert grow(13) == 0, "RSS is over the limit, the estimate of 5 + 3 pages is not"
+    assert grow(14) == 1
+    assert sampler.memory_estimate() == 7 * PAGE
+    assert grow(14) == 0
+    assert grow(20) == 1
+    assert grow(20) == 0, "over the limit, and nothing has changed"
+
+
+def test_over_a_limit_a_stall_is_risked_again_only_when_rss_has_moved(tmp_path: Path) -> None:
+    job = Job(tmp_path, pss_budget=0.0)
+    host = job.host
+    job.sampler.pss_wanted_above = PAGE
+    host.spawn(200, ROOT, pages=10)
+    host.pss_cost_ns[200] = 60_000_000
+    job.sample()
+    assert pss_reads(host) == ["200/smaps_rollup"]
+    for _ in range(3):
+        host.run(200, user=0.1)
+        job.sample(15)
+    assert pss_reads(host) == []
+    host.run(200, pages=11)
+    job.sample()
+    assert pss_reads(host) == ["200/smaps_rollup"]
+
+
 def test_swap_and_the_high_water_mark(job: Job) -> None:
     host = job.host
     host.spawn(200, ROOT, pages=10)
@@ -517,7 +593,7 @@ def test_a_line_for_each_process_that_ended(job: Job) -> None:
     host.exit(ROOT)
     reap_ours(host, job.sampler, ROOT, status=3)
     assert (job.lines[1]["pid"], job.lines[1]["exit"], job.lines[1]["cpu_seconds"]) == (ROOT, 3, 0.5)
-    assert [entry["command"] for entry in job.sampler.largest_commands(5)] == ["root", "cc1"]
+    assert [entry["command"] for entry in job.sampler.largest_commands()] == ["root", "cc1"]
 
 
 @pytest.mark.parametrize("limit", [0, 3])
@@ -533,7 +609,7 @@ def test_no_more_process_lines_than_asked_for(tmp_path: Path, limit: int) -> Non
     job.sample()
     assert job.sampler.finish() == 1
     assert len(job.lines) == limit
-    commands = {entry["command"]: entry for entry in job.sampler.largest_commands(5)}
+    commands = {entry["command"]: entry for entry in job.sampler.largest_commands()}
     assert commands["cc1"]["processes"] == 10
     assert commands["cc1"]["cpu_seconds"] == pytest.approx(0.5, abs=1e-4)
 

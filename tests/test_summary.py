@@ -33,6 +33,7 @@ SUMMARY: dict[str, Any] = {
         "peak_cores": 7.98,
         "source": "rusage",
         "sources": {"procfs": 301.2, "rusage": 301.5042},
+        "unavailable": {"perf": "kernel.perf_event_paranoid is 3: ask for 2 (sysctl -w), or for CAP_PERFMON"},
         "coverage": "all but what nobody waits for",
     },
     "memory": {
@@ -49,13 +50,14 @@ SUMMARY: dict[str, Any] = {
         "write_chars": 2,
         "coverage": "complete",
     },
-    "processes": {"started": 12_345, "peak": 42, "left": 0, "coverage": "seen or reaped"},
+    "processes": {"started": 12_345, "source": "procfs", "peak": 42, "left": 0, "coverage": "seen or reaped"},
     "commands": [
         {"command": "cc1plus", "processes": 1204, "cpu_seconds": 250.111, "peak_rss_bytes": 1},
         {"command": "ld", "processes": 1, "cpu_seconds": 30.5, "peak_rss_bytes": 1},
         {"command": "idle", "processes": 9, "cpu_seconds": 0.004, "peak_rss_bytes": 1},
     ],
     "waiting": {"run_delay_seconds": 1.5, "throttled_seconds": None},
+    "limits": {"cpu_cores": 8, "memory_bytes": 2 << 30, "from": "affinity; memory.max of /a"},
     "tracker": {
         "cpu_seconds": 0.25,
         "peak_rss_bytes": 13_107_200,
@@ -69,8 +71,9 @@ PLAIN = """\
 proctally build  ok
   wall       1 min 23.4 s
   CPU        5 min 01.5 s (user 280.25, system 21.25), by rusage
-  cores      mean 3.61, peak 7.98
+  cores      mean 3.61, peak 7.98, of 8
   memory     peak PSS 1.2 GiB, RSS 2.1 GiB, largest process 700 MiB
+             of 2.0 GiB that it may use
   disk       read 50.0 MiB, written 1.0 GiB
   processes  12,345 seen, at most 42 at once
   commands      250.11 s  cc1plus x 1,204
@@ -82,6 +85,8 @@ proctally build  ok
 
 VERBOSE = """\
   sources    procfs 301.200 s, rusage 301.504 s
+             no perf: kernel.perf_event_paranoid is 3: ask for 2 (sysctl -w), or
+             for CAP_PERFMON
   coverage   cpu: all but what nobody waits for
   coverage   memory: peaks as sampled
   coverage   io: complete
@@ -283,7 +288,7 @@ def test_large_numbers_keep_to_80_columns() -> None:
         cpu={"total_seconds": 9e6, "user_seconds": 8e6, "system_seconds": 1e6, "mean_cores": 347.2, "peak_cores": 1e3},
         memory={"peak_pss_bytes": most, "peak_rss_bytes": most, "peak_process_rss_bytes": most},
         io={"read_bytes": most, "write_bytes": most},
-        processes={"started": 100_000_000, "peak": 4_000_000, "left": 4_000_000},
+        processes={"started": 10_000_000, "source": "perf", "peak": 4_000_000, "left": 4_000_000},
         commands=[command] * 5,
         tracker={"cpu_seconds": 9999.0, "samples": 10_000_000, "lost_samples": 10_000_000},
     )

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import resource
 
+from proctally.coverage import of_attach
+from proctally.enclosure import Enclosure
 from proctally.kernel.child import SIGHUP, SIGINT, SIGTERM, Signals, libc, pidfd_open, say, signal_name
 from proctally.kernel.machine import Denied, Exhausted, Gone, Machine, host_machine
 from proctally.kernel.proc import is_thread, text
 from proctally.sampler import Sampler
-from proctally.session import Outcome, Schedule, Session
+from proctally.session import Schedule, Session
+from proctally.verdict import Outcome
+from proctally.watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,13 +66,31 @@ def _attach(options: Options, pid: int, environment: dict[str, str], machine: Ma
     except (OSError, ValueError) as error:
         say(f"proctally: --output {options.output}: {getattr(error, 'strerror', None) or error}\n")
         return CANNOT_WRITE
+    watch = Watch(machine)
+    sampler.watch = watch
+    if options.source in ("auto", "perf"):
+        watch.attach(libc(), sampler.thread_ids)
+        watch.begin()
+    if options.source == "perf":
+        if watch.why is not None:
+            say(f"proctally: --source perf: {watch.why}\n")
+            return NOTHING
+        sampler.ledger.only = "perf"
+    enclosure = Enclosure(machine)
+    enclosure.why = "a process that runs already is not moved into one"
+    enclosure.look_around(pid)
+    sampler.enclosure = enclosure
+    session.limits = enclosure.limits
     session.write(session.header(None, pid))
     session.write(sampler.sample())
     session.open_default()
     schedule = Schedule(session.started_ns, int(options.interval * 1e9))
     outcome = _follow(sampler, session, schedule, signals, root, root_fd)
     session.write(sampler.sample())
-    session.end(sampler, schedule, outcome, _coverage(sampler, options.interval))
+    kills, where = enclosure.kills()
+    if kills:
+        outcome.evidence += f"; {where}'s oom_kill count rose by {kills}"
+    session.end(sampler, schedule, outcome, of_attach(sampler, watch, options.interval))
     session.close()
     return 0
 
@@ -121,18 +143,3 @@ def _watch(watched: dict[Member, int], sampler: Sampler) -> None:
         for member in list(sampler.tree.members.values())[:WATCHED_MEMBERS]:
             if not member.ended and (fd := pidfd_open(member.pid)) is not None:
                 watched[member] = fd
-
-
-def _coverage(sampler: Sampler, interval: float) -> dict[str, str]:
-    since = "since the attach"
-    unseen = f"up to {interval:g} s at the end of a process whose parent is outside the tree, or did not wait for it"
-    io = [unseen]
-    if sampler.io_denied:
-        io.append(f"{len(sampler.io_denied)} processes whose io is denied")
-    known = sampler.ledger.io_known
-    return {
-        "cpu": f"{since}, all but {unseen}",
-        "io": f"{since}, all but " + "; ".join(io) if known else "denied, or not available from this kernel",
-        "memory": sampler.memory_coverage(),
-        "processes": "those seen: what began and ended between two samples is missing",
-    }

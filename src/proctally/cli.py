@@ -87,6 +87,8 @@ def _run(arguments: list[str]) -> int:
         options, command = parse("run", arguments, environment, to_first_word=True)
         if not command:
             raise UsageError("which command? proctally run [options] -- COMMAND [ARG ...]")
+        if options.cgroup and options.source == "procfs":
+            raise UsageError("--source procfs and --cgroup exclude each other; use --source auto or cgroup")
         if options.output == "-":
             raise UsageError("-o -: stdout belongs to the command; give a file, or /dev/fd/N of your own")
     except HelpAsked:
@@ -113,6 +115,8 @@ def _attach(arguments: list[str]) -> int:
         word = words[0]
         if not (word.isascii() and word.isdecimal() and len(word) <= 10) or not 0 < int(word) < 1 << 31:
             raise UsageError(f"{word[:40]!r} is not a process id")
+        if options.source == "cgroup":
+            raise UsageError("--source cgroup: what runs already is not moved; use auto or perf or procfs")
     except HelpAsked:
         return _print(ATTACH_HELP.replace("{options}", describe("attach")))
     except UsageError as error:

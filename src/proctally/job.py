@@ -156,9 +156,9 @@ class Job:
 
     # -- while it runs -------------------------------------------------------------------------------------------
 
-    def wait(self, timeout_ns: int | None) -> list[Signal]:
-        """Signals that came, after at most this time."""
-        return self.signals.wait(timeout_ns)
+    def wait(self, timeout_ns: int | None, fds: Sequence[int] = ()) -> list[Signal]:
+        """Signals that came, after at most this time, or earlier when one of the descriptors is ready."""
+        return self.signals.wait(timeout_ns, fds)
 
     def reap(self, before: Callable[[int], Any], after: Callable[[Reaped], None]) -> bool:
         """Reap every child that has ended; False when this process has no children left.
@@ -203,6 +203,14 @@ class Job:
             pass
         except PermissionError:  # the job became another user's
             pass
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command itself; it is our child and not reaped yet, so its pid is its own."""
+        if self.status is None:
+            try:
+                os.kill(self.pid, number)
+            except (ProcessLookupError, PermissionError):
+                pass
 
     def wants_to_stop(self) -> bool:
         """Whether the job was stopped by what also came to us (Ctrl-Z): then we stop with it, and not before."""

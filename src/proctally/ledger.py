@@ -25,6 +25,7 @@ IO_FIELDS = 7  # rchar, wchar, syscr, syscw, read_bytes, write_bytes, cancelled_
 SIZE = IO + IO_FIELDS
 NO_IO = (0,) * IO_FIELDS
 READS_TO_SETTLE = 2
+EQUAL_NS = 100_000  # sources that lie no further apart say the same
 
 Amount = list[int]
 
@@ -50,13 +51,19 @@ class Ledger:
 
     __slots__ = (
         "base",
+        "counted",
         "dead",
+        "doubtful",
+        "enclosed",
         "io_known",
+        "left",
+        "only",
         "pending",
         "reaped",
         "slack",
         "tick_ns",
         "top",
+        "waited",
         "waiters",
         "_live",
     )
@@ -73,6 +80,12 @@ class Ledger:
         self.pending: dict[Member, Pending] = {}
         self.top = Pending([0] * SIZE)  # of those whose reaper is this process: `reaped` shows them exactly
         self.io_known = False
+        self.waited = False  # whether this process has reaped anybody
+        self.counted: int | None = None  # nanoseconds of CPU of the whole tree by perf
+        self.doubtful = 0  # so many of these may be no time of the tree
+        self.enclosed: int | None = None  # nanoseconds of the run's own cgroup
+        self.left = False  # whether somebody has left that
+        self.only: str | None = None  # the one source that totals may come from
 
     # -- readings of living members ------------------------------------------------------------------------------
 
@@ -195,6 +208,7 @@ class Ledger:
 
     def reap(self, usage: Any) -> None:
         """Resource usage of a child this process reaped, with all it had waited for (wait4(2))."""
+        self.waited = True
         user = round(usage.ru_utime * 1e9)
         system = round(usage.ru_stime * 1e9)
         reaped = self.reaped
@@ -325,11 +339,45 @@ class Ledger:
     # -- answers -------------------------------------------------------------------------------------------------
 
     def total(self) -> Amount:
-        """What the tree has used since tracking began, by procfs and wait4: a lower bound."""
-        return [
+        """What the tree has used since tracking began; its CPU time by the best source."""
+        total = [
             live + dead + reaped - base
             for live, dead, reaped, base in zip(self._live, self.dead, self.reaped, self.base, strict=True)
         ]
+        total[CPU] = self.sources()[self.source()]
+        return total
+
+    def sources(self) -> dict[str, int]:
+        """Nanoseconds of CPU by each source that there is; of equal ones the first is the better."""
+        sources = {
+            "cgroup": self.enclosed,
+            "rusage": self.reaped_cpu() if self.waited else None,
+            "perf": self.counted,
+            "procfs": self.procfs_cpu(),
+        }
+        return {source: used for source, used in sources.items() if used is not None}
+
+    def source(self) -> str:
+        """The best: its own cgroup as long as nobody has left it; else the largest, for each is a lower bound."""
+        sources = self.sources()
+        if self.only in sources:
+            return self.only
+        if "cgroup" in sources and not self.left:
+            return "cgroup"
+        if 0 < self.excess() <= self.doubtful:
+            del sources["perf"]
+        enough = max(sources.values()) - EQUAL_NS
+        return next(source for source, used in sources.items() if used >= enough)
+
+    def excess(self) -> int:
+        """Nanoseconds that perf counted and /proc and wait4 did not see."""
+        return 0 if self.counted is None else self.counted - self.procfs_cpu()
+
+    def cpu_for_rates(self) -> int:
+        """Nanoseconds of CPU whose growth is a rate: the total, with what is expected to be missing of it now."""
+        source = self.source()
+        used = self.sources()[source]
+        return used if source in ("cgroup", self.only) else max(used, self.procfs_cpu() + self.rounding())
 
     def rounding(self) -> int:
         """Nanoseconds that the total lacks, as expected, because stat cuts the time of waited-for children to ticks.
@@ -343,6 +391,10 @@ class Ledger:
     def reaped_cpu(self) -> int:
         """Nanoseconds of CPU by wait4 alone."""
         return self.reaped[CPU] - self.base[CPU]
+
+    def procfs_cpu(self) -> int:
+        """Nanoseconds of CPU by /proc and wait4."""
+        return self._live[CPU] + self.dead[CPU] + self.reaped[CPU] - self.base[CPU]
 
 
 def _add(to: Amount, amount: Amount) -> None:

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 MIN_INTERVAL = 0.05
 LONGEST = 1e8
-SOURCES = ("auto", "procfs")
-FORMATS = ("jsonl",)
+CHOICES = {"source": ("auto", "cgroup", "perf", "procfs"), "format": ("jsonl",), "commands": ("auto", "on", "off")}
 ON = ("1", "true", "yes", "on")
 OFF = ("", "0", "false", "no", "off")
 
@@ -38,18 +37,25 @@ class Options:
     quiet: bool = False
     verbose: bool = False
     source: str = "auto"
+    commands: str = "auto"
+    counters: bool = False
     pss_budget: float = 0.005
     process_lines: int = 2000
     no_record: bool = False
     summary_json: str | None = None
     wait_all: bool = False
+    cgroup: bool = False
+    timeout: float | None = None
+    grace: float = 10.0
+    max_memory: int | None = None
     duration: float | None = None
 
     def __init__(self) -> None:
         self.tag = {}
 
 
-FLAG, TEXT, SECONDS, RATIO, COUNT, PAIR = "", "TEXT", "SECONDS", "RATIO", "N", "K=V"
+FLAG, TEXT, SECONDS, RATIO, COUNT, PAIR, SIZE = "", "TEXT", "SECONDS", "RATIO", "N", "K=V", "SIZE"
+UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 # short, name, what it takes, for which commands, help
 TABLE = (
@@ -61,11 +67,17 @@ TABLE = (
     ("", "tag", PAIR, "run attach", "a pair to keep with the run; may be repeated"),
     ("q", "quiet", FLAG, "run attach", "no summary"),
     ("v", "verbose", FLAG, "run attach", "more in the summary: every source and what it cannot see"),
-    ("", "source", "SOURCE", "run attach", "where CPU totals come from: auto or procfs"),
+    ("", "source", "SOURCE", "run attach", "where CPU totals come from: auto, cgroup, perf or procfs"),
+    ("", "commands", "WHEN", "run", "count every process by its command: auto, on or off"),
+    ("", "counters", FLAG, "run", "count page faults, switches, migrations, cycles, instructions: 3 us each at a fork"),
     ("", "pss-budget", RATIO, "run attach", "share of one core that reading PSS may cost (default 0.005)"),
     ("", "process-lines", COUNT, "run attach", "at most so many processes one by one in the record (default 2000)"),
     ("", "no-record", FLAG, "run attach", "write no record to the default place"),
     ("", "summary-json", "FILE", "run attach", "write the summary, as JSON, to this file too"),
+    ("", "cgroup", FLAG, "run", "put the command into a cgroup of its own, where that is possible"),
+    ("", "timeout", SECONDS, "run", "end the command after this time: TERM, and KILL to all of it after --grace"),
+    ("", "grace", SECONDS, "run", "time between TERM and KILL (default 10)"),
+    ("", "max-memory", SIZE, "run", "end it when it uses more (500MB, 2GiB), as for --timeout"),
     ("", "wait-all", FLAG, "run", "wait for every process of the tree, not for the command alone"),
     ("", "duration", SECONDS, "attach", "stop after this time"),
 )
@@ -194,16 +206,16 @@ def _set(options: Options, spec: Spec, text: str, where: str) -> None:
         if not (text.isascii() and text.isdecimal()) or len(text) > 12:
             raise UsageError(f"{where}: {text[:20]!r} is not a whole number of at most 12 digits")
         value = int(text)
+    elif spec.takes == SIZE:
+        value = _size(text, where)
     elif spec.takes == PAIR:
         key, equals, pair_value = text.partition("=")
         if not equals or not key:
             raise UsageError(f"{where}: {text!r} is not of the form KEY=VALUE")
         options.tag[key] = pair_value
         return
-    elif spec.name == "source" and text not in SOURCES:
-        raise UsageError(f"{where}: {text!r} is not a source; use {' or '.join(SOURCES)}")
-    elif spec.name == "format" and text not in FORMATS:
-        raise UsageError(f"{where}: {text!r} is not a format; use {' or '.join(FORMATS)}")
+    elif spec.name in CHOICES and text not in CHOICES[spec.name]:
+        raise UsageError(f"{where}: {text!r} is not known; use {' or '.join(CHOICES[spec.name])}")
     setattr(options, spec.attribute, value)
 
 
@@ -229,6 +241,23 @@ def _seconds(text: str, where: str) -> float:
         raise UsageError(f"{where}: {text} is not a time; use a number of seconds above 0")
     if value > LONGEST:
         raise UsageError(f"{where}: {text} is too long; use {LONGEST:.0f} seconds at most")
+    return value
+
+
+def _size(text: str, where: str) -> int:
+    """Bytes: `2G`, `2GiB` in powers of 1024, `2GB` in powers of 1000."""
+    number = text.rstrip("iBbKkMmGgTt").strip()
+    unit = text[len(number) :].strip().lower()
+    base = 1000 if len(unit) == 2 else 1024
+    power = UNITS.get(unit[:1].replace("b", ""))
+    if power is None or unit[1:] not in ("", "b", "ib") or (power == 0 and len(unit) > 1):
+        raise UsageError(f"{where}: {text!r} is not a size; use 500MB or 2GiB")
+    try:
+        value = int(float(number) * base**power)
+    except (ValueError, OverflowError):
+        raise UsageError(f"{where}: {text!r} is not a size; use 500MB or 2GiB") from None
+    if value <= 0:
+        raise UsageError(f"{where}: {text!r} is not a size above 0")
     return value
 
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import resource
 
+from proctally import coverage
+from proctally.enclosure import Enclosure
+from proctally.ending import Ending
 from proctally.job import CannotStart, Job, Reaped, as_started, exit_or_signal, exit_status
-from proctally.kernel.child import SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, libc, say, signal_name
+from proctally.kernel.child import SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, libc, say
 from proctally.kernel.machine import UNREADABLE, host_machine
 from proctally.kernel.proc import read_children, read_stat
+from proctally.ledger import CPU
 from proctally.options import NOT_PASSED_ON
 from proctally.record import mask
 from proctally.sampler import Sampler
-from proctally.session import Outcome, Schedule, Session
+from proctally.session import Schedule, Session
+from proctally.verdict import judge
+from proctally.watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,12 +26,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from proctally.options import Options
+    from proctally.verdict import Outcome
 
 CANNOT_RUN = 125
+TIMED_OUT = 124
 SOON_NS = 200_000_000  # how often is looked, with --wait-all, for members that are not children of ours
 MEMBER_DEPTH = 64
-# commands whose work is done by a daemon, or on another machine
-CLIENTS = ("docker", "srun", "sbatch", "qsub", "ssh", "kubectl", "systemd-run")
 LAUNCHER_SLACK = 1 << 19  # the held child makes a few pages of its own before it execs
 
 
@@ -37,7 +43,10 @@ class Runner:
         self.command = command
         self.failed = False
         self.machine = host_machine()
-        self.job = Job(libc())
+        self.library = libc()
+        self.job = Job(self.library)
+        self.watch = Watch(self.machine)
+        self.enclosure = Enclosure(self.machine)
         self.session = Session("run", options, environment, self.machine, os.path.basename(command[0]))
         self.sampler = Sampler(
             self.machine,
@@ -48,6 +57,8 @@ class Runner:
             process_lines=options.process_lines,
             emit=self.session.write,
         )
+        self.sampler.pss_wanted_above = options.max_memory
+        self.ending = Ending(options, self.job, self.sampler, self.enclosure)
         self.strangers = self._children_before()
         for pid in self.strangers:
             self.sampler.tree.add_stranger(pid)
@@ -62,15 +73,8 @@ class Runner:
     def main(self) -> int:
         """The exit status."""
         job, session = self.job, self.session
-        job_environment = as_started(session.environment)
-        job_environment = {
-            key: value
-            for key, value in job_environment.items()
-            if not (key.startswith("PROCTALLY_") and key[10:] in NOT_PASSED_ON)
-        }
-        job_environment["PROCTALLY_RUN_ID"] = session.run_id
         try:
-            pid = job.hold(self.command, job_environment)
+            pid = job.hold(self.command, self._job_environment())
         except OSError as error:
             say(f"proctally: cannot start a process: {error.strerror}\n")
             return CANNOT_RUN
@@ -80,61 +84,126 @@ class Runner:
             job.give_up()
             say(f"proctally: --output {self.options.output}: {getattr(error, 'strerror', None) or error}\n")
             return CANNOT_RUN
+        self._try(self._open_sources, pid)
+        for source, why in (("perf", self.watch.why), ("cgroup", self.enclosure.why)):
+            if self.options.source == source and why is not None:
+                job.give_up()
+                session.discard()
+                self.enclosure.close()
+                say(f"proctally: --source {source}: {why}\n")
+                return CANNOT_RUN
         self._try(self.sampler.start, pid, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + LAUNCHER_SLACK)
         session.start()
+        self.ending.begin(session.started_ns)
         try:
             job.release()
         except CannotStart as error:
             session.discard()
+            self.enclosure.close()
             say(f"proctally: {self.command[0]}: {error.reason}\n")
             return error.status
+        self._track(pid)
+        fired = self.ending.fired
+        if fired is not None and fired[0] == "timeout":
+            return TIMED_OUT
+        return exit_status(SIGKILL if job.status is None else job.status)
+
+    def _job_environment(self) -> dict[str, str]:
+        environment = as_started(self.session.environment)
+        passed_on = {
+            key: value
+            for key, value in environment.items()
+            if not (key.startswith("PROCTALLY_") and key[10:] in NOT_PASSED_ON)
+        }
+        return passed_on | {"PROCTALLY_RUN_ID": self.session.run_id}
+
+    def _open_sources(self, pid: int) -> None:
+        """Have the kernel count the held job, from its exec on."""
+        options, watch, enclosure = self.options, self.watch, self.enclosure
+        if options.source in ("cgroup", "perf"):
+            self.sampler.ledger.only = options.source
+        self.sampler.watch = watch
+        self.sampler.enclosure = enclosure
+        # now: of a process that has ended v1 says nothing
+        enclosure.look_around(pid)
+        self.session.limits = enclosure.limits
+        if options.source in ("auto", "perf"):
+            name = os.fsencode(os.path.basename(self.command[0]))[:15]
+            commands, counters = options.commands, options.counters
+            watch.open(self.library, pid, name, commands=commands, counters=counters, cpuset=enclosure.cpus)
+        # moving a process takes 10 ms and more: by itself only where nothing else sees what nobody waits for
+        if options.cgroup or options.source == "cgroup" or (options.source == "auto" and watch.why is not None):
+            enclosure.enclose(pid, self.job.own)
+            if enclosure.own is not None:
+                enclosure.look_around(pid)
+
+    def _track(self, pid: int) -> None:
+        """From the exec to the last line. Nothing that goes wrong here reaches the job, or keeps its end from us."""
+        session = self.session
         schedule = Schedule(session.started_ns, int(self.options.interval * 1e9))
+        self._try(self.watch.begin)
         session.write(session.header(mask(self.command), pid))
         self._sample()
         session.open_default()
         self._follow(schedule)
+        if self.enclosure.own is not None:
+            self._try(self.sampler.look)  # those reaped last are settled
+            self._try(self.enclosure.compare, self.sampler.ledger.procfs_cpu())
         self._sample()
-        assert job.status is not None
-        self._try(self._end, schedule, self._outcome(job.status))
-        try:
-            session.close()
-        except Exception as error:
-            say(f"proctally: the summary could not be shown ({type(error).__name__}: {error})\n")
-        return exit_status(job.status)
+        self._tried(self._take_last)
+        self._tried(self._end, schedule)
+        self._tried(session.close)
+        self._tried(self.watch.close)
+        self._tried(self.enclosure.close)
 
-    def _end(self, schedule: Schedule, outcome: Outcome) -> None:
-        self.session.end(self.sampler, schedule, outcome, self._coverage())
+    def _take_last(self) -> None:
+        self.watch.take(last=True)
+        if self.failed:
+            # only what the kernel itself sums up is whole
+            ledger = self.sampler.ledger
+            ledger.only = ledger.only or "rusage"
+            self.sampler.read_counters()
+            self.sampler.best[CPU] = ledger.total()[CPU]
 
-    def _try(self, call: Callable[..., Any], *arguments: Any) -> Any:
+    def _try(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Do something of the tracking. Whatever goes wrong with it ends the tracking and never reaches the job."""
         if self.failed:
             return None
         try:
-            return call(*arguments)
+            return call(*arguments, **named)
         except Exception as error:
             self.failed = True
-            reason = f"{type(error).__name__}: {error}".rstrip(": ")
-            self.session.warnings.append(f"tracking ended before the command did, by a fault of its own ({reason})")
+            self.session.warnings.append(
+                f"tracking ended before the command did, by a fault of its own ({_said(error)})"
+            )
             if self.options.verbose:
-                from traceback import format_exc
-
-                self.session.warnings.append(format_exc())
+                self.session.warnings.append(_where(error))
             return None
 
+    def _tried(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """Do something of the end, also when tracking has failed before."""
+        try:
+            call(*arguments)
+        except Exception as error:
+            say(f"proctally: a fault of its own at the end ({_said(error)})\n")
+
     def _sample(self) -> None:
+        self._try(self.enclosure.check, self.sampler.tree.members)
         sample = self._try(self.sampler.sample)
+        self._try(self.watch.take)
         if sample is not None:
             self.session.write(sample)
+            self.ending.check_memory(self.machine.monotonic_ns())
 
     # -- while it runs -------------------------------------------------------------------------------------------
 
     def _follow(self, schedule: Schedule) -> None:
         job, sampler, clock = self.job, self.sampler, self.machine.monotonic_ns
-        ended = False
         last: int | None = None
-        while not ended:
-            timeout = schedule.timeout(clock())
-            signals = job.wait(min(timeout, SOON_NS // 4) if job.status is not None else timeout)
+        while True:
+            signals = job.wait(self._timeout(schedule), self.watch.fds)
+            if job.signals.ready:
+                self._try(self.watch.take)
             child = False
             for signal in signals:
                 child |= signal.number == SIGCHLD
@@ -142,9 +211,10 @@ class Runner:
                     # --wait-all: whoever is told to end waits no longer than what was told the same needs to end
                     last = min(last or clock() + SOON_NS, clock() + SOON_NS)
                 job.forward(signal, self._is_member)
-            if child or job.status is not None:
-                ended = self._reap()
+            ended = self._reap() if child or job.status is not None else False
             if ended or (last is not None and clock() >= last):
+                return
+            if self.ending.act(clock()):
                 return
             if signals and job.wants_to_stop():
                 self._sample()
@@ -158,12 +228,21 @@ class Runner:
             elif schedule.look_due(now):
                 self._try(sampler.look)
 
+    def _timeout(self, schedule: Schedule) -> int:
+        """Nanoseconds until something is to be done."""
+        now = self.machine.monotonic_ns()
+        timeout = schedule.timeout(now)
+        due = self.ending.due()
+        if due is not None:
+            timeout = min(timeout, max(0, due - now))
+        return timeout if self.job.status is None else min(timeout, SOON_NS // 4)
+
     def _reap(self) -> bool:
         """Reap what ended; True when nothing is left to wait for."""
         children = self.job.reap(self._zombie, self._reaped)
         if self.job.status is None:
             return False
-        if not self.options.wait_all or not children:
+        if not (self.options.wait_all or self.ending.fired) or not children:
             return True
         self._try(self.sampler.look)
         return not self.sampler.tree.members and not self.failed
@@ -172,6 +251,8 @@ class Runner:
         return self._try(self.sampler.ended, pid)
 
     def _reaped(self, child: Reaped) -> None:
+        if self.failed and not self.sampler.tree.is_stranger(child.pid):
+            self.sampler.ledger.reap(child.usage)
         self._try(self.sampler.reaped, child.seen, exit_or_signal(child.status), child.usage, child.io)
 
     def _is_member(self, pid: int) -> bool:
@@ -192,45 +273,48 @@ class Runner:
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def _outcome(self, status: int) -> Outcome:
-        if os.WIFSIGNALED(status):
-            number = os.WTERMSIG(status)
-            core = ", core dumped" if os.WCOREDUMP(status) else ""
-            return Outcome("killed", f"killed by signal {number} ({signal_name(number)}){core}", None, number)
-        code = os.WEXITSTATUS(status)
-        return Outcome("ok" if code == 0 else "failed", f"exit status {code}", code)
-
-    def _coverage(self) -> dict[str, str]:
-        """What each total may not contain, in words."""
-        sampler, job = self.sampler, self.job
-        cpu = []
-        ignorers = len(sampler.ignores_children)
-        if ignorers:
-            cpu.append(f"what children of {ignorers} processes that ignore SIGCHLD used after they were last seen")
-        else:
-            cpu.append("children that nobody waits for (SIGCHLD ignored, or set to be), of which none was seen")
-        client = os.path.basename(self.command[0])
-        if client in CLIENTS:
-            cpu.append(f"what {client} has others do: it is only their client")
+    def _end(self, schedule: Schedule) -> None:
+        program = os.path.basename(self.command[0])
+        client = program if program in coverage.CLIENTS else None
+        if client is not None:
             self.session.warnings.append(f"{client} is only a client: what it has others do is not counted")
-        if not job.subreaper:
-            cpu.append("orphans after they were last seen: becoming a subreaper was refused")
-        coverage = {"cpu": "all but " + "; ".join(cpu)}
-        foreign = []
-        if self.strangers:
-            foreign.append(f"{len(self.strangers)} children from before the start are left out, not all they leave")
-        if job.own == 1:
-            foreign.append("as process 1, strangers that were adopted may be counted")
-        if foreign:
-            coverage["cpu"] += ". " + "; ".join(foreign)
-        io = []
-        if sampler.io_denied:
-            io.append(f"{len(sampler.io_denied)} processes whose io is denied, until they were reaped")
-        io.append(cpu[0])
-        coverage["io"] = "all but " + "; ".join(io) if sampler.ledger.io_known else "not available from this kernel"
-        coverage["memory"] = sampler.memory_coverage()
-        coverage["processes"] = "seen or reaped: those of less than an interval that others waited for are missing"
-        return coverage
+        said = coverage.of_run(
+            self.sampler,
+            self.watch,
+            self.enclosure,
+            client=client,
+            subreaper=self.job.subreaper,
+            strangers=len(self.strangers),
+        )
+        if self.failed:
+            said = {what: f"{words}; tracking ended before, by a fault of its own" for what, words in said.items()}
+            said = {what: words.replace("complete;", "incomplete;") for what, words in said.items()}
+        self.session.end(self.sampler, schedule, self._outcome(), said, whole=not self.failed)
+
+    def _outcome(self) -> Outcome:
+        kills, where = self.enclosure.kills()
+        memory = ""
+        if kills:
+            from proctally.summary import size
+
+            limit = self.enclosure.limits.memory_bytes
+            memory = "" if limit is None else f" at a limit of {size(limit)}"
+            memory += f", last sample {size(self.sampler.rss_sampled)}"
+        return judge(self.job.status, fired=self.ending.fired, kills=kills, kills_where=where, memory=memory)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def _where(error: Exception) -> str:
+    """The lines of our own code that led to a fault; what formats tracebacks may not be loadable by then."""
+    frame = error.__traceback__
+    lines = []
+    while frame is not None:
+        lines.append(f"{os.path.basename(frame.tb_frame.f_code.co_filename)}:{frame.tb_lineno}")
+        frame = frame.tb_next
+    return "at " + " ".join(lines)
 
 
 def run(options: Options, command: list[str], environment: dict[str, str]) -> int:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from proctally.enclosure import Enclosure
+    from proctally.watch import Watch
+
 REFRESH_NS = 10 * NANOSECONDS  # the slow pace
 PSS_OLD_PER_TICK = 15  # so many readings that are old, while the RSS stands still, are renewed in one look
 PSS_IDLE_NS = 45 * NANOSECONDS  # of the PSS of a process that did not run: only its sharers can have changed it
@@ -39,6 +42,7 @@ PSS_BURST_NS = 5_000_000  # so much of its budget may be spent at once
 SHORT_NS = 50_000_000
 SPREAD = 0.02  # readings of one look that lie further apart, in intervals, are brought to one moment ...
 ALIGN_AT_MOST = 3  # ... by so many attempts
+EXCESS_NS = 2_000_000  # perf may say so much more, by its clock, before it is asked how sure that is
 TOP = 3
 PROCESS_LINES = 2000
 
@@ -46,11 +50,12 @@ PROCESS_LINES = 2000
 class Command:
     """What is known of the processes of one name."""
 
-    __slots__ = ("cpu_ns", "peak_rss", "processes")
+    __slots__ = ("cpu_ns", "peak_rss", "processes", "wall_ns")
 
     def __init__(self) -> None:
         self.processes = 0
         self.cpu_ns = 0
+        self.wall_ns = 0
         self.peak_rss = 0
 
 
@@ -84,8 +89,12 @@ class Sampler:
         self.tree = Tree(machine, self.files, own, children_files=has_children_files(machine))
         self.ledger = Ledger(machine.tick_ns)
         self.own = own
+        self.watch: Watch | None = None
+        self.enclosure: Enclosure | None = None
         self.interval_ns = interval_ns
         self.pss_budget = pss_budget
+        self.pss_wanted_above: int | None = None  # an estimate over this many bytes is made sure of, whatever it costs
+        self._pss_urgent = False
         self.process_lines = process_lines
         self.emit = emit
         self.tick = 0
@@ -93,6 +102,7 @@ class Sampler:
         self.attached_ticks: int | None = None
         # levels of the living, kept as sums
         self.rss = 0
+        self.rss_sampled: int | None = None  # in the last sample before the end
         self.threads = 0
         self.swap = 0
         self.pss = 0
@@ -174,6 +184,18 @@ class Sampler:
         self._ran = dict.fromkeys(self.tree.members.values())
         return member
 
+    def thread_ids(self) -> list[int]:
+        """The threads of all members at this moment, those that were found since the last look included."""
+        members = list(self.tree.members.values())
+        found = [member for member in self.tree.discover(members) if self._enter_new(member)]
+        tids: list[int] = []
+        for member in [*members, *found]:
+            try:
+                tids += read_threads(self.machine, member.pid)
+            except UNREADABLE:
+                continue
+        return tids
+
     # -- one moment ----------------------------------------------------------------------------------------------
 
     def look(self) -> None:
@@ -208,9 +230,11 @@ class Sampler:
         """`look`, and the sample of this moment as the record holds it."""
         self.look()
         now = self._read_ns
+        if self.watch is not None and self.ledger.excess() > EXCESS_NS:
+            self.ledger.doubtful = self.watch.doubtful_ns()
         total = self._never_fall(self.ledger.total())
         interval = None if self._sampled_ns is None else max(1, now - self._sampled_ns)
-        cores = self._cores(now, total[CPU] + self.ledger.rounding())
+        cores = self._cores(now, max(total[CPU], self.ledger.cpu_for_rates()))
         at = round(self.machine.time(), 3)
         sample = {
             "type": "sample",
@@ -218,11 +242,13 @@ class Sampler:
             "elapsed_seconds": _seconds(now - self.started_ns),
             "interval_seconds": None if interval is None else _seconds(interval),
             "tree": self._tree_levels(total, cores),
-            "top": self._top(interval),
         }
+        sample["cgroup"] = None if self.enclosure is None else self.enclosure.sample()
+        sample["top"] = self._top(interval)
         if cores is not None and interval is not None and interval * 2 >= self.interval_ns:
             self.peak_cores = max(self.peak_cores or 0.0, cores)
         self._sampled_ns = now
+        self.rss_sampled = self.rss or self.rss_sampled
         self.samples += 1
         self._ran.clear()
         return sample
@@ -263,6 +289,7 @@ class Sampler:
                 if clock != before
             ]
             self._clocks = clocks
+        self.read_counters()
         ran = []
         gone = []
         for member, clock in moved:
@@ -527,6 +554,15 @@ class Sampler:
                     self.ledger.correct(member, clock)
                     self._again.add(member)
             self._read_ns = machine.monotonic_ns()
+            self.read_counters()
+
+    def read_counters(self) -> None:
+        """What perf and its own cgroup say at this moment."""
+        if self.watch is not None:
+            self.ledger.counted = self.watch.read()
+        if self.enclosure is not None:
+            self.ledger.enclosed = self.enclosure.used_ns()
+            self.ledger.left = self.enclosure.left is not None
 
     def _reread(self, member: Member) -> bool:
         """A second reading in one look; the one before this look stays the previous one."""
@@ -621,7 +657,7 @@ class Sampler:
         self.look()
         self._sampled_ns = self._read_ns
         used = self._never_fall(self.ledger.total())[CPU]
-        self._rates = [(self._read_ns, used + self.ledger.rounding())]
+        self._rates = [(self._read_ns, max(used, self.ledger.cpu_for_rates()))]
 
     def _exact_end(self, member: Member, own: int) -> None:
         """One without children: what wait4 says is its own time, to the end."""
@@ -699,7 +735,8 @@ class Sampler:
             self._pss_credit + int((now - self._pss_paid_at) * self.pss_budget), max(PSS_BURST_NS, self._pss_credit)
         )
         self._pss_paid_at = now
-        if self._pss_credit <= 0:
+        self._pss_urgent = self.pss_wanted_above is not None and self.memory_estimate() > self.pss_wanted_above
+        if self._pss_credit <= 0 and not self._pss_urgent:
             return
         due = [member for member in self._ran if self._pss_due(member, now)]
         idle = [member for member in self._idle if member not in self._ran and self._pss_due(member, now)]
@@ -707,7 +744,7 @@ class Sampler:
         due.sort(key=_pss_at)
         old = 0
         for member in due:
-            if self._pss_credit <= 0:
+            if self._pss_credit <= 0 and not self._pss_urgent:
                 break
             if member.rss == member.pss_rss:
                 old += 1
@@ -716,7 +753,7 @@ class Sampler:
             self._pss_credit -= self._read_pss_of(member)
 
     def _pss_due(self, member: Member, now: int) -> bool:
-        if member.ended or now < member.pss_not_before:
+        if member.ended or (now < member.pss_not_before and not (self._pss_urgent and member.rss != member.pss_rss)):
             return False
         if member.rss == 0 or member.pid in self.pss_denied:
             return False
@@ -751,6 +788,14 @@ class Sampler:
             if cost > STALL_NS:
                 member.pss_not_before = max(member.pss_not_before, done + STALL_PAUSE_NS)
         return cost
+
+    def memory_estimate(self) -> int:
+        """Bytes: the last PSS of each process and by how much its RSS has grown since; where PSS is unread, RSS."""
+        used = 0
+        for member in self.tree.members.values():
+            if not member.ended:
+                used += member.rss if member.pss is None else member.pss + max(0, member.rss - member.pss_rss)
+        return used
 
     # -- what a sample says --------------------------------------------------------------------------------------
 
@@ -806,10 +851,15 @@ class Sampler:
             "minor_faults": total[MINOR],
             "major_faults": total[MAJOR],
             "context_switches": total[SWITCHES],
+            "throttled_seconds": self._throttled(),
         }
         if unread:
             levels["pss_unread"] = unread
         return levels
+
+    def _throttled(self) -> float | None:
+        throttled = None if self.enclosure is None else self.enclosure.throttled()
+        return None if throttled is None or throttled.throttled_ns is None else _seconds(throttled.throttled_ns)
 
     def _top(self, interval: int | None) -> list[dict[str, Any]]:
         """The processes with the most CPU time in the interval, then those with the most memory."""
@@ -835,6 +885,8 @@ class Sampler:
         command = self.commands.setdefault(member.command, Command())
         command.processes += 1
         command.cpu_ns += member.cpu - member.cpu_base
+        begun = max(member.start, self.attached_ticks or 0) * self.machine.tick_ns
+        command.wall_ns += max(0, self.machine.boottime_ns() - begun)
         command.peak_rss = max(command.peak_rss, member.peak_rss)
 
     def _write_process(self, member: Member, exit_code: int | None, *, ended: bool) -> None:
@@ -860,7 +912,7 @@ class Sampler:
             }
         )
 
-    def largest_commands(self, count: int) -> list[dict[str, Any]]:
+    def largest_commands(self) -> list[dict[str, Any]]:
         """The commands that were seen, by the CPU time of their own processes."""
         found = sorted(self.commands.items(), key=_cpu_of_command, reverse=True)
         return [
@@ -868,9 +920,11 @@ class Sampler:
                 "command": text(name),
                 "processes": command.processes,
                 "cpu_seconds": _seconds(command.cpu_ns),
+                "teardown_seconds": 0.0,
+                "wall_seconds": _seconds(command.wall_ns),
                 "peak_rss_bytes": command.peak_rss or None,
             }
-            for name, command in found[:count]
+            for name, command in found
             if command.processes
         ]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 
 from proctally import __version__
+from proctally.kernel.cgroup import Limits
 from proctally.kernel.child import say
 from proctally.kernel.machine import NANOSECONDS
-from proctally.ledger import CPU, DELAY, IO, SYSTEM, USER
+from proctally.kernel.proc import text
+from proctally.ledger import CPU, DELAY, IO, IO_FIELDS, SYSTEM, USER
 from proctally.model import SCHEMA
 from proctally.record import Record, encode, expand, open_default, open_output, plain, safe_name, standard_output
 
@@ -15,9 +17,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from proctally.enclosure import Enclosure
     from proctally.kernel.machine import Machine
     from proctally.options import Options
     from proctally.sampler import Sampler
+    from proctally.verdict import Outcome
+    from proctally.watch import Watch
 
 EARLY_LOOKS_NS = tuple(ms * 1_000_000 for ms in (5, 20, 50, 100, 200, 500))
 SCHEDULER = (
@@ -26,6 +31,7 @@ SCHEDULER = (
     "OMPI_COMM_WORLD_RANK", "PMI_RANK",
 )  # fmt: skip
 COMMANDS_KEPT = 50
+OTHERS = "(others)"
 
 
 class Schedule:
@@ -66,18 +72,6 @@ class Schedule:
         self.next_ns = now + self.interval_ns
 
 
-class Outcome:
-    """How it ended: exit status or signal, verdict, and the sentence that the verdict rests on."""
-
-    __slots__ = ("evidence", "exit_code", "signal", "verdict")
-
-    def __init__(self, verdict: str, evidence: str, exit_code: int | None = None, signal: int | None = None) -> None:
-        self.verdict = verdict
-        self.evidence = evidence
-        self.exit_code = exit_code
-        self.signal = signal
-
-
 class Session:
     """The record of one run and what is said at its end."""
 
@@ -92,6 +86,7 @@ class Session:
         self.started_ns = machine.monotonic_ns()
         self.records: list[Record] = []
         self.warnings: list[str] = []
+        self.limits: Limits | None = None
         self._summary_said: dict[str, Any] | None = None
         self._kept: list[dict[str, Any]] | None = []  # lines from before the records were opened
 
@@ -168,16 +163,28 @@ class Session:
             "pid": pid,
             "started_at": round(self.started_at, 3),
             "interval_seconds": options.interval,
-            "limits": {"cpu_cores": len(os.sched_getaffinity(0)), "memory_bytes": None, "from": "affinity"},
+            "limits": self._limits(),
             "scheduler": scheduler or None,
             "tags": {plain(key): plain(value) for key, value in options.tag.items()},
         }
 
+    def _limits(self) -> dict[str, Any]:
+        found = self.limits or Limits()
+        said = [words for words in (found.cpu_from, found.memory_from) if words]
+        return {
+            "cpu_cores": found.cpu_cores,
+            "memory_bytes": found.memory_bytes,
+            "memory_high_bytes": found.memory_high_bytes,
+            "from": "; ".join(said) or None,
+        }
+
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def end(self, sampler: Sampler, schedule: Schedule, outcome: Outcome, coverage: dict[str, str]) -> None:
-        """Write the last lines."""
-        left = sampler.finish()
+    def end(
+        self, sampler: Sampler, schedule: Schedule, outcome: Outcome, coverage: dict[str, str], *, whole: bool = True
+    ) -> None:
+        """Write the last lines. `whole`: whether tracking went on to the end."""
+        left = sampler.finish() if whole else None
         summary = self._summary(sampler, schedule, outcome, coverage, left)
         self.write(summary)
         self._write_summary_json(summary)
@@ -189,21 +196,13 @@ class Session:
         self._say(self._summary_said)
 
     def _summary(
-        self, sampler: Sampler, schedule: Schedule, outcome: Outcome, coverage: dict[str, str], left: int
+        self, sampler: Sampler, schedule: Schedule, outcome: Outcome, coverage: dict[str, str], left: int | None
     ) -> dict[str, Any]:
         wall_ns = self.machine.monotonic_ns() - self.started_ns
-        total = sampler.best
-        ledger = sampler.ledger
-        reaps = sampler.own is not None
-        sources = {"procfs": _seconds(total[CPU])}
-        source = "procfs"
-        if reaps:
-            sources["rusage"] = _seconds(max(0, ledger.reaped_cpu()))
-            if sources["rusage"] >= sources["procfs"]:
-                source = "rusage"
-        known = ledger.io_known
-        mean = total[CPU] / wall_ns if wall_ns else 0.0
-        peak = sampler.peak_cores
+        watch, enclosure = sampler.watch, sampler.enclosure
+        throttled = None if enclosure is None else enclosure.throttled()
+        throttled_ns = None if throttled is None else throttled.throttled_ns
+        cgroup = None if enclosure is None else enclosure.summary()
         return {
             "type": "summary",
             "ended_at": round(self.machine.time(), 3),
@@ -212,40 +211,75 @@ class Session:
             "signal": outcome.signal,
             "verdict": outcome.verdict,
             "evidence": outcome.evidence,
-            "cpu": {
-                "total_seconds": _seconds(total[CPU]),
-                "user_seconds": _seconds(total[USER]),
-                "system_seconds": _seconds(total[SYSTEM]),
-                "mean_cores": round(mean, 4),
-                "peak_cores": round(max(peak or 0.0, mean), 4),
-                "source": source,
-                "sources": sources,
-                "coverage": coverage["cpu"],
-            },
+            "cpu": self._cpu(sampler, wall_ns) | {"coverage": coverage["cpu"]},
             "memory": {
                 "peak_pss_bytes": sampler.peak_pss,
                 "peak_rss_bytes": sampler.peak_rss,
                 "peak_process_rss_bytes": sampler.peak_process_rss,
-                "cgroup_peak_bytes": None,
+                "cgroup_peak_bytes": None if cgroup is None else cgroup["memory_peak_bytes"],
                 "coverage": coverage["memory"],
             },
-            "io": {
-                "read_bytes": total[IO + 4] if known else None,
-                "write_bytes": total[IO + 5] if known else None,
-                "read_chars": total[IO] if known else None,
-                "write_chars": total[IO + 1] if known else None,
-                "coverage": coverage["io"],
-            },
+            "io": _io(sampler) | {"coverage": coverage["io"]},
             "processes": {
-                "started": sampler.started,
+                "started": sampler.started if watch is None or watch.roll is None else watch.roll.started,
+                "source": "procfs" if watch is None or watch.roll is None else "perf",
                 "peak": sampler.peak_processes,
                 "left": left,
                 "coverage": coverage["processes"],
             },
-            "commands": sampler.largest_commands(COMMANDS_KEPT),
-            "waiting": {"run_delay_seconds": _seconds(total[DELAY]), "throttled_seconds": None},
+            "commands": self._commands(sampler),
+            "waiting": {
+                "run_delay_seconds": _seconds(sampler.best[DELAY]),
+                "throttled_seconds": None if throttled_ns is None else _seconds(throttled_ns),
+                "throttled_periods": None if throttled is None else throttled.throttled_periods,
+                "periods": None if throttled is None else throttled.periods,
+            },
+            "counters": None if watch is None else watch.counters(),
+            "limits": self._limits(),
+            "cgroup": cgroup,
             "tracker": self._tracker(sampler, schedule),
         }
+
+    def _cpu(self, sampler: Sampler, wall_ns: int) -> dict[str, Any]:
+        total, ledger = sampler.best, sampler.ledger
+        mean = total[CPU] / wall_ns if wall_ns else 0.0
+        return {
+            "total_seconds": _seconds(total[CPU]),
+            "user_seconds": _seconds(total[USER]),
+            "system_seconds": _seconds(total[SYSTEM]),
+            "mean_cores": round(mean, 4),
+            "peak_cores": round(max(sampler.peak_cores or 0.0, mean), 4),
+            "source": ledger.source(),
+            "sources": {source: _seconds(max(0, used)) for source, used in ledger.sources().items()},
+            "unavailable": _unavailable(sampler.watch, sampler.enclosure),
+        }
+
+    def _commands(self, sampler: Sampler) -> list[dict[str, Any]]:
+        """The most expensive commands: by perf, of every process; else of those that were seen."""
+        seen = sampler.largest_commands()
+        watch = sampler.watch
+        if watch is None or watch.roll is None:
+            return _folded(seen)
+        clocks = {member.pid: member.cpu for member in sampler.tree.members.values()}
+        tallies = watch.roll.commands(watch.total_ns or 0, self.machine.monotonic_ns(), clocks)
+        teardowns = watch.roll.teardowns(sampler.best[CPU] - (watch.total_ns or 0))
+        peaks = {command["command"]: command["peak_rss_bytes"] for command in seen}
+        sampled = None if watch.roll.tells_time() else {entry["command"]: entry["cpu_seconds"] for entry in seen}
+        found = sorted(tallies.items(), key=lambda item: item[1].cpu_ns, reverse=True)
+        if sampled is not None:
+            found.sort(key=lambda item: sampled.get(text(item[0]), 0.0), reverse=True)
+        commands = [
+            {
+                "command": text(name),
+                "processes": tally.processes,
+                "cpu_seconds": _seconds(tally.cpu_ns) if sampled is None else sampled.get(text(name)),
+                "teardown_seconds": _seconds(teardowns[name]) if sampled is None else None,
+                "wall_seconds": _seconds(tally.wall_ns),
+                "peak_rss_bytes": peaks.get(text(name)),
+            }
+            for name, tally in found
+        ]
+        return _folded(commands)
 
     def _tracker(self, sampler: Sampler, schedule: Schedule) -> dict[str, Any]:
         import time
@@ -299,6 +333,32 @@ class Session:
         text += "".join(f"proctally: {warning}\n" for warning in self.warnings)
         if text:
             say(text)
+
+
+def _io(sampler: Sampler) -> dict[str, Any]:
+    total = sampler.best[IO:] if sampler.ledger.io_known else [None] * IO_FIELDS
+    return {"read_bytes": total[4], "write_bytes": total[5], "read_chars": total[0], "write_chars": total[1]}
+
+
+def _unavailable(watch: Watch | None, enclosure: Enclosure | None) -> dict[str, str]:
+    """The sources that could not be had, and why."""
+    reasons = {
+        "perf": watch and watch.why,
+        "cgroup": enclosure and (enclosure.why or enclosure.left),
+        "limits": enclosure and enclosure.trouble,
+    }
+    return {source: why for source, why in reasons.items() if why}
+
+
+def _folded(commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The largest, and one for all others, so that nothing is missing of their sums."""
+    kept, rest = commands[:COMMANDS_KEPT], commands[COMMANDS_KEPT:]
+    if rest:
+        sums = ("processes", "cpu_seconds", "teardown_seconds", "wall_seconds")
+        others: dict[str, Any] = {name: round(sum(command[name] or 0 for command in rest), 4) for name in sums}
+        peaks = [command["peak_rss_bytes"] for command in rest if command["peak_rss_bytes"] is not None]
+        kept.append({"command": OTHERS} | others | {"peak_rss_bytes": max(peaks, default=None)})
+    return kept
 
 
 def _reason(error: OSError) -> str:

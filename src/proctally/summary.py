@@ -12,7 +12,7 @@ WIDTH = 80
 LABEL = 11
 COMMANDS = 5
 BOLD, DIM, RED, GREEN, YELLOW, RESET = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
-VERDICT_COLOURS = {"ok": GREEN, "failed": RED, "killed": RED, "ended": YELLOW}
+VERDICT_COLOURS = {"ok": GREEN, "ended": YELLOW}  # the others are bad news
 UNKNOWN = "unknown"
 
 
@@ -68,17 +68,23 @@ def render(name: str, summary: dict[str, Any], path: str | None, *, colour: bool
     title = printable(name)
     room = max(12, WIDTH - len(f"proctally   {verdict}{said}"))
     title = title if len(title) <= room else title[: room - 1] + "…"
-    lines.append(f"{paint(f'proctally {title}', BOLD)}  {paint(verdict, VERDICT_COLOURS[verdict])}{said}")
+    lines.append(f"{paint(f'proctally {title}', BOLD)}  {paint(verdict, VERDICT_COLOURS.get(verdict, RED))}{said}")
     cpu, memory, io, processes = summary["cpu"], summary["memory"], summary["io"], summary["processes"]
     line("wall", duration(summary["wall_seconds"]))
     split = f"user {cpu['user_seconds']:.2f}, system {cpu['system_seconds']:.2f}"
     line("CPU", f"{duration(cpu['total_seconds'])} ({split}), by {cpu['source']}")
-    line("cores", f"mean {cpu['mean_cores']:.2f}, peak {cpu['peak_cores']:.2f}")
+    limits, throttled = summary["limits"], summary["waiting"]["throttled_seconds"]
+    usable = "" if limits["cpu_cores"] is None else f", of {limits['cpu_cores']:g}"
+    stood = f", throttled for {duration(throttled)}" if throttled else ""
+    line("cores", f"mean {cpu['mean_cores']:.2f}, peak {cpu['peak_cores']:.2f}{usable}{stood}")
     largest = f"largest process {size(memory['peak_process_rss_bytes'])}"
     line("memory", f"peak PSS {size(memory['peak_pss_bytes'])}, RSS {size(memory['peak_rss_bytes'])}, {largest}")
+    if limits["memory_bytes"] is not None:
+        line("", f"of {size(limits['memory_bytes'])} that it may use")
     line("disk", f"read {size(io['read_bytes'])}, written {size(io['write_bytes'])}")
     left = f", {processes['left']} left running" if processes["left"] else ""
-    line("processes", f"{processes['started']:,} seen, at most {processes['peak']:,} at once{left}")
+    started = "started" if processes["source"] == "perf" else "seen"
+    line("processes", f"{processes['started']:,} {started}, at most {processes['peak']:,} at once{left}")
     for label, text in zip(["commands"] + [""] * COMMANDS, _commands(summary), strict=False):
         line(label, text)
     tracker = summary["tracker"]
@@ -93,6 +99,9 @@ def render(name: str, summary: dict[str, Any], path: str | None, *, colour: bool
         line("record", printable(path))
     if verbose:
         line("sources", ", ".join(f"{source} {seconds:.3f} s" for source, seconds in cpu["sources"].items()))
+        for source, why in cpu["unavailable"].items():
+            for label, text in zip([""] * 9, _wrapped(f"no {source}: {why}"), strict=False):
+                line(label, text)
         for what in ("cpu", "memory", "io", "processes"):
             for label, text in zip(
                 ["coverage"] + [""] * 9, _wrapped(f"{what}: {summary[what]['coverage']}"), strict=False
@@ -109,13 +118,19 @@ def _wrapped(text: str) -> list[str]:
 
 def _commands(summary: dict[str, Any]) -> list[str]:
     """The most expensive commands, one a line, and what was too short to be seen."""
-    commands = [command for command in summary["commands"] if command["cpu_seconds"] >= 0.005]
     total = summary["cpu"]["total_seconds"]
     rows = []
-    for command in commands[:COMMANDS]:
-        times = f" x {command['processes']:,}" if command["processes"] > 1 else ""
-        rows.append(f"{command['cpu_seconds']:>9.2f} s  {printable(command['command'])[:32]}{times}")
-    unseen = total - sum(command["cpu_seconds"] for command in summary["commands"])
+    told = 0.0
+    for command in summary["commands"]:
+        used = (command["cpu_seconds"] or 0.0) + (command.get("teardown_seconds") or 0.0)
+        told += used
+        if used >= 0.005:
+            times = f" x {command['processes']:,}" if command["processes"] > 1 else ""
+            rows.append(f"{used:>9.2f} s  {printable(command['command'])[:32]}{times}")
+    del rows[COMMANDS:]
+    unseen = total - told
     if unseen > 0.05 and unseen > 0.02 * total:
-        rows.append(f"{unseen:>9.2f} s  in processes too short to be seen one by one")
+        told_of = "not told of single processes"
+        short = "in processes too short to be seen one by one"
+        rows.append(f"{unseen:>9.2f} s  {told_of if summary['processes']['source'] == 'perf' else short}")
     return rows

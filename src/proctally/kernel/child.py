@@ -11,10 +11,15 @@ import os
 import time
 from sys import byteorder
 
+from proctally.kernel.machine import UNREADABLE
+from proctally.kernel.proc import read_stat
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
+
+    from proctally.kernel.machine import Machine
 
 PR_SET_CHILD_SUBREAPER = 36  # include/uapi/linux/prctl.h
 SFD_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK  # SFD_CLOEXEC | SFD_NONBLOCK have the same values
@@ -71,13 +76,15 @@ class Signals:
     `wait` returns when one arrives, when one of the given descriptors is ready, or at the deadline.
     """
 
-    __slots__ = ("_fd", "_mask", "_select", "previous")
+    __slots__ = ("_fd", "_mask", "_select", "hung", "previous", "ready")
 
     def __init__(self, library: Any, numbers: Iterable[int]) -> None:
         self._mask = frozenset(numbers)
         self.previous: set[int] = _signal.pthread_sigmask(_signal.SIG_BLOCK, self._mask)
         self._fd = _signalfd(library, self._mask)
         self._select: Any = None
+        self.ready = False  # whether one of the given descriptors was, when last waited for
+        self.hung: set[int] = set()  # descriptors that have nothing more to say: they are no longer waited for
 
     def wait(self, timeout_ns: int | None, fds: Iterable[int] = ()) -> list[Signal]:
         """Signals that are there, after at most this many nanoseconds (None: without limit)."""
@@ -94,8 +101,11 @@ class Signals:
             self._select = select
         poller = self._select.poll()
         for fd in fds:
-            poller.register(fd, self._select.POLLIN)
-        poller.poll(None if timeout_ns is None else min(timeout_ns / 1e6, LONGEST_POLL_MS))
+            if fd not in self.hung:
+                poller.register(fd, self._select.POLLIN)
+        found = poller.poll(None if timeout_ns is None else min(timeout_ns / 1e6, LONGEST_POLL_MS))
+        self.ready = any(fd != self._fd for fd, _ in found)
+        self.hung.update(fd for fd, events in found if not events & self._select.POLLIN)
 
     def _read(self) -> list[Signal]:
         found: list[Signal] = []
@@ -124,14 +134,10 @@ class Signals:
                 found.append(Signal(info.si_signo, info.si_code, info.si_pid))
                 info = _signal.sigtimedwait(self._mask, 0)
             limit = deadline - time.monotonic()
-            if found or limit <= 0 or (fds and _ready(fds)):
+            if fds:
+                self._poll(0, fds)
+            if found or limit <= 0 or self.ready:
                 return found
-
-
-def _ready(fds: list[int]) -> bool:
-    import select
-
-    return bool(select.select(fds, [], [], 0)[0])
 
 
 def _signalfd(library: Any, mask: Iterable[int]) -> int | None:
@@ -180,6 +186,23 @@ def pidfd_open(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
         return None
+
+
+def send_signal(machine: Machine, pid: int, start: int, number: int) -> None:
+    """To the process of this pid and start, to no other one; without pidfds the moment between is a risk."""
+    fd = pidfd_open(pid)
+    try:
+        if read_stat(machine, pid).start != start:
+            return
+        if fd is not None:
+            _signal.pidfd_send_signal(fd, number)
+        else:
+            os.kill(pid, number)
+    except (*UNREADABLE, OSError):
+        pass
+    finally:
+        if fd is not None:
+            os.close(fd)
 
 
 def next_ended_child() -> int | None:

@@ -56,10 +56,26 @@ def clock_id(pid: int) -> int:
     return (~pid << 3) | 2
 
 
+def _read(path: str, *, to_end: bool) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise classify(error) from None
+    try:
+        data = os.read(fd, 65536)
+        while to_end and data and (more := os.read(fd, 65536)):
+            data += more
+        return data
+    except OSError as error:
+        raise classify(error) from None
+    finally:
+        os.close(fd)
+
+
 class Machine:
     """The host through its roots, its tick rate, its page size and its clocks.
 
-    `proc`: where procfs is mounted. `ticks`: USER_HZ, the unit of `stat` (per second). `page_size`: bytes.
+    `proc`, `sys`: where procfs and sysfs are mounted. `ticks`: USER_HZ, the unit of `stat`. `page_size`: bytes.
     `clock_gettime_ns`: clock_gettime(2), or None where only `stat` can be trusted for CPU times.
     `monotonic_ns`, `boottime_ns`, `time`: the clocks of the schedule, of process starts, and of the calendar.
     """
@@ -71,6 +87,7 @@ class Machine:
         "monotonic_ns",
         "page_size",
         "proc",
+        "sys",
         "tick_ns",
         "ticks",
         "time",
@@ -80,6 +97,7 @@ class Machine:
         self,
         proc: str = "/proc",
         *,
+        sys: str = "/sys",
         ticks: int | None = None,
         page_size: int | None = None,
         clock_gettime_ns: Callable[[int], int] | None = time.clock_gettime_ns,
@@ -88,6 +106,7 @@ class Machine:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.proc = proc
+        self.sys = sys
         self.ticks = ticks or os.sysconf("SC_CLK_TCK")
         self.tick_ns = NANOSECONDS // self.ticks
         self.page_size = page_size or os.sysconf("SC_PAGESIZE")
@@ -103,19 +122,11 @@ class Machine:
         `to_end`: for files of many records (`children`), of which one read gives a page or so; the others are one
         record that a single read gives whole (kernel: single_open).
         """
-        try:
-            fd = os.open(f"{self.proc}/{path}", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise classify(error) from None
-        try:
-            data = os.read(fd, 65536)
-            while to_end and data and (more := os.read(fd, 65536)):
-                data += more
-            return data
-        except OSError as error:
-            raise classify(error) from None
-        finally:
-            os.close(fd)
+        return _read(f"{self.proc}/{path}", to_end=to_end)
+
+    def read_sys(self, path: str) -> bytes:
+        """The whole of a file below `sys`; raises the same."""
+        return _read(f"{self.sys}/{path}", to_end=True)
 
     def open(self, path: str) -> int:
         """A descriptor of a file below `proc`, to be read with `reread`; raises `Gone`, `Denied`, `Exhausted`."""

@@ -1,0 +1,74 @@
+"""Waiting for signals and descriptors at once, also where there is no signalfd(2)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from proctally.kernel.child import Signals, libc
+
+LONG_NS = 5_000_000_000
+SHORT_NS = 30_000_000
+
+
+@pytest.fixture(params=["signalfd", "without"])
+def signals(request: pytest.FixtureRequest) -> Iterator[Signals]:
+    made = Signals(libc() if request.param == "signalfd" else None, [signal.SIGUSR2])
+    assert (made._fd is None) == (request.param == "without")
+    try:
+        yield made
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, made.previous)
+        if made._fd is not None:
+            os.close(made._fd)
+
+
+@pytest.fixture(params=[0, 1100], ids=["low", "above 1024"])
+def pipe(request: pytest.FixtureRequest) -> Iterator[list[int]]:
+    """Both ends, the first one with a number from here on."""
+    if request.param >= resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+        pytest.skip("the limit of open files is too low")
+    low, write = os.pipe()
+    read = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, request.param)
+    os.close(low)
+    ends = [read, write]
+    yield ends
+    for fd in ends:
+        os.close(fd)
+
+
+def test_a_descriptor_that_is_ready(signals: Signals, pipe: list[int]) -> None:
+    assert signals.wait(SHORT_NS, pipe[:1]) == []
+    assert not signals.ready
+    os.write(pipe[1], b"x")
+    begun = time.monotonic()
+    assert signals.wait(LONG_NS, pipe[:1]) == []
+    assert signals.ready
+    assert time.monotonic() - begun < 2
+    os.read(pipe[0], 1)
+    assert signals.wait(SHORT_NS, pipe[:1]) == []
+    assert not signals.ready
+
+
+def test_a_signal_and_a_descriptor_at_once(signals: Signals, pipe: list[int]) -> None:
+    os.write(pipe[1], b"x")
+    os.kill(os.getpid(), signal.SIGUSR2)
+    (found,) = signals.wait(LONG_NS, pipe[:1])
+    assert (found.number, found.sender) == (signal.SIGUSR2, os.getpid())
+    assert signals.ready
+
+
+def test_one_that_has_hung_up_is_waited_for_no_longer(signals: Signals, pipe: list[int]) -> None:
+    os.close(pipe.pop())
+    signals.wait(LONG_NS, pipe)
+    assert signals.hung == {pipe[0]}
+    begun = time.monotonic()
+    assert signals.wait(SHORT_NS, pipe) == []
+    assert time.monotonic() - begun >= 0.9 * SHORT_NS / 1e9
+    assert not signals.ready
