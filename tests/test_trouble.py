@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
 import resource
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from proctally.record import read
+from sandbox import refusing, unavailable
 from tracked import (
     PATIENCE,
     PROCTALLY,
@@ -390,47 +389,16 @@ else:
 
 # -- a sandbox without some system calls -----------------------------------------------------------------------------
 
-PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 38, 2  # include/uapi/linux/{prctl,seccomp}.h
-PR_SET_CHILD_SUBREAPER = 36
-AUDIT_ARCH_X86_64 = 0xC000003E
-PRCTL, SIGNALFD4, PIDFD_OPEN, WAITID, CLOCK_GETTIME = 157, 289, 434, 247, 228  # arch/x86/entry/syscalls
-LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
-ALLOW, ERRNO = 0x7FFF0000, 0x00050000
+PR_SET_CHILD_SUBREAPER = 36  # include/uapi/linux/prctl.h
 
-on_x86_64 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of system calls of x86_64")
+NO_SANDBOX = unavailable()
+in_a_sandbox = pytest.mark.skipif(NO_SANDBOX is not None, reason=str(NO_SANDBOX))
 
 
-class Program(ctypes.Structure):
-    """struct sock_fprog."""
-
-    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
-
-
-def refusing(number: int, *calls: int, prctl_option: int | None = None) -> Callable[[], None]:
-    """To be called before exec: these system calls (and this option of prctl) fail with this error from then on."""
-    steps = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, AUDIT_ARCH_X86_64), (RETURN, 0, 0, ALLOW), (LOAD, 0, 0, 0)]
-    for call in calls:
-        steps += [(EQUAL, 0, 1, call), (RETURN, 0, 0, ERRNO | number)]
-    if prctl_option is not None:
-        steps += [(EQUAL, 0, 3, PRCTL), (LOAD, 0, 0, 16), (EQUAL, 0, 1, prctl_option), (RETURN, 0, 0, ERRNO | number)]
-    steps += [(RETURN, 0, 0, ALLOW)]
-    code = b"".join(struct.pack("HBBI", *step) for step in steps)
-    library = ctypes.CDLL(None, use_errno=True)
-    program = Program(len(steps), code)
-
-    def install() -> None:
-        if library.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "no_new_privs")
-        if library.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0):
-            raise OSError(ctypes.get_errno(), "seccomp")
-
-    return install
-
-
-@on_x86_64
+@in_a_sandbox
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM], ids=["ENOSYS", "EPERM"])
 def test_without_signalfd_and_pidfd_open(tmp_path: Path, number: int) -> None:
-    before = refusing(number, SIGNALFD4, PIDFD_OPEN)
+    before = refusing(number, "signalfd4", "pidfd_open")
     with Puppet(tmp_path, "-i", "0.1", reports=("SIGTERM",), preexec_fn=before) as puppet:
         os.kill(puppet.tracker, 15)
         puppet.await_signal("SIGTERM")
@@ -446,12 +414,12 @@ def test_without_signalfd_and_pidfd_open(tmp_path: Path, number: int) -> None:
     assert whole(record(tmp_path))["exit_code"] == 7
 
 
-@on_x86_64
+@in_a_sandbox
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM], ids=["ENOSYS", "EPERM"])
 def test_attach_without_signalfd_and_pidfd_open(tmp_path: Path, number: int) -> None:
     target = subprocess.Popen(["sleep", "300"])
     words = [*PROCTALLY, "attach", "-q", "-i", "0.05", str(target.pid)]
-    before = refusing(number, SIGNALFD4, PIDFD_OPEN)
+    before = refusing(number, "signalfd4", "pidfd_open")
     tracker = subprocess.Popen(words, env=environment(tmp_path), stderr=subprocess.PIPE, preexec_fn=before)
     try:
         until(lambda: list((tmp_path / "runs").glob("*")), "it has begun")
@@ -465,7 +433,7 @@ def test_attach_without_signalfd_and_pidfd_open(tmp_path: Path, number: int) -> 
     whole(record(tmp_path))
 
 
-@on_x86_64
+@in_a_sandbox
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM], ids=["ENOSYS", "EPERM"])
 def test_without_becoming_a_subreaper(tmp_path: Path, number: int) -> None:
     done = shell(
@@ -475,14 +443,16 @@ def test_without_becoming_a_subreaper(tmp_path: Path, number: int) -> None:
     )
     os.kill(int(done.stdout), 9)
     assert (done.status, done.stderr) == (3, b"")
-    assert "subreaper" in done.summary()["cpu"]["coverage"]
+    assert "subreaper" in done.summary()["io"]["coverage"]
 
 
-@on_x86_64
+@in_a_sandbox
 def test_without_cpu_clocks_of_processes(tmp_path: Path) -> None:
     """clock_gettime(2) of the clocks that need no system call goes on to work."""
     code = "import time\nend = time.perf_counter() + 0.3\nwhile time.perf_counter() < end: pass\nraise SystemExit(3)"
-    done = run(tmp_path, "-q", "-i", "0.1", "--", *PYTHON, "-c", code, preexec_fn=refusing(errno.EPERM, CLOCK_GETTIME))
+    done = run(
+        tmp_path, "-q", "-i", "0.1", "--", *PYTHON, "-c", code, preexec_fn=refusing(errno.EPERM, "clock_gettime")
+    )
     assert (done.status, done.stderr) == (3, b"")
     assert done.summary()["cpu"]["total_seconds"] > 0.1
 
@@ -496,7 +466,7 @@ def test_without_ctypes(tmp_path: Path) -> None:
         puppet.await_signal("SIGTERM")
         assert puppet.exit(7) == 7
         assert puppet.stderr() == b""
-    assert "subreaper" in whole(record(tmp_path))["cpu"]["coverage"]
+    assert "subreaper" in whole(record(tmp_path))["io"]["coverage"]
 
 
 # -- somebody else's processes ---------------------------------------------------------------------------------------

@@ -110,10 +110,14 @@ def mounts() -> list[Path]:
     return unified + accounting
 
 
-def make() -> Truth:
+def of_v1() -> list[Path]:
+    return [mount for mount in mounts() if (mount / "cpuacct.usage").exists()]
+
+
+def make(points: list[Path] | None = None) -> Truth:
     """A truth with fresh cgroups; raises OSError where none can be made or nothing is accounted."""
     reason = OSError("no cgroup with CPU accounting is mounted")
-    for mount in mounts():
+    for mount in mounts() if points is None else points:
         try:
             folder = Path(tempfile.mkdtemp(prefix="proctally-truth-", dir=mount))
         except OSError as error:
@@ -159,6 +163,22 @@ def available() -> str | None:
     return None
 
 
+def no_cpuacct() -> str | None:
+    """None, or in one line why no v1 cgroup can be the truth for a job that lives in a v2 one of its own."""
+    if os.geteuid() != 0:
+        return "only root can make the cgroup to compare with"
+    return None if of_v1() else "no v1 cpuacct hierarchy beside v2 to compare with"
+
+
+@contextmanager
+def cpuacct_truth() -> Iterator[Truth]:
+    truth = make(of_v1())
+    try:
+        yield truth
+    finally:
+        remove(truth)
+
+
 @contextmanager
 def cpu_truth() -> Iterator[Truth]:
     truth = make()
@@ -166,3 +186,9 @@ def cpu_truth() -> Iterator[Truth]:
         yield truth
     finally:
         remove(truth)
+
+
+def stolen_ns() -> int:
+    """Time in which this machine's CPUs served interrupts or another machine (proc_stat(5)), since it started."""
+    fields = Path("/proc/stat").read_bytes().split(b"\n", 1)[0].split()
+    return sum(map(int, fields[6:9])) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))

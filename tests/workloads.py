@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable
 
 PR_SET_CHILD_SUBREAPER = 36  # include/uapi/linux/prctl.h
+CLONE_NEWPID = 0x20000000  # include/uapi/linux/sched.h
 SYS_EXIT = {"x86_64": 60, "aarch64": 93}  # exit(2), of one thread; exit_group(2) ends the process
+
+EMPTY_CHILD_SECONDS = 0.0005  # what a fork of this interpreter and its exit at once cost, at least
 
 BURN_C = """
 #include <stdlib.h>
@@ -248,15 +251,51 @@ def thread_execs(seconds: float) -> None:
     worker.join()
 
 
-def sigchld_ignored(seconds: float) -> None:
+def autoreaped(count: int, child: Callable[[], object]) -> None:
+    """So many children, one after another, of a parent that ignores SIGCHLD: the kernel reaps them, unaccounted."""
     import signal
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for _ in range(round(seconds / 0.05)):
+    for _ in range(count):
         try:
-            fork_and_wait(lambda: burn(0.05))
+            fork_and_wait(child)
         except ChildProcessError:  # as it must be: the kernel has reaped it
             pass
+
+
+def sigchld_ignored(seconds: float) -> None:
+    autoreaped(round(seconds / 0.05), lambda: burn(0.05))
+
+
+def autoreaped_1ms(seconds: float) -> None:
+    autoreaped(round(seconds / 0.001), lambda: burn(0.001))
+
+
+def autoreaped_empty(seconds: float) -> None:
+    autoreaped(round(seconds / EMPTY_CHILD_SECONDS), lambda: None)
+
+
+def pid_namespace(seconds: float) -> None:
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWPID):
+        sys.exit(f"unshare: {os.strerror(ctypes.get_errno())}")
+    fork_and_wait(lambda: die_before_children(seconds))
+
+
+def die_before_children(seconds: float, count: int = 4) -> None:
+    """The init of a namespace: when it ends, the kernel kills its busy children, and nobody waits for them."""
+    used_up, write_end = os.pipe()
+
+    def child() -> None:
+        burn(seconds / count)
+        os.write(write_end, b"x")
+        burn(float("inf"))
+
+    for _ in range(count):
+        fork(child)
+    for _ in range(count):
+        os.read(used_up, 1)
 
 
 def idle(seconds: float) -> None:
@@ -266,14 +305,26 @@ def idle(seconds: float) -> None:
 class Workload:
     """A job, what is hostile in it, and the seconds it takes when none are given: of CPU, or of sleep for `idle`.
 
-    `seen`: whether procfs and wait4 can see all of its CPU time.
+    `seen`: whether procfs and wait4 can see all of its CPU time; `seen_by_perf`: whether perf can, but for 1 %;
+    `needs_root`: whether an ordinary user cannot run it.
     """
 
-    def __init__(self, run: Callable[[float], None], description: str, seconds: float = 2.0, seen: bool = True) -> None:
+    def __init__(
+        self,
+        run: Callable[[float], None],
+        description: str,
+        seconds: float = 2.0,
+        *,
+        seen: bool = True,
+        seen_by_perf: bool = True,
+        needs_root: bool = False,
+    ) -> None:
         self.run = run
         self.description = description
         self.seconds = seconds
         self.seen = seen
+        self.seen_by_perf = seen_by_perf
+        self.needs_root = needs_root
 
 
 WORKLOADS = {
@@ -293,6 +344,15 @@ WORKLOADS = {
     "leader_exits": Workload(leader_exits, "a main thread that ended before another, busy one"),
     "thread_execs": Workload(thread_execs, "exec by a thread that is not the main one"),
     "sigchld_ignored": Workload(sigchld_ignored, "children of 50 ms of a parent that ignores SIGCHLD", seen=False),
+    "autoreaped_1ms": Workload(
+        autoreaped_1ms, "children of 1 ms of a parent that ignores SIGCHLD", 1.0, seen=False, seen_by_perf=False
+    ),
+    "autoreaped_empty": Workload(
+        autoreaped_empty, "children that end at once, of such a parent", 1.5, seen=False, seen_by_perf=False
+    ),
+    "pid_namespace": Workload(
+        pid_namespace, "busy children that die with the init of a PID namespace", seen=False, needs_root=True
+    ),
     "idle": Workload(idle, "sleep"),
 }
 
