@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from accuracy import accuracy
+from build import build_bench
+from peers import peers
 from programs import Missing, Programs
 from sample_cost import sample_cost, scaling
-from table import HEAD, Row
+from table import HEAD, Line, Row
 from wrapper import end_latency, forks, record_size, rss, startup
 
-BENCHES: dict[str, Callable[[Programs], Iterator[Row]]] = {
+BENCHES: dict[str, Callable[[Programs], Iterator[Line]]] = {
     "startup": startup,
     "forks": forks,
     "end_latency": end_latency,
@@ -27,8 +29,31 @@ BENCHES: dict[str, Callable[[Programs], Iterator[Row]]] = {
     "record_size": record_size,
     "sample_cost": sample_cost,
     "scaling": scaling,
+    "build": build_bench,
     "accuracy": accuracy,
+    "peers": peers,
 }
+WHEN_NAMED = ("peers",)  # takes the network
+
+
+class Skipped:
+    """A bench that this machine cannot run."""
+
+    missed = False
+
+    def __init__(self, name: str, reason: Missing) -> None:
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"| {self.name} | | | skipped | {self.reason} |"
+
+
+def lines_of(name: str, programs: Programs) -> Iterator[Line]:
+    try:
+        yield from BENCHES[name](programs)
+    except Missing as reason:
+        yield Skipped(name, reason)
 
 
 def main(names: list[str]) -> int:
@@ -37,18 +62,18 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no bench {', '.join(unknown)}; there are: {', '.join(BENCHES)}", file=sys.stderr)
         return 2
-    print(f"Linux {platform.release()}, {os.cpu_count()} CPUs, Python {platform.python_version()}\n")
-    print(HEAD, flush=True)
+    print(f"Linux {platform.release()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
     missed = False
+    table: type | None = None  # what the lines of the table are that was printed last
     with tempfile.TemporaryDirectory(prefix="proctally-bench-") as folder:
         programs = Programs(Path(folder))
-        for name in names or BENCHES:
-            try:
-                for row in BENCHES[name](programs):
-                    print(row, flush=True)
-                    missed = missed or row.missed
-            except Missing as reason:
-                print(f"| {name} | | | skipped | {reason} |", flush=True)
+        for name in names or [name for name in BENCHES if name not in WHEN_NAMED]:
+            for line in lines_of(name, programs):
+                if isinstance(line, Row | Skipped) and table is not Row:
+                    print(f"\n{HEAD}")
+                table = Row if isinstance(line, Row | Skipped) else type(line)
+                print(line, flush=True)
+                missed = missed or line.missed
     return int(missed)
 
 
