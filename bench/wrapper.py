@@ -38,14 +38,20 @@ def forks(programs: Programs, pairs: int = 11, count: int = 10_000) -> Iterator[
         return float(done.stdout)
 
     job = [programs.compiled("forks"), str(count)]
-    bare, ours = [], []
+    said = programs.folder / "forks.json"
+    bare, ours, summaries = [], [], []
     for _ in range(pairs):
         bare.append(seconds(job))
-        ours.append(seconds(programs.tracked(*job)))
+        ours.append(seconds(programs.tracked(*job, options=("--summary-json", str(said)))))
+        summaries.append(json.loads(said.read_text()))
     ratio = median(a / b for a, b in zip(ours, bare, strict=True))
     each = median(a - b for a, b in zip(ours, bare, strict=True)) / count * 1e6
     how = f"median of {pairs} pairs of {count} forks; {median(bare) / count * 1e6:.0f} us a bare one, ratio {ratio:.3f}"
     yield Row("us that tracking adds to a bare fork", each, 20.0, how)
+    cost = median(each["tracker"]["cpu_seconds"] / each["processes"]["started"] for each in summaries)
+    rate = median(each["processes"]["started"] / each["wall_seconds"] for each in summaries)
+    how = f"its CPU for one start, {cost * 1e6:.1f} us at {rate:.0f} starts a second, its own start included"
+    yield Row("share of a core that proctally takes at 6000 process starts a second", cost * 6000, 0.08, how)
 
 
 def end_latency(programs: Programs, pairs: int = 21) -> Iterator[Row]:

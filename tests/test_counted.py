@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from compiled import NO_COMPILER, Programs, built
+from compiled import NO_COMPILER, Programs
 from proctally.kernel import perf
 from proctally.kernel.child import libc
 from proctally.kernel.perf import Events, Refused, Unavailable
@@ -26,7 +26,6 @@ from tracked import (
     Done,
     User,
     environment,
-    ordinary_user,
     record,
     records,
     run,
@@ -35,7 +34,7 @@ from tracked import (
     until,
     whole,
 )
-from truth import available, cpu_truth, stolen_ns
+from truth import available, cpu_truth
 
 SLACK_SECONDS = 0.02
 RINGS = ("--commands", "on")  # by themselves with few CPUs only
@@ -53,27 +52,6 @@ def no_perf() -> str | None:
 
 NO_PERF = no_perf() or NO_COMPILER
 pytestmark = pytest.mark.skipif(NO_PERF is not None, reason=str(NO_PERF))
-
-
-@pytest.fixture(scope="module")
-def programs() -> Iterator[Programs]:
-    with built() as programs:
-        yield programs
-
-
-@pytest.fixture(scope="module")
-def user() -> Iterator[User]:
-    with ordinary_user() as somebody:
-        if somebody is None:
-            pytest.skip("no Python 3.11 or newer that an ordinary user may execute")
-        yield somebody
-
-
-@pytest.fixture
-def stolen() -> Callable[[], float]:
-    """Seconds that were stolen from this machine since the test began: perf's clock has them."""
-    begun = stolen_ns()
-    return lambda: (stolen_ns() - begun) / 1e9
 
 
 def right(total: float, used: float, stolen: float = 0.0, processes: int = 1) -> bool:

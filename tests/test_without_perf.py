@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from compiled import NO_COMPILER, Programs, built
+from compiled import NO_COMPILER, Programs
 from proctally.kernel import perf
 from proctally.kernel.cgroup import places
 from proctally.kernel.child import libc
@@ -23,8 +23,7 @@ from proctally.kernel.machine import Machine
 from proctally.kernel.perf import Events, Refused, Unavailable, explain
 from proctally.watch import Watch
 from sandbox import refusing, unavailable
-from tracked import PATIENCE, PROCTALLY, PYTHON, Done, User, call, environment, ordinary_user, run
-from truth import stolen_ns
+from tracked import PATIENCE, PROCTALLY, PYTHON, Done, User, call, environment, run
 
 pytestmark = pytest.mark.skipif(NO_COMPILER is not None, reason=str(NO_COMPILER))
 
@@ -66,32 +65,11 @@ NO_PERF = no_perf()
 with_perf = pytest.mark.skipif(NO_PERF is not None, reason=str(NO_PERF))
 
 
-@pytest.fixture(scope="module")
-def programs() -> Iterator[Programs]:
-    with built() as programs:
-        yield programs
-
-
-@pytest.fixture(scope="module")
-def user() -> Iterator[User]:
-    with ordinary_user() as somebody:
-        if somebody is None:
-            pytest.skip("no Python 3.11 or newer that an ordinary user may execute")
-        yield somebody
-
-
 @pytest.fixture
 def fresh(user: User) -> User:
     """The user, with no records of other tests."""
     shutil.rmtree(user.folder / "home", ignore_errors=True)
     return user
-
-
-@pytest.fixture
-def stolen() -> Callable[[], float]:
-    """Seconds that were stolen from this machine since the test began: perf's clock has them."""
-    begun = stolen_ns()
-    return lambda: (stolen_ns() - begun) / 1e9
 
 
 def job(programs: Programs, seconds: float = SECONDS) -> list[str]:

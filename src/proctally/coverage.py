@@ -27,7 +27,7 @@ def of_run(
         cpu.append("orphans after they were last seen: becoming a subreaper was refused")
     foreign = []
     if enclosure.left is not None:
-        foreign.append(f"the cgroup is not the source: {enclosure.left}")
+        foreign.append(f"its cgroup has not all: {enclosure.left}")
     if strangers:
         foreign.append(f"{strangers} children from before the start are left out, not all they leave")
     if sampler.own == 1:

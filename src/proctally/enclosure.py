@@ -18,7 +18,7 @@ from proctally.kernel.cgroup import (
     throttling,
     usage,
 )
-from proctally.kernel.machine import NANOSECONDS, UNREADABLE, Gone
+from proctally.kernel.machine import UNREADABLE, Gone, seconds
 from proctally.kernel.own_cgroup import Reading, Refused, RunCgroup, sweep
 from proctally.kernel.proc import text
 
@@ -265,4 +265,4 @@ def _growth(now: int | None, before: int | None) -> int | None:
 
 
 def _seconds(nanoseconds: int | None) -> float | None:
-    return None if nanoseconds is None else round(nanoseconds / NANOSECONDS, 4)
+    return None if nanoseconds is None else seconds(nanoseconds)

@@ -7,7 +7,7 @@ page sharing, parent) is refreshed at a slow pace.
 
 from __future__ import annotations
 
-from proctally.kernel.machine import NANOSECONDS, UNREADABLE, Denied, Exhausted, Gone, Machine
+from proctally.kernel.machine import NANOSECONDS, UNREADABLE, Denied, Exhausted, Gone, Machine, seconds
 from proctally.kernel.proc import (
     Files,
     has_children_files,
@@ -239,8 +239,8 @@ class Sampler:
         sample = {
             "type": "sample",
             "at": at,
-            "elapsed_seconds": _seconds(now - self.started_ns),
-            "interval_seconds": None if interval is None else _seconds(interval),
+            "elapsed_seconds": seconds(now - self.started_ns),
+            "interval_seconds": None if interval is None else seconds(interval),
             "tree": self._tree_levels(total, cores),
         }
         sample["cgroup"] = None if self.enclosure is None else self.enclosure.sample()
@@ -828,15 +828,15 @@ class Sampler:
             age = round((self.machine.monotonic_ns() - oldest) / NANOSECONDS, 1)
         io: list[int | None] = list(total[IO:]) if self.ledger.io_known else [None] * 7
         levels = {
-            "cpu_seconds": _seconds(total[CPU]),
-            "cpu_user_seconds": _seconds(total[USER]),
-            "cpu_system_seconds": _seconds(total[SYSTEM]),
+            "cpu_seconds": seconds(total[CPU]),
+            "cpu_user_seconds": seconds(total[USER]),
+            "cpu_system_seconds": seconds(total[SYSTEM]),
             "cpu_cores": cores,
             "processes": len(self.tree.members),
             "threads": self.threads,
             "running": self.states.get(b"R", 0),
             "disk_sleep": self.states.get(b"D", 0),
-            "run_delay_seconds": _seconds(total[DELAY]),
+            "run_delay_seconds": seconds(total[DELAY]),
             "rss_bytes": self.rss,
             "pss_bytes": self.pss if self._pss_known or not unread else None,
             "pss_age_seconds": age,
@@ -859,7 +859,7 @@ class Sampler:
 
     def _throttled(self) -> float | None:
         throttled = None if self.enclosure is None else self.enclosure.throttled()
-        return None if throttled is None or throttled.throttled_ns is None else _seconds(throttled.throttled_ns)
+        return None if throttled is None or throttled.throttled_ns is None else seconds(throttled.throttled_ns)
 
     def _top(self, interval: int | None) -> list[dict[str, Any]]:
         """The processes with the most CPU time in the interval, then those with the most memory."""
@@ -904,7 +904,7 @@ class Sampler:
                 "command": text(member.command),
                 "started_at": round(machine.start_unix(member.start), 2),
                 "ended_at": round(machine.time(), 3) if ended else None,
-                "cpu_seconds": _seconds(member.cpu - member.cpu_base),
+                "cpu_seconds": seconds(member.cpu - member.cpu_base),
                 "peak_rss_bytes": member.peak_rss or None,
                 "read_bytes": None if io is None else io[4],
                 "write_bytes": None if io is None else io[5],
@@ -919,9 +919,9 @@ class Sampler:
             {
                 "command": text(name),
                 "processes": command.processes,
-                "cpu_seconds": _seconds(command.cpu_ns),
+                "cpu_seconds": seconds(command.cpu_ns),
                 "teardown_seconds": 0.0,
-                "wall_seconds": _seconds(command.wall_ns),
+                "wall_seconds": seconds(command.wall_ns),
                 "peak_rss_bytes": command.peak_rss or None,
             }
             for name, command in found
@@ -952,10 +952,6 @@ class Sampler:
 
 def _thread_rss(machine: Machine, pid: int, tid: int) -> int:
     return parse_stat(machine.read(f"{pid}/task/{tid}/stat")).rss * machine.page_size
-
-
-def _seconds(nanoseconds: int) -> float:
-    return round(nanoseconds / NANOSECONDS, 4)
 
 
 def _ancestors(member: Member) -> Iterator[Member]:

@@ -7,7 +7,7 @@ import os
 from proctally import __version__
 from proctally.kernel.cgroup import Limits
 from proctally.kernel.child import say
-from proctally.kernel.machine import NANOSECONDS
+from proctally.kernel.machine import seconds
 from proctally.kernel.proc import text
 from proctally.ledger import CPU, DELAY, IO, IO_FIELDS, SYSTEM, USER
 from proctally.model import SCHEMA
@@ -206,7 +206,7 @@ class Session:
         return {
             "type": "summary",
             "ended_at": round(self.machine.time(), 3),
-            "wall_seconds": _seconds(wall_ns),
+            "wall_seconds": seconds(wall_ns),
             "exit_code": outcome.exit_code,
             "signal": outcome.signal,
             "verdict": outcome.verdict,
@@ -229,8 +229,8 @@ class Session:
             },
             "commands": self._commands(sampler),
             "waiting": {
-                "run_delay_seconds": _seconds(sampler.best[DELAY]),
-                "throttled_seconds": None if throttled_ns is None else _seconds(throttled_ns),
+                "run_delay_seconds": seconds(sampler.best[DELAY]),
+                "throttled_seconds": None if throttled_ns is None else seconds(throttled_ns),
                 "throttled_periods": None if throttled is None else throttled.throttled_periods,
                 "periods": None if throttled is None else throttled.periods,
             },
@@ -244,13 +244,13 @@ class Session:
         total, ledger = sampler.best, sampler.ledger
         mean = total[CPU] / wall_ns if wall_ns else 0.0
         return {
-            "total_seconds": _seconds(total[CPU]),
-            "user_seconds": _seconds(total[USER]),
-            "system_seconds": _seconds(total[SYSTEM]),
+            "total_seconds": seconds(total[CPU]),
+            "user_seconds": seconds(total[USER]),
+            "system_seconds": seconds(total[SYSTEM]),
             "mean_cores": round(mean, 4),
             "peak_cores": round(max(sampler.peak_cores or 0.0, mean), 4),
             "source": ledger.source(),
-            "sources": {source: _seconds(max(0, used)) for source, used in ledger.sources().items()},
+            "sources": {source: seconds(max(0, used)) for source, used in ledger.sources().items()},
             "unavailable": _unavailable(sampler.watch, sampler.enclosure),
         }
 
@@ -272,9 +272,9 @@ class Session:
             {
                 "command": text(name),
                 "processes": tally.processes,
-                "cpu_seconds": _seconds(tally.cpu_ns) if sampled is None else sampled.get(text(name)),
-                "teardown_seconds": _seconds(teardowns[name]) if sampled is None else None,
-                "wall_seconds": _seconds(tally.wall_ns),
+                "cpu_seconds": seconds(tally.cpu_ns) if sampled is None else sampled.get(text(name)),
+                "teardown_seconds": seconds(teardowns[name]) if sampled is None else None,
+                "wall_seconds": seconds(tally.wall_ns),
                 "peak_rss_bytes": peaks.get(text(name)),
             }
             for name, tally in found
@@ -293,7 +293,7 @@ class Session:
             peak = None
 
         return {
-            "cpu_seconds": _seconds(time.process_time_ns()),
+            "cpu_seconds": seconds(time.process_time_ns()),
             "peak_rss_bytes": peak,
             "samples": sampler.samples,
             "late_samples": schedule.late,
@@ -372,7 +372,3 @@ def _user() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except (ImportError, KeyError):
         return str(os.getuid())
-
-
-def _seconds(nanoseconds: int) -> float:
-    return round(nanoseconds / NANOSECONDS, 4)

@@ -72,6 +72,11 @@ def _read(path: str, *, to_end: bool) -> bytes:
         os.close(fd)
 
 
+def seconds(nanoseconds: int) -> float:
+    """As records hold them: to a tenth of a millisecond."""
+    return round(nanoseconds / NANOSECONDS, 4)
+
+
 class Machine:
     """The host through its roots, its tick rate, its page size and its clocks.
 

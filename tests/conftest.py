@@ -1,0 +1,32 @@
+"""What several files of tests start with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from compiled import Programs, built
+from tracked import User, ordinary_user
+from truth import stolen_ns
+
+
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Programs]:
+    with built() as programs:
+        yield programs
+
+
+@pytest.fixture(scope="module")
+def user() -> Iterator[User]:
+    with ordinary_user() as somebody:
+        if somebody is None:
+            pytest.skip("no Python 3.11 or newer that an ordinary user may execute")
+        yield somebody
+
+
+@pytest.fixture
+def stolen() -> Callable[[], float]:
+    """Seconds that were stolen from this machine since the test began: perf's clock has them."""
+    begun = stolen_ns()
+    return lambda: (stolen_ns() - begun) / 1e9
