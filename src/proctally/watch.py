@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from proctally.kernel.cgroup import parse_cpu_list
-from proctally.kernel.machine import UNREADABLE
+from proctally.kernel.machine import UNREADABLE, leave_spare
 from proctally.kernel.perf import (
     ALWAYS,
     COUNTERS,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from proctally.kernel.machine import Machine
 
-SPARE = 8  # descriptors that are left for reading /proc, or there is no tracking at all
 LISTINGS = 20  # of a tree that makes threads faster than they can be opened; the rest is missing
 LATE_NS = 1_000_000  # a record may come so much later than the time it bears
 
@@ -104,7 +103,7 @@ class Watch:
                     self._rings = open_rings(events, pid, self._known_cpus)
                     leave_spare()
                     self.roll = Roll(pid, command, self.machine.monotonic_ns())
-                except Refused as error:
+                except OSError as error:
                     self.close()
                     self.why_no_commands = self._explain(error)
             if self._rings is None:
@@ -115,7 +114,7 @@ class Watch:
                 self._open_counters(events, pid)
         except Unavailable as reason:
             self.why = str(reason)
-        except Refused as error:
+        except OSError as error:
             self.close()
             self.why = self._explain(error)
 
@@ -123,7 +122,7 @@ class Watch:
         self._counters = Counters(events, pid)
         try:
             leave_spare()
-        except Refused:
+        except OSError:
             self._counters.close()
             self._counters = None
 
@@ -141,7 +140,7 @@ class Watch:
                 if not attached.take_in(threads(), self.machine.monotonic_ns):
                     break
             leave_spare()
-        except Refused as error:
+        except OSError as error:
             self.why = self._explain(error)
         attached.settle()
         if attached.denied:
@@ -242,16 +241,3 @@ class Watch:
         if self._counters is not None:
             self._counters.close()
         self._rings = self._counter = self._counters = None
-
-
-def leave_spare() -> None:
-    """Raises `Refused` when too few descriptors are left."""
-    spare: list[int] = []
-    try:
-        while len(spare) < SPARE:
-            spare.append(os.dup(2))
-    except OSError as error:
-        raise Refused(error.errno, error.strerror) from None
-    finally:
-        for fd in spare:
-            os.close(fd)

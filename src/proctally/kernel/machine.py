@@ -72,6 +72,9 @@ def _read(path: str, *, to_end: bool) -> bytes:
         os.close(fd)
 
 
+SPARE = 8  # descriptors that are left for reading /proc, or there is no tracking at all
+
+
 def seconds(nanoseconds: int) -> float:
     """As records hold them: to a tenth of a millisecond."""
     return round(nanoseconds / NANOSECONDS, 4)
@@ -224,3 +227,14 @@ def host_machine() -> Machine:
     if own != str(os.getpid()):
         machine.clock_gettime_ns = None
     return machine
+
+
+def leave_spare() -> None:
+    """Raises OSError (EMFILE) when too few descriptors are left for reading /proc."""
+    spare: list[int] = []
+    try:
+        while len(spare) < SPARE:
+            spare.append(os.dup(2))
+    finally:
+        for fd in spare:
+            os.close(fd)

@@ -1,0 +1,260 @@
+"""The network interfaces of the machine: `/proc/net/dev` and `/sys/class/net`.
+
+Layouts: net/core/net-procfs.c, Documentation/ABI/testing/sysfs-class-net of the kernel. Linux counts per interface and
+per network namespace, never per process.
+"""
+
+from __future__ import annotations
+
+from proctally.kernel.machine import Machine
+from proctally.kernel.proc import text
+from proctally.kernel.sources import GrowingSum, KeptFile, attribute, entries, link_name, number, rate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+LOOPBACK = "lo"  # the kernel names it so, in every namespace
+
+# The counters that are kept of the sixteen of a line.
+NAMES = (
+    "received_bytes",
+    "sent_bytes",
+    "received_packets",
+    "sent_packets",
+    "receive_errors",
+    "send_errors",
+    "receive_drops",
+    "send_drops",
+)
+
+# What DEVTYPE calls interfaces whose traffic passes through another one as well. veth is not among them: it may be a
+# container's only way out.
+TUNNELS = frozenset({"vxlan", "geneve", "wireguard", "gtp", "bareudp", "tun", "ppp"})
+TUNNEL_TYPES = frozenset({768, 769, 776, 778, 823})  # ARPHRD_TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE
+UNNAMED_KINDS = ("ifb", "dummy")  # sysfs does not tell what they are; these are the names that the kernel gives them
+
+
+def parse_net_dev(data: bytes) -> dict[str, tuple[int, ...]]:
+    """`/proc/net/dev`: the counters of NAMES, in that order, of each interface.
+
+    Its `drop` on receive is rx_dropped + rx_missed_errors (dev_seq_printf_stats).
+    """
+    found = {}
+    for line in data.split(b"\n"):
+        name, colon, rest = line.partition(b":")
+        if not colon:
+            continue  # the two lines of the head, and what follows the last newline
+        words = rest.split()
+        try:
+            rx_bytes, rx_packets, rx_errors, rx_drops, _, _, _, _, tx_bytes, tx_packets, tx_errors, tx_drops = words[
+                :12
+            ]
+            values = (rx_bytes, tx_bytes, rx_packets, tx_packets, rx_errors, tx_errors, rx_drops, tx_drops)
+            found[text(name.strip())] = tuple(map(int, values))
+        except ValueError:
+            raise ValueError(f"net/dev: {line[:200]!r}") from None
+    return found
+
+
+class Interface:
+    """What sysfs says of an interface. None is unknown.
+
+    `kind`: DEVTYPE of its uevent (bridge, bond, vlan, wlan, macvlan, ...) or `tun`; None for Ethernet and what has no
+    name of its own, veth among them. `device`: it is a device of a bus; `on_another`: and yet its traffic passes
+    through another interface (iflink of a DSA port). `lowers`: the interfaces of this namespace that it stands on.
+    `tunnel`: what it carries passes through another interface. `state`: operational state as in RFC 2863. `probe`: as
+    long as this stays, nothing else has changed.
+    """
+
+    __slots__ = (
+        "device",
+        "driver",
+        "kind",
+        "lowers",
+        "mac",
+        "master",
+        "mtu_bytes",
+        "name",
+        "on_another",
+        "probe",
+        "speed_bits_per_second",
+        "state",
+        "tunnel",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.device = False
+        self.driver: str | None = None
+        self.kind: str | None = None
+        self.lowers: tuple[str, ...] = ()
+        self.mac: str | None = None
+        self.master: str | None = None
+        self.mtu_bytes: int | None = None
+        self.on_another = False
+        self.probe: tuple[str | None, ...] = ()
+        self.speed_bits_per_second: int | None = None
+        self.state: str | None = None
+        self.tunnel = False
+
+    def stands_on(self, names: Collection[str]) -> bool:
+        """Whether all that it is joined to is among these: where a name went, it may only have become another one."""
+        return (self.master is None or self.master in names) and all(lower in names for lower in self.lowers)
+
+    def facts(self) -> dict[str, object]:
+        """What does not count: for the entry of this interface."""
+        return {
+            "mac": self.mac,
+            "driver": self.driver,
+            "kind": self.kind,
+            "master": self.master,
+            "state": self.state,
+            "speed_bits_per_second": self.speed_bits_per_second,
+            "mtu_bytes": self.mtu_bytes,
+        }
+
+
+def probe(machine: Machine, name: str) -> tuple[str | None, ...]:
+    """Changes of carrier counted, state, MTU, master: what changes without the interface being made anew."""
+    path = f"class/net/{name}"
+    carrier_changes, state, mtu = (
+        attribute(machine, f"{path}/{each}") for each in ("carrier_changes", "operstate", "mtu")
+    )
+    return carrier_changes, state, mtu, link_name(machine, f"{path}/master")
+
+
+def read_interface(machine: Machine, name: str) -> Interface:
+    """Some twenty calls: not for every sample."""
+    path = f"class/net/{name}"
+    interface = Interface(name)
+    interface.probe = probe(machine, name)
+    listed = entries(machine, path)
+    if listed is None:
+        return interface
+    interface.device = "device" in listed
+    interface.lowers = tuple(entry.removeprefix("lower_") for entry in listed if entry.startswith("lower_"))
+    interface.mac = attribute(machine, f"{path}/address")
+    _, interface.state, _, interface.master = interface.probe
+    interface.mtu_bytes = number(machine, f"{path}/mtu")
+    megabits = number(machine, f"{path}/speed")  # -1 or an error where it has none
+    if megabits is not None and megabits > 0:
+        interface.speed_bits_per_second = megabits * 1_000_000
+    if interface.device:
+        interface.driver = link_name(machine, f"{path}/device/driver")
+        interface.on_another = number(machine, f"{path}/iflink") != number(machine, f"{path}/ifindex")
+    if "tun_flags" in listed:
+        interface.kind = "tun"
+    for line in (attribute(machine, f"{path}/uevent") or "").split("\n"):
+        if line.startswith("DEVTYPE="):
+            interface.kind = line.removeprefix("DEVTYPE=")
+    interface.tunnel = interface.kind in TUNNELS or number(machine, f"{path}/type") in TUNNEL_TYPES
+    return interface
+
+
+def choose_summed(interfaces: Mapping[str, Interface]) -> frozenset[str]:
+    """The interfaces whose counters can be added up without counting a byte twice.
+
+    Those that are devices of a bus, but not one whose master is such a device too and counts for it (the virtual
+    function under a netvsc or a failover device), nor a port of a switch that hangs on another interface (DSA). In a
+    namespace without any, as in a container: those without a master that do not stand on one already chosen; and
+    bridges, tunnels, ifb and dummies only where there is nothing else.
+    """
+    known = {name: each for name, each in interfaces.items() if name != LOOPBACK}
+    devices = {name for name, each in known.items() if each.device and not each.on_another}
+    if devices:
+        return frozenset(name for name in devices if known[name].master not in devices)
+    free = {name for name, each in known.items() if each.master not in known}
+    bottom = {name for name in free if free.isdisjoint(known[name].lowers)}
+    plain = {name for name in bottom if not _is_beside(known[name])}
+    return frozenset(plain or bottom)
+
+
+def _is_beside(interface: Interface) -> bool:
+    """Whether its traffic shows at another interface as well, where there is another."""
+    return interface.tunnel or interface.kind == "bridge" or interface.name.startswith(UNNAMED_KINDS)
+
+
+class NetReading:
+    """`counters` (see NAMES) and `interfaces` by name, without the loopback; `totals` over those in `summed`."""
+
+    __slots__ = ("counters", "interfaces", "summed", "totals")
+
+    def __init__(
+        self,
+        counters: dict[str, tuple[int, ...]],
+        interfaces: dict[str, Interface],
+        summed: frozenset[str],
+        totals: tuple[int, ...],
+    ) -> None:
+        self.counters = counters
+        self.interfaces = interfaces
+        self.summed = summed
+        self.totals = totals
+
+
+class NetReader:
+    """Reads the counters each time, and what sysfs says of an interface when it appears.
+
+    After that one interface is looked at again with each reading, in turn: state, speed and master of one may be as
+    many readings old as there are interfaces. `version` grows when anything of it changed.
+    """
+
+    __slots__ = ("_interfaces", "_machine", "_sum", "_summed", "_turn", "file", "version")
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.file = KeptFile(machine, "net/dev", records=True)
+        self._interfaces: dict[str, Interface] = {}
+        self._summed: frozenset[str] = frozenset()
+        self._sum = GrowingSum(len(NAMES))
+        self._turn = 0
+        self.version = 0
+
+    def read(self) -> NetReading | None:
+        """None where the file cannot be read or understood."""
+        counters = self.file.parsed(parse_net_dev)
+        if counters is None:
+            return None
+        counters.pop(LOOPBACK, None)
+        self._look(counters)
+        totals = self._sum.update(counters, self._summed)
+        return NetReading(counters, self._interfaces, self._summed, totals)
+
+    def _look(self, names: Mapping[str, object]) -> None:
+        known = self._interfaces
+        if known.keys() == names.keys():
+            if not known:
+                return
+            self._turn = (self._turn + 1) % len(known)
+            name = list(known)[self._turn]
+            if probe(self._machine, name) == known[name].probe:
+                return
+            known = {**known, name: read_interface(self._machine, name)}
+        else:
+            kept = {name: each for name, each in known.items() if each.stands_on(names)}
+            known = {name: kept.get(name) or read_interface(self._machine, name) for name in names}
+        self._interfaces = known
+        self._summed = choose_summed(known)
+        self.version += 1
+
+
+def derive_network(
+    before: NetReading | None, now: NetReading, seconds: float, *, facts: bool = True
+) -> tuple[dict[str, object], list[dict[str, object]]]:
+    """The sums, and one entry for each interface. Rates are None in the first sample of an interface."""
+    network: dict[str, object] = dict(zip(NAMES, now.totals, strict=True))
+    for place in (0, 1):
+        earlier = before.totals[place] if before is not None else None
+        network[f"{NAMES[place]}_per_second"] = rate(earlier, now.totals[place], seconds)
+    listed: list[dict[str, object]] = []
+    for name, values in now.counters.items():
+        entry: dict[str, object] = {"name": name, "summed": name in now.summed}
+        entry.update(zip(NAMES, values, strict=True))
+        last = before.counters.get(name) if before is not None else None
+        entry["received_bytes_per_second"] = rate(last[0], values[0], seconds) if last else None
+        entry["sent_bytes_per_second"] = rate(last[1], values[1], seconds) if last else None
+        if facts:
+            entry.update(now.interfaces[name].facts())
+        listed.append(entry)
+    return network, listed
