@@ -54,6 +54,12 @@ def libc() -> Any:
         return None
 
 
+def stopping() -> tuple[int, ...]:
+    """The signals that ask who tracks on its own to stop: the end of the terminal is none under nohup(1)."""
+    asking = (SIGINT, SIGTERM, SIGHUP)
+    return asking if _signal.getsignal(SIGHUP) != _signal.SIG_IGN else asking[:2]
+
+
 def become_subreaper(library: Any) -> bool:
     """Have orphaned descendants come back to this process (PR_SET_CHILD_SUBREAPER, prctl(2)); False if refused."""
     return library is not None and library.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
