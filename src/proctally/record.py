@@ -8,7 +8,7 @@ from errno import EAGAIN, EINTR, EPIPE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 KEPT_LINES = 4096
@@ -38,14 +38,24 @@ def _make_encode() -> Any:
 encode = _make_encode()
 
 
-class Record:
-    """Writes the lines of one run to a descriptor; what cannot be written is kept, within bounds, and tried again."""
+def json_line(line: dict[str, Any]) -> bytes:
+    """A line as it stands in a record."""
+    text: str = encode(line)
+    return text.encode() + b"\n"
 
-    __slots__ = ("_bytes", "_fd", "_kept", "_made", "_written", "error", "lost_samples", "path")
+
+class Record:
+    """Writes the lines of one run to a descriptor; what cannot be written is kept, within bounds, and tried again.
+
+    `format`: what becomes of a line, None for one of which nothing is written.
+    """
+
+    __slots__ = ("_bytes", "_fd", "_kept", "_made", "_written", "error", "format", "lost_samples", "path")
 
     def __init__(self, fd: int, path: str, *, made: bool = False) -> None:
         self.path = path
         self._made = made
+        self.format: Callable[[dict[str, Any]], bytes | None] = json_line
         self.error: OSError | None = None
         self.lost_samples = 0
         self._fd = fd
@@ -55,9 +65,10 @@ class Record:
 
     def write(self, line: dict[str, Any]) -> None:
         """One line. Never raises for the file's sake: `error` says what went wrong, `lost_samples` what was lost."""
-        data = encode(line).encode() + b"\n"
-        self._kept.append((data, line["type"] == "sample"))
-        self._bytes += len(data)
+        data = self.format(line)
+        if data is not None:
+            self._kept.append((data, line["type"] == "sample"))
+            self._bytes += len(data)
         self._flush()
         while (len(self._kept) > KEPT_LINES or self._bytes > KEPT_BYTES) and self._give_up_one():
             pass
