@@ -50,11 +50,15 @@ bench: .venv/installed-wheel
 	$(PYTHON) -m venv --clear .venv
 	@touch $@
 
-# Some tests compare with a loop in C; without a compiler they are skipped.
+# Some tests compare with a loop in C, or with what other tools say; where one is missing they are skipped.
+TOOLS := cc:gcc iostat:sysstat ip:iproute2 losetup:mount unshare:util-linux free:procps strace:strace
 tools:
-	@if [ "$$(id -u)" = 0 ] && ! command -v cc >/dev/null && command -v apt-get >/dev/null; then \
-	    { apt-get -qq update && apt-get -qq install -y --no-install-recommends gcc libc6-dev; } >/dev/null || \
-	    echo "no C compiler, and none could be installed: the tests that need one are skipped"; \
+	@missing=; \
+	for tool in $(TOOLS); do command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    { apt-get -qq update && \
+	      DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing libc6-dev; } >/dev/null || \
+	    echo "could not be installed, tests that need it are skipped:$$missing"; \
 	fi
 
 test-all:

@@ -18,6 +18,7 @@ from build import build_bench
 from peers import peers
 from programs import Missing, Programs
 from sample_cost import sample_cost, scaling
+from system_cost import system_cost
 from table import HEAD, Line, Row
 from wrapper import end_latency, forks, record_size, rss, startup
 
@@ -29,6 +30,7 @@ BENCHES: dict[str, Callable[[Programs], Iterator[Line]]] = {
     "record_size": record_size,
     "sample_cost": sample_cost,
     "scaling": scaling,
+    "system_cost": system_cost,
     "build": build_bench,
     "accuracy": accuracy,
     "peers": peers,

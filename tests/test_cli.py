@@ -67,7 +67,7 @@ def test_every_option_has_its_place() -> None:
     options = Options()
     for spec in SPECS:
         assert hasattr(options, spec.attribute), spec.name
-        assert set(spec.commands) <= {"run", "attach"}
+        assert set(spec.commands) <= {"run", "attach", "system", "export"}
         assert spec.help
         assert len(spec.short) <= 1
     places = {spec.attribute for spec in SPECS}
@@ -75,17 +75,18 @@ def test_every_option_has_its_place() -> None:
 
 
 def test_no_flag_stands_for_two_options() -> None:
-    names = [spec.name for spec in SPECS]
-    shorts = [spec.short for spec in SPECS if spec.short] + ["h"]
-    assert len(set(names)) == len(names)
-    assert len(set(shorts)) == len(shorts)
+    for command in ("run", "attach", "system", "export"):
+        names = [spec.name for spec in specs(command)]
+        assert len(set(names)) == len(names)
+        shorts = [spec.short for spec in specs(command) if spec.short] + ["h"]
+        assert len(set(shorts)) == len(shorts)
 
 
 def test_what_a_job_does_not_inherit_is_an_option() -> None:
     assert {f"PROCTALLY_{name}" for name in NOT_PASSED_ON} <= {spec.variable for spec in SPECS}
 
 
-@pytest.mark.parametrize("command", ["run", "attach"])
+@pytest.mark.parametrize("command", ["run", "attach", "system", "export"])
 def test_help_names_every_option(command: str) -> None:
     lines = describe(command).splitlines()
     assert len(lines) == len(specs(command))
@@ -280,7 +281,7 @@ def test_each_option_has_its_variable(spec: Spec) -> None:
     text, value = VALUES.get(spec.name, ("1", True))
     for asked, command in ((run, "run"), (attach, "attach")):
         options, _ = asked([], **{spec.variable: text})
-        if command in spec.commands:
+        if spec.name in {each.name for each in specs(command)}:
             assert getattr(options, spec.attribute) == value
         else:
             assert vars(options) == {"tag": {}}, "of another command: not looked at"
@@ -531,7 +532,7 @@ def test_fields_prints_every_row() -> None:
     done = proctally("fields")
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line.split("\t") for line in done.stdout.splitlines()]
-    assert rows == [[f"{row.scope}.{row.name}", row.kind, row.unit, row.help] for row in fields()]
+    assert rows == [[f"{row.scope}.{row.name}", row.kind, row.unit, row.help, row.source, row.csv] for row in fields()]
 
 
 UNIT_OF_SUFFIX = {"_seconds": "s", "_bytes": "By", "_cores": "1", "_ratio": "1", "_at": "s", "_chars": "By"}
@@ -553,22 +554,55 @@ def test_the_table_is_sound() -> None:
 
 
 # no field of a table of their own: pairs that the user gave, and one entry for each source
-OPAQUE = {"run.limits", "run.scheduler", "run.tags", "summary.cpu.sources", "summary.cpu.unavailable", "summary.limits"}
+OPAQUE = {
+    "devices.disk.other_mounts",
+    "devices.troubles",
+    "host.troubles",
+    "summary.system.unavailable",
+    "host.container_hints",
+    "host.virtualization_hints",
+    "run.limits",
+    "run.scheduler",
+    "run.tags",
+    "summary.cpu.sources",
+    "summary.cpu.unavailable",
+    "summary.limits",
+}
 # there is one only where it tells something: PSS that is denied or not read yet
 SOMETIMES = {"tree.pss_unread"}
+SOMETIMES |= {f"{row.scope}.{row.name}" for row in fields() if row.scope.startswith(("gpus", "system.pressure"))}
+SOMETIMES |= {f"{row.scope}.{row.name}" for row in fields() if row.scope in ("system.disks", "system.interfaces")}
+SOMETIMES |= {f"{row.scope}.{row.name}" for row in fields() if "gpu" in row.name or row.scope == "summary.gpu"}
+SOMETIMES |= {"summary.system"} | {
+    f"system.{name}" for name in ("memory", "disk", "network", "disks", "interfaces", "pressure")
+}
 SOMETIMES |= {f"cgroup.{row.name}" for row in fields() if row.scope == "cgroup"}  # of a run that has one of its own
+
+
+# fields of their own beside those of their entries
+TABLED = {
+    *(f"devices.{name}" for name in ("memory", "disk", "disks", "disks.mounts", "network", "interfaces")),
+    *("devices.disk.pools", "host.numa_nodes", "host.storage", "host.gpus", "host.cloud"),
+}
+SOMETIMES |= {f"{row.scope}.{row.name}" for row in fields() if row.scope in TABLED}
 
 
 def found_in(line: dict[str, Any], scope: str) -> Iterator[str]:
     """Every field of a line of a record, as the table names it."""
     for name, value in line.items():
         where = f"{scope}.{name}"
-        nested = {"sample.tree": "tree", "sample.cgroup": "cgroup", "sample.top": "top"}.get(where, where)
+        nested = {
+            "sample.system": "system",
+            "sample.gpus": "gpus",
+            "sample.tree": "tree",
+            "sample.cgroup": "cgroup",
+            "sample.top": "top",
+        }.get(where, where)
         parts = value if isinstance(value, list) else [value]
         if where not in OPAQUE and parts and all(isinstance(part, dict) for part in parts):
             for part in parts:
                 yield from found_in(part, nested)
-            if nested != where:
+            if nested != where or where in TABLED:
                 yield where
         else:
             yield where
@@ -616,7 +650,7 @@ def test_every_line_of_a_type_has_the_same_fields(records: list[dict[str, Any]])
     shapes: dict[str, set[frozenset[str]]] = {}
     for line in records:
         shape = set(found_in(line, line["type"])) - SOMETIMES
-        shape -= {name for name in shape if name.startswith(("top.", "summary.commands"))}
+        shape -= {name for name in shape if name.startswith(("top.", "system.", "summary.commands", "summary.system."))}
         shapes.setdefault(line["type"], set()).add(frozenset(shape))
     assert {kind: len(found) for kind, found in shapes.items()} == dict.fromkeys(shapes, 1)
 
@@ -624,7 +658,7 @@ def test_every_line_of_a_type_has_the_same_fields(records: list[dict[str, Any]])
 def test_values_are_of_their_kind(records: list[dict[str, Any]]) -> None:
     """Counters never fall, what is counted is a number, and times are near each other."""
     kinds = {(row.scope, row.name): row for row in fields()}
-    for line in records:
+    for line in (line for line in records if line["type"] in ("sample", "summary")):
         for scope in ("tree", "cpu", "memory", "io", "processes", "tracker"):
             for name, value in (line.get(scope) or {}).items() if isinstance(line.get(scope), dict) else ():
                 row = kinds[(scope if scope == "tree" else f"summary.{scope}", name)]

@@ -6,8 +6,9 @@ With PROCTALLY_REFRESH_GOLDEN=1 the generated ones are written anew.
 import os
 from pathlib import Path
 
-from proctally.model import fields
+from proctally.model import CSV, SOURCES, fields
 from proctally.options import NOT_PASSED_ON, TABLE, specs
+from proctally.outputs.csv import COLUMNS
 
 ROOT = Path(__file__).resolve().parent.parent
 FIELDS = ROOT / "docs" / "fields.md"
@@ -27,10 +28,15 @@ def markdown() -> str:
     for field in fields():
         if field.scope != scope:
             scope = field.scope
-            lines += [f"## {scope}", "", "| field | unit | kind | meaning |", "| --- | --- | --- | --- |"]
+            lines += [
+                f"## {scope}",
+                "",
+                "| field | unit | kind | meaning | source | CSV |",
+                "|---|---|---|---|---|---|",
+            ]
         elif lines[-1] == "":
             lines.pop()
-        lines += [f"| `{field.name}` | {field.unit} | {field.kind} | {field.help} |", ""]
+        lines += [f"| `{field.name}` | {field.unit} | {field.kind} | {field.help} | {field.source} | {field.csv} |", ""]
     return "\n".join(lines)
 
 
@@ -41,9 +47,25 @@ def test_fields_document_is_the_table() -> None:
     assert FIELDS.read_text(encoding="utf-8") == markdown()
 
 
+def test_every_column_of_the_table_is_made_of_a_field() -> None:
+    made = [column for field in fields() for column in field.csv.split(", ") if column]
+    assert sorted(made) == sorted(name for name, _ in COLUMNS)
+
+
+def test_sources_are_those_of_fields() -> None:
+    known = {field.scope for field in fields()} | {f"{field.scope}.{field.name}" for field in fields()}
+    assert set(SOURCES) <= known
+    assert set(CSV) <= known
+
+
 def test_readme_names_every_option() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    missing = [spec.name for command in ("run", "attach") for spec in specs(command) if f"--{spec.name}" not in readme]
+    missing = [
+        spec.name
+        for command in ("run", "attach", "system", "export")
+        for spec in specs(command)
+        if f"--{spec.name}" not in readme
+    ]
     assert missing == []
 
 

@@ -18,24 +18,29 @@ KERNEL_USERS = frozenset({"kernel", "tree", "model"})
 READERS = frozenset({"model", "record"})
 ANYTHING_BUT_CLI = frozenset(
     {"kernel", "model", "tree", "ledger", "sampler", "job", "record", "outputs", "report", "top", "summary"}
-    | {"options", "session", "watch", "enclosure", "ending", "coverage", "verdict"}
+    | {"options", "session", "watch", "enclosure", "ending", "coverage", "verdict", "gpus", "surroundings"}
 )
 
 # Room (a module or a subpackage directly under the package): the rooms that it may import.
 RULES: dict[str, frozenset[str]] = {
     "__init__": ANYTHING_BUT_CLI,  # inside functions only, see EAGER_NOTHING
     "__main__": frozenset({"cli"}),
-    "cli": ANYTHING_BUT_CLI | {"run", "attach"},
+    "cli": ANYTHING_BUT_CLI | {"run", "attach", "whole", "export"},
     "run": ANYTHING_BUT_CLI,
     "attach": ANYTHING_BUT_CLI,
+    "whole": ANYTHING_BUT_CLI,
+    "export": frozenset({"kernel", "record", "outputs"}),
     "options": frozenset(),
-    "session": KERNEL_USERS | {"ledger", "sampler", "options", "record", "summary"},
+    "session": KERNEL_USERS | {"ledger", "sampler", "options", "outputs", "record", "summary"},
     "kernel": frozenset({"kernel"}),
     "model": frozenset(),
     "tree": frozenset({"kernel"}),
     "roll": frozenset({"kernel"}),
     "watch": frozenset({"kernel", "roll"}),
     "enclosure": frozenset({"kernel"}),
+    "gpus": frozenset({"kernel"}),
+    "surroundings": frozenset({"kernel", "gpus", "cloud"}),
+    "cloud": frozenset({"kernel"}),
     "ending": frozenset({"kernel", "summary"}),
     "coverage": frozenset(),
     "verdict": frozenset({"kernel"}),

@@ -185,8 +185,10 @@ def test_attach_refused_in_a_sandbox(tmp_path: Path, programs: Programs, name: s
 def test_attach_by_perf_alone_refused(tmp_path: Path, programs: Programs, name: str) -> None:
     with process(programs.burn, "60") as pid:
         before = refusing(REFUSALS[name], "perf_event_open")
-        arguments = ["attach", "-v", "--source", "perf", "--duration", "0.3", str(pid)]
+        path = tmp_path / "record"
+        arguments = ["attach", "-v", "--source", "perf", "--duration", "0.3", "-o", str(path), str(pid)]
         done = call(tmp_path, *arguments, preexec_fn=before)
+    assert not path.exists()  # nothing was tracked
     line = one_line(done, 1)
     assert "--source perf" in line and ASKS_FOR[name] in line
 

@@ -7,17 +7,21 @@ import resource
 
 from proctally.coverage import of_attach
 from proctally.enclosure import Enclosure
-from proctally.kernel.child import SIGHUP, SIGINT, SIGTERM, Signals, libc, pidfd_open, say, signal_name
+from proctally.kernel.child import Signals, libc, pidfd_open, say, signal_name, stopping
 from proctally.kernel.machine import Denied, Exhausted, Gone, Machine, host_machine
 from proctally.kernel.proc import is_thread, text
 from proctally.sampler import Sampler
 from proctally.session import Schedule, Session
-from proctally.verdict import Outcome
+from proctally.surroundings import NO_DESCRIPTOR, begin, joined
+from proctally.verdict import UNHEARD, Outcome
 from proctally.watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from proctally.options import Options
+    from proctally.surroundings import Surroundings
     from proctally.tree import Member
 
 NOTHING = 1
@@ -37,7 +41,7 @@ def attach(options: Options, pid: int, environment: dict[str, str]) -> int:
 
 
 def _attach(options: Options, pid: int, environment: dict[str, str], machine: Machine) -> int:
-    signals = Signals(libc(), (SIGINT, SIGTERM, SIGHUP))
+    signals = Signals(libc(), stopping())
     sampler = Sampler(
         machine,
         descriptors=_descriptors(),
@@ -73,6 +77,7 @@ def _attach(options: Options, pid: int, environment: dict[str, str], machine: Ma
         watch.begin()
     if options.source == "perf":
         if watch.why is not None:
+            session.discard()
             say(f"proctally: --source perf: {watch.why}\n")
             return NOTHING
         sampler.ledger.only = "perf"
@@ -82,17 +87,28 @@ def _attach(options: Options, pid: int, environment: dict[str, str], machine: Ma
     sampler.enclosure = enclosure
     session.limits = enclosure.limits
     session.write(session.header(None, pid))
-    session.write(sampler.sample())
+    session.surroundings = around = begin(machine, environment, options, sampler.tree.add_stranger)
+    session.why_no_machine = NO_DESCRIPTOR if around is None else None
+    session.write(_sample(sampler, around))
     session.open_default()
     schedule = Schedule(session.started_ns, int(options.interval * 1e9))
     outcome = _follow(sampler, session, schedule, signals, root, root_fd)
-    session.write(sampler.sample())
+    session.write(_sample(sampler, around))
+    for line in () if around is None else around.lines(last=True):
+        session.write(line)
     kills, where = enclosure.kills()
     if kills:
         outcome.evidence += f"; {where}'s oom_kill count rose by {kills}"
     session.end(sampler, schedule, outcome, of_attach(sampler, watch, options.interval))
     session.close()
+    if around is not None:
+        around.close()
     return 0
+
+
+def _sample(sampler: Sampler, around: Surroundings | None) -> dict[str, Any]:
+    sample = sampler.sample()
+    return sample if around is None else joined(sample, around, sampler.tree.members)
 
 
 def _descriptors() -> int:
@@ -109,7 +125,7 @@ def _follow(
     sampler: Sampler, session: Session, schedule: Schedule, signals: Signals, root: Member, root_fd: int | None
 ) -> Outcome:
     """Sample until everything known has ended, the time is over, or a signal asks to stop."""
-    clock = sampler.machine.monotonic_ns
+    clock, around = sampler.machine.monotonic_ns, session.surroundings
     duration = session.options.duration
     deadline = None if duration is None else session.started_ns + int(duration * 1e9)
     watched = {root: root_fd} if root_fd is not None else {}
@@ -120,16 +136,23 @@ def _follow(
             timeout = min(timeout, max(0, deadline - now))
         if not watched:
             timeout = min(timeout, WITHOUT_PIDFD_NS)
-        for signal in signals.wait(timeout, watched.values()):
+        soon = None if around is None else around.timeout(now, schedule.next_ns)
+        timeout = timeout if soon is None else min(timeout, soon)
+        fds = [] if around is None else around.fds
+        for signal in signals.wait(timeout, [*watched.values(), *fds]):
             return Outcome("ended", f"stopped by signal {signal.number} ({signal_name(signal.number)})")
         now = clock()
         if deadline is not None and now >= deadline:
             return Outcome("ended", f"the duration of {duration:g} s is over")
+        if session.unheard():
+            return Outcome("ended", UNHEARD)
         if schedule.sample_due(now):
-            session.write(sampler.sample())
-        else:
-            schedule.look_due(now)
+            session.write(_sample(sampler, around))
+        elif schedule.look_due(now) or signals.ready or not watched:
             sampler.look()
+        if around is not None:
+            for line in around.go_on(now, schedule.next_ns, sampler.tree.members):
+                session.write(line)
         if root.ended and all(member.ended for member in sampler.tree.members.values()):
             return Outcome("ended", "its root and all known members ended")
         _watch(watched, sampler)

@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from proctally.options import Options
+
 CANNOT_RUN = 125
 USAGE = 2
 
@@ -21,9 +23,11 @@ proctally: an exact, lightweight resource tracker
 
   proctally run [options] [--] COMMAND [ARG ...]   start a command, track it, pass on its exit status
   proctally attach [options] PID                   track a process tree that runs already, until it ends
+  proctally system [options]                       track the whole machine, until stopped or --duration
+  proctally export [options] RECORD|last           a record of the past as CSV, or as a copy
   proctally fields                                 print the table of fields of a record
 
-proctally run --help and proctally attach --help list their options.
+proctally COMMAND --help lists the options of each.
 """
 
 RUN_HELP = """\
@@ -53,6 +57,27 @@ Exit status: 0 at the end, 1 when there is nothing to track, 2 for a mistake in 
 """
 
 
+SYSTEM_HELP = """\
+proctally system [options]
+
+Track the whole machine (CPU, memory, disks, network, GPUs), until Ctrl-C or SIGTERM, or for --duration.
+
+{options}
+
+Exit status: 0 at the end, 1 when the output cannot be written, 2 for a mistake in the options.
+"""
+
+EXPORT_HELP = """\
+proctally export [options] RECORD|last
+
+Write a record of the past as a table of 32 columns (csv), or as a whole copy of one whose end is torn (jsonl).
+
+{options}
+
+Exit status: 0, 1 when it cannot be read or written, 2 for a mistake in the options.
+"""
+
+
 def main(argv: list[str] | None = None) -> int:
     """The exit status of `proctally` with these arguments."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -62,6 +87,10 @@ def main(argv: list[str] | None = None) -> int:
         return _run(arguments[1:])
     if command == "attach":
         return _attach(arguments[1:])
+    if command == "system":
+        return _system(arguments[1:])
+    if command == "export":
+        return _export(arguments[1:])
     if command == "fields":
         return _fields(arguments[1:])
     if command in ("-h", "--help", "help"):
@@ -87,6 +116,7 @@ def _run(arguments: list[str]) -> int:
         options, command = parse("run", arguments, environment, to_first_word=True)
         if not command:
             raise UsageError("which command? proctally run [options] -- COMMAND [ARG ...]")
+        _check_format(options)
         if options.cgroup and options.source == "procfs":
             raise UsageError("--source procfs and --cgroup exclude each other; use --source auto or cgroup")
         if options.output == "-":
@@ -107,6 +137,46 @@ def _run(arguments: list[str]) -> int:
     return run(options, command, environment)
 
 
+def _system(arguments: list[str]) -> int:
+    environment = dict(os.environ)
+    try:
+        options, words = parse("system", arguments, environment, to_first_word=False)
+        if words:
+            raise UsageError(f"{words[0][:40]!r}: system takes no arguments; to track a command: proctally run")
+        _check_format(options)
+    except HelpAsked:
+        return _print(SYSTEM_HELP.replace("{options}", describe("system")))
+    except UsageError as error:
+        _complain(str(error))
+        return USAGE
+    from proctally.whole import track
+
+    return track(options, environment)
+
+
+def _export(arguments: list[str]) -> int:
+    try:
+        # the variables are for what is tracked: an export writes where it is told to
+        options, words = parse("export", arguments, {}, to_first_word=False)
+        if len(words) != 1:
+            raise UsageError("which record? proctally export [options] RECORD|last")
+    except HelpAsked:
+        return _print(EXPORT_HELP.replace("{options}", describe("export")))
+    except UsageError as error:
+        _complain(str(error))
+        return USAGE
+    from proctally.export import export
+
+    return export(words[0], options.format, options.output or "-", dict(os.environ), force=options.force)
+
+
+def _check_format(options: Options) -> None:
+    if options.format == "csv" and options.no_system:
+        raise UsageError("-f csv is a table of the whole machine: leave --no-system out")
+    if options.format == "csv" and options.output is None:
+        raise UsageError("-f csv: where to? give -o FILE")
+
+
 def _attach(arguments: list[str]) -> int:
     try:
         options, words = parse("attach", arguments, dict(os.environ), to_first_word=False)
@@ -115,6 +185,7 @@ def _attach(arguments: list[str]) -> int:
         word = words[0]
         if not (word.isascii() and word.isdecimal() and len(word) <= 10) or not 0 < int(word) < 1 << 31:
             raise UsageError(f"{word[:40]!r} is not a process id")
+        _check_format(options)
         if options.source == "cgroup":
             raise UsageError("--source cgroup: what runs already is not moved; use auto or perf or procfs")
     except HelpAsked:
@@ -129,7 +200,9 @@ def _attach(arguments: list[str]) -> int:
 
 def _fields(arguments: list[str]) -> int:
     if arguments in (["-h"], ["--help"]):
-        return _print("proctally fields\n\nPrint the table of fields of a record: name, kind, unit, meaning.\n")
+        return _print(
+            "proctally fields\n\nPrint the fields of a record: name, kind, unit, meaning, source, CSV column.\n"
+        )
     if arguments:
         _complain(f"fields takes nothing behind it, not {arguments[0]!r}")
         return USAGE
@@ -137,7 +210,9 @@ def _fields(arguments: list[str]) -> int:
 
     lines = []
     for field in fields():
-        lines.append(f"{field.scope}.{field.name}\t{field.kind}\t{field.unit}\t{field.help}\n")
+        lines.append(
+            f"{field.scope}.{field.name}\t{field.kind}\t{field.unit}\t{field.help}\t{field.source}\t{field.csv}\n"
+        )
     return _print("".join(lines))
 
 

@@ -200,14 +200,18 @@ class Enclosure:
 
     def summary(self) -> dict[str, Any]:
         """The `cgroup` section of a summary: the one in which all around the job is accounted; what its own held."""
+        reading = self.read()
+        return self.around() | (dict.fromkeys(HELD) if reading is None else _held(reading))
+
+    def around(self) -> dict[str, Any]:
+        """The cgroup in which all around the job is accounted, and its CPU time since the start."""
         place = accounting(self.found)
         used = (self._tried(usage, self.found) or CpuStat()).usage_ns
-        reading = self.read()
         return {
             "path": None if place is None else text(os.fsencode(place.path)),
             "own": self.own is not None and place is not None and place.directory == self.own.directory,
             "cpu_seconds": _seconds(_growth(used, self._enclosing_ns)),
-        } | (dict.fromkeys(HELD) if reading is None else _held(reading))
+        }
 
     def close(self) -> bool:
         """Remove its own cgroup, and what runs that are dead left beside it; False where processes are still in it."""

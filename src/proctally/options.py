@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 MIN_INTERVAL = 0.05
 LONGEST = 1e8
-CHOICES = {"source": ("auto", "cgroup", "perf", "procfs"), "format": ("jsonl",), "commands": ("auto", "on", "off")}
+CHOICES = {
+    "source": ("auto", "cgroup", "perf", "procfs"),
+    "format": ("jsonl", "csv"),
+    "commands": ("auto", "on", "off"),
+}
 ON = ("1", "true", "yes", "on")
 OFF = ("", "0", "false", "no", "off")
 
@@ -49,6 +53,9 @@ class Options:
     grace: float = 10.0
     max_memory: int | None = None
     duration: float | None = None
+    no_system: bool = False
+    no_gpu: bool = False
+    cloud: bool = False
 
     def __init__(self) -> None:
         self.tag = {}
@@ -59,27 +66,50 @@ UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 # short, name, what it takes, for which commands, help
 TABLE = (
-    ("i", "interval", SECONDS, "run attach", f"time between samples, {MIN_INTERVAL} or more (default 1)"),
-    ("o", "output", "FILE", "run attach", "where the record goes; fills in {run_id} {name} {host} {pid} {env:VAR}"),
-    ("f", "format", "FORMAT", "run attach", "of the output: jsonl"),
-    ("", "force", FLAG, "run attach", "write over an existing output file"),
-    ("n", "name", TEXT, "run attach", "name of the run (default: the command's)"),
-    ("", "tag", PAIR, "run attach", "a pair to keep with the run; may be repeated"),
-    ("q", "quiet", FLAG, "run attach", "no summary"),
-    ("v", "verbose", FLAG, "run attach", "more in the summary: every source and what it cannot see"),
+    ("i", "interval", SECONDS, "run attach system", f"time between samples, {MIN_INTERVAL} or more (default 1)"),
+    (
+        "o",
+        "output",
+        "FILE",
+        "run attach system",
+        "where the record goes; fills in {run_id} {name} {host} {pid} {env:VAR}",
+    ),
+    (
+        "f",
+        "format",
+        "FORMAT",
+        "run attach system",
+        "of the output: jsonl or csv (the record is still written to its default place)",
+    ),
+    ("o", "output", "FILE", "export", "where it goes (default: stdout)"),
+    ("f", "format", "FORMAT", "export", "csv (default) or jsonl"),
+    ("", "force", FLAG, "run attach system export", "write over an existing output file"),
+    ("n", "name", TEXT, "run attach system", "name of the run (default: the command's)"),
+    ("", "tag", PAIR, "run attach system", "a pair to keep with the run; may be repeated"),
+    ("q", "quiet", FLAG, "run attach system", "no summary"),
+    ("v", "verbose", FLAG, "run attach system", "more in the summary: every source and what it cannot see"),
     ("", "source", "SOURCE", "run attach", "where CPU totals come from: auto, cgroup, perf or procfs"),
     ("", "commands", "WHEN", "run", "count every process by its command: auto, on or off"),
     ("", "counters", FLAG, "run", "count page faults, switches, migrations, cycles, instructions: 3 us each at a fork"),
     ("", "pss-budget", RATIO, "run attach", "share of one core that reading PSS may cost (default 0.005)"),
     ("", "process-lines", COUNT, "run attach", "at most so many processes one by one in the record (default 2000)"),
-    ("", "no-record", FLAG, "run attach", "write no record to the default place"),
-    ("", "summary-json", "FILE", "run attach", "write the summary, as JSON, to this file too"),
+    ("", "no-record", FLAG, "run attach system", "write no record to the default place"),
+    ("", "summary-json", "FILE", "run attach system", "write the summary, as JSON, to this file too"),
     ("", "cgroup", FLAG, "run", "put the command into a cgroup of its own, where that is possible"),
     ("", "timeout", SECONDS, "run", "end the command after this time: TERM, and KILL to all of it after --grace"),
     ("", "grace", SECONDS, "run", "time between TERM and KILL (default 10)"),
     ("", "max-memory", SIZE, "run", "end it when it uses more (500MB, 2GiB), as for --timeout"),
     ("", "wait-all", FLAG, "run", "wait for every process of the tree, not for the command alone"),
-    ("", "duration", SECONDS, "attach", "stop after this time"),
+    ("", "duration", SECONDS, "attach system", "stop after this time"),
+    ("", "no-system", FLAG, "run attach", "leave the machine beside the tree out"),
+    ("", "no-gpu", FLAG, "run attach system", "leave GPUs out"),
+    (
+        "",
+        "cloud",
+        FLAG,
+        "run attach system",
+        "ask the metadata service of the cloud where this is (nothing else ever does)",
+    ),
 )
 
 # what a job inside must not inherit: it would write over what the run outside writes
@@ -123,6 +153,8 @@ def parse(
     """
     known = specs(command)
     options = Options()
+    if command == "export":
+        options.format = "csv"
     mistake: UsageError | None = None  # of the environment: said only when no help is asked for
     for spec in known:
         value = environment.get(spec.variable)

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from proctally.options import Options
+    from proctally.surroundings import Surroundings
     from proctally.verdict import Outcome
 
 CANNOT_RUN = 125
 TIMED_OUT = 124
 SOON_NS = 200_000_000  # how often is looked, with --wait-all, for members that are not children of ours
 MEMBER_DEPTH = 64
+NOT_YET = "the job has just begun"
 LAUNCHER_SLACK = 1 << 19  # the held child makes a few pages of its own before it execs
 
 
@@ -58,6 +60,8 @@ class Runner:
             emit=self.session.write,
         )
         self.sampler.pss_wanted_above = options.max_memory
+        self._looked_around = False
+        self.surroundings: Surroundings | None = None  # from the first look on: a job of a few ms needs none of it
         self.ending = Ending(options, self.job, self.sampler, self.enclosure)
         self.strangers = self._children_before()
         for pid in self.strangers:
@@ -143,6 +147,8 @@ class Runner:
         schedule = Schedule(session.started_ns, int(self.options.interval * 1e9))
         self._try(self.watch.begin)
         session.write(session.header(mask(self.command), pid))
+        if self.options.format == "csv":
+            self._try(self._look_around)
         self._sample()
         session.open_default()
         self._follow(schedule)
@@ -150,9 +156,12 @@ class Runner:
             self._try(self.sampler.look)  # those reaped last are settled
             self._try(self.enclosure.compare, self.sampler.ledger.procfs_cpu())
         self._sample()
+        self._try(self._last_lines)
         self._tried(self._take_last)
         self._tried(self._end, schedule)
         self._tried(session.close)
+        if self.surroundings is not None:
+            self._tried(self.surroundings.close)
         self._tried(self.watch.close)
         self._tried(self.enclosure.close)
 
@@ -189,11 +198,38 @@ class Runner:
 
     def _sample(self) -> None:
         self._try(self.enclosure.check, self.sampler.tree.members)
-        sample = self._try(self.sampler.sample)
+        sample = self._try(self._whole_sample)
         self._try(self.watch.take)
         if sample is not None:
             self.session.write(sample)
             self.ending.check_memory(self.machine.monotonic_ns())
+
+    def _whole_sample(self) -> dict[str, Any]:
+        sample = self.sampler.sample()
+        if self.surroundings is None:
+            return sample if self._looked_around or self.options.no_gpu else sample | {"gpus_skipped": NOT_YET}
+        from proctally.surroundings import joined
+
+        return joined(sample, self.surroundings, self.sampler.tree.members)
+
+    def _look_around(self) -> None:
+        """Begin to read the machine: by now the job runs, and what it takes to begin with is not in its way."""
+        from proctally.surroundings import NO_DESCRIPTOR, begin
+
+        self._looked_around = True
+        stranger = self.sampler.tree.add_stranger
+        self.surroundings = begin(self.machine, self.session.environment, self.options, stranger)
+        self.session.surroundings = self.surroundings
+        if self.surroundings is None:
+            self.session.why_no_machine = NO_DESCRIPTOR
+            return
+        for line in self.surroundings.lines():
+            self.session.write(line)
+
+    def _last_lines(self) -> None:
+        if self.surroundings is not None:
+            for line in self.surroundings.lines(last=True):
+                self.session.write(line)
 
     # -- while it runs -------------------------------------------------------------------------------------------
 
@@ -201,7 +237,7 @@ class Runner:
         job, sampler, clock = self.job, self.sampler, self.machine.monotonic_ns
         last: int | None = None
         while True:
-            signals = job.wait(self._timeout(schedule), self.watch.fds)
+            signals = job.wait(self._timeout(schedule), self._descriptors())
             if job.signals.ready:
                 self._try(self.watch.take)
             child = False
@@ -220,6 +256,8 @@ class Runner:
                 self._sample()
                 job.stop()
                 self._try(sampler.gap_ended)
+                if self.surroundings is not None:
+                    self.surroundings.gap_ended()
                 schedule.gap_ended(clock())
                 continue
             now = clock()
@@ -227,6 +265,19 @@ class Runner:
                 self._sample()
             elif schedule.look_due(now):
                 self._try(sampler.look)
+            elif not self._looked_around:
+                continue  # woken before the first look
+            self._try(self._go_on, schedule, now)
+
+    def _descriptors(self) -> list[int]:
+        return self.watch.fds + ([] if self.surroundings is None else self.surroundings.fds)
+
+    def _go_on(self, schedule: Schedule, now: int) -> None:
+        if not self._looked_around:
+            self._look_around()
+        elif self.surroundings is not None:
+            for line in self.surroundings.go_on(now, schedule.next_ns, self.sampler.tree.members):
+                self.session.write(line)
 
     def _timeout(self, schedule: Schedule) -> int:
         """Nanoseconds until something is to be done."""
@@ -235,6 +286,9 @@ class Runner:
         due = self.ending.due()
         if due is not None:
             timeout = min(timeout, max(0, due - now))
+        if self.surroundings is not None:
+            soon = self.surroundings.timeout(now, schedule.next_ns)
+            timeout = timeout if soon is None else min(timeout, soon)
         return timeout if self.job.status is None else min(timeout, SOON_NS // 4)
 
     def _reap(self) -> bool:
@@ -251,6 +305,8 @@ class Runner:
         return self._try(self.sampler.ended, pid)
 
     def _reaped(self, child: Reaped) -> None:
+        if self.surroundings is not None:
+            self.surroundings.reaped(child.pid, round((child.usage.ru_utime + child.usage.ru_stime) * 1e9))
         if self.failed and not self.sampler.tree.is_stranger(child.pid):
             self.sampler.ledger.reap(child.usage)
         self._try(self.sampler.reaped, child.seen, exit_or_signal(child.status), child.usage, child.io)

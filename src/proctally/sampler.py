@@ -243,6 +243,7 @@ class Sampler:
             "interval_seconds": None if interval is None else seconds(interval),
             "tree": self._tree_levels(total, cores),
         }
+        sample["system"] = sample["gpus"] = None  # read by others
         sample["cgroup"] = None if self.enclosure is None else self.enclosure.sample()
         sample["top"] = self._top(interval)
         if cores is not None and interval is not None and interval * 2 >= self.interval_ns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from errno import EPIPE
 
 from proctally import __version__
 from proctally.kernel.cgroup import Limits
@@ -11,7 +12,17 @@ from proctally.kernel.machine import seconds
 from proctally.kernel.proc import text
 from proctally.ledger import CPU, DELAY, IO, IO_FIELDS, SYSTEM, USER
 from proctally.model import SCHEMA
-from proctally.record import Record, encode, expand, open_default, open_output, plain, safe_name, standard_output
+from proctally.record import (
+    Record,
+    encode,
+    expand,
+    json_line,
+    open_default,
+    open_output,
+    plain,
+    safe_name,
+    standard_output,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +32,7 @@ if TYPE_CHECKING:
     from proctally.kernel.machine import Machine
     from proctally.options import Options
     from proctally.sampler import Sampler
+    from proctally.surroundings import Surroundings
     from proctally.verdict import Outcome
     from proctally.watch import Watch
 
@@ -39,12 +51,12 @@ class Schedule:
 
     __slots__ = ("_early", "interval_ns", "late", "next_ns", "start_ns")
 
-    def __init__(self, start_ns: int, interval_ns: int) -> None:
+    def __init__(self, start_ns: int, interval_ns: int, early: tuple[int, ...] = EARLY_LOOKS_NS) -> None:
         self.start_ns = start_ns
         self.interval_ns = interval_ns
         self.next_ns = start_ns + interval_ns
         self.late = 0
-        self._early = [start_ns + early for early in EARLY_LOOKS_NS if early < interval_ns]
+        self._early = [start_ns + each for each in early if each < interval_ns]
 
     def timeout(self, now: int) -> int:
         """Nanoseconds until something is to be read."""
@@ -87,6 +99,8 @@ class Session:
         self.records: list[Record] = []
         self.warnings: list[str] = []
         self.limits: Limits | None = None
+        self.surroundings: Surroundings | None = None
+        self.why_no_machine: str | None = None
         self._summary_said: dict[str, Any] | None = None
         self._kept: list[dict[str, Any]] | None = []  # lines from before the records were opened
 
@@ -98,7 +112,7 @@ class Session:
         if path is None:
             return
         if path == "-":
-            self.records.append(standard_output())
+            self._add_output(standard_output())
             return
         values = {
             "run_id": self.run_id,
@@ -106,11 +120,18 @@ class Session:
             "host": os.uname().nodename,
             "pid": str(pid),
         }
-        self.records.append(open_output(expand(path, values, self.environment), force=self.options.force))
+        self._add_output(open_output(expand(path, values, self.environment), force=self.options.force))
+
+    def _add_output(self, record: Record) -> None:
+        if self.options.format == "csv":
+            from proctally.outputs.csv import Lines
+
+            record.format = Lines()
+        self.records.append(record)
 
     def open_default(self) -> None:
         """Open the record in its default place, unless it was switched off or `-o` takes it elsewhere."""
-        if not self.options.no_record and not self.records:
+        if not self.options.no_record and not any(record.format is json_line for record in self.records):
             try:
                 record = open_default(self.environment, self.started_at, self.name, self.run_id)
             except OSError as error:
@@ -128,6 +149,12 @@ class Session:
             return
         for record in self.records:
             record.write(line)
+
+    def unheard(self) -> bool:
+        """Whether every output is a pipe whose reader has gone: what is tracked on its own may end then."""
+        return bool(self.records) and all(
+            record.error is not None and record.error.errno == EPIPE for record in self.records
+        )
 
     def start(self) -> None:
         """The job begins now."""
@@ -190,6 +217,27 @@ class Session:
         self._write_summary_json(summary)
         self._summary_said = summary
 
+    def end_system(self, samples: int, schedule: Schedule, outcome: Outcome, enclosure: Enclosure) -> None:
+        """The same for a record of the machine alone."""
+        assert self.surroundings is not None
+        summary = {
+            "type": "summary",
+            "ended_at": round(self.machine.time(), 3),
+            "wall_seconds": seconds(self.machine.monotonic_ns() - self.started_ns),
+            "exit_code": None,
+            "signal": None,
+            "verdict": outcome.verdict,
+            "evidence": outcome.evidence,
+            "limits": self._limits(),
+            "cgroup": enclosure.summary(),
+            "system": self.surroundings.system(),
+            "gpu": self.surroundings.peaks.gpu(),
+            "tracker": self._tracker(samples, schedule),
+        }
+        self.write(summary)
+        self._write_summary_json(summary)
+        self._summary_said = summary
+
     def close(self) -> None:
         """Close the outputs, and print the summary and the warnings."""
         self._close()
@@ -237,7 +285,9 @@ class Session:
             "counters": None if watch is None else watch.counters(),
             "limits": self._limits(),
             "cgroup": cgroup,
-            "tracker": self._tracker(sampler, schedule),
+            "system": None if self.surroundings is None else self.surroundings.system(),
+            "gpu": None if self.surroundings is None else self.surroundings.peaks.gpu(),
+            "tracker": self._tracker(sampler.samples, schedule),
         }
 
     def _cpu(self, sampler: Sampler, wall_ns: int) -> dict[str, Any]:
@@ -251,7 +301,7 @@ class Session:
             "peak_cores": round(max(sampler.peak_cores or 0.0, mean), 4),
             "source": ledger.source(),
             "sources": {source: seconds(max(0, used)) for source, used in ledger.sources().items()},
-            "unavailable": _unavailable(sampler.watch, sampler.enclosure),
+            "unavailable": _unavailable(sampler.watch, sampler.enclosure, self.why_no_machine),
         }
 
     def _commands(self, sampler: Sampler) -> list[dict[str, Any]]:
@@ -281,31 +331,40 @@ class Session:
         ]
         return _folded(commands)
 
-    def _tracker(self, sampler: Sampler, schedule: Schedule) -> dict[str, Any]:
+    def helpers_ns(self) -> int:
+        """CPU time of the processes that read GPUs and clouds."""
+        return 0 if self.surroundings is None else self.surroundings.cpu_ns()
+
+    def _tracker(self, samples: int, schedule: Schedule) -> dict[str, Any]:
         import time
 
-        from proctally.kernel.machine import Denied, Gone
+        from proctally.kernel.machine import UNREADABLE
         from proctally.kernel.proc import read_status
 
         try:
             peak = read_status(self.machine, os.getpid()).peak_rss_bytes  # ru_maxrss would be that of who started us
-        except (Gone, Denied):
+        except UNREADABLE:
             peak = None
 
         return {
-            "cpu_seconds": seconds(time.process_time_ns()),
+            "cpu_seconds": seconds(time.process_time_ns() + self.helpers_ns()),
             "peak_rss_bytes": peak,
-            "samples": sampler.samples,
+            "samples": samples,
             "late_samples": schedule.late,
-            "lost_samples": sum(record.unwritten() for record in self.records),
+            "lost_samples": max((record.unwritten() for record in self.records), default=0),
         }
 
     def _close(self) -> None:
+        around = self.surroundings
+        if around is not None and around.fault is not None:
+            why = f"{type(around.fault).__name__}: {around.fault}".rstrip(": ")
+            self.warnings.append(f"reading the machine ended before the run did, by a fault of its own ({why})")
         for record in self.records:
             record.close()
             if record.error is not None:
                 lost = f"; {record.lost_samples} samples are lost" if record.lost_samples else ""
-                self.warnings.append(f"the record {record.path} is not whole: {_reason(record.error)}{lost}")
+                what = "table" if _is_table(record) else "record"
+                self.warnings.append(f"the {what} {record.path} is not whole: {_reason(record.error)}{lost}")
 
     def _write_summary_json(self, summary: dict[str, Any]) -> None:
         path = self.options.summary_json
@@ -324,7 +383,8 @@ class Session:
         if summary is not None and not self.options.quiet:
             from proctally.summary import colour_wanted, render
 
-            path = next((record.path for record in self.records if record.error is None), None)
+            whole = [record for record in self.records if record.error is None]
+            path = next((record.path for record in sorted(whole, key=_is_table)), None)
             home = self.environment.get("HOME", "").rstrip("/")
             if path is not None and home and path.startswith(home + "/"):
                 path = "~" + path[len(home) :]
@@ -340,12 +400,13 @@ def _io(sampler: Sampler) -> dict[str, Any]:
     return {"read_bytes": total[4], "write_bytes": total[5], "read_chars": total[0], "write_chars": total[1]}
 
 
-def _unavailable(watch: Watch | None, enclosure: Enclosure | None) -> dict[str, str]:
+def _unavailable(watch: Watch | None, enclosure: Enclosure | None, why_no_machine: str | None) -> dict[str, str]:
     """The sources that could not be had, and why."""
     reasons = {
         "perf": watch and watch.why,
         "cgroup": enclosure and (enclosure.why or enclosure.left),
         "limits": enclosure and enclosure.trouble,
+        "system": why_no_machine,
     }
     return {source: why for source, why in reasons.items() if why}
 
@@ -359,6 +420,10 @@ def _folded(commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
         peaks = [command["peak_rss_bytes"] for command in rest if command["peak_rss_bytes"] is not None]
         kept.append({"command": OTHERS} | others | {"peak_rss_bytes": max(peaks, default=None)})
     return kept
+
+
+def _is_table(record: Record) -> bool:
+    return record.format is not json_line
 
 
 def _reason(error: OSError) -> str:

@@ -53,61 +53,114 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min {rest:02} s"
 
 
+class Page:
+    """Lines with a label each."""
+
+    def __init__(self, *, colour: bool) -> None:
+        self.colour = colour
+        self.lines: list[str] = []
+
+    def paint(self, text: str, code: str) -> str:
+        return f"{code}{text}{RESET}" if self.colour else text
+
+    def add(self, label: str, text: str) -> None:
+        self.lines.append(f"  {self.paint(f'{label:<{LABEL}}', DIM)}{text}")
+
+
 def render(name: str, summary: dict[str, Any], path: str | None, *, colour: bool, verbose: bool = False) -> str:
     """The lines, each with its newline."""
-
-    def paint(text: str, code: str) -> str:
-        return f"{code}{text}{RESET}" if colour else text
-
-    def line(label: str, text: str) -> None:
-        lines.append(f"  {paint(f'{label:<{LABEL}}', DIM)}{text}")
-
-    lines: list[str] = []
+    page = Page(colour=colour)
     verdict = summary["verdict"]
     said = "" if verdict == "ok" else f": {summary['evidence']}".replace(f": {verdict} ", " ")
     title = printable(name)
     room = max(12, WIDTH - len(f"proctally   {verdict}{said}"))
     title = title if len(title) <= room else title[: room - 1] + "…"
-    lines.append(f"{paint(f'proctally {title}', BOLD)}  {paint(verdict, VERDICT_COLOURS.get(verdict, RED))}{said}")
+    painted = page.paint(verdict, VERDICT_COLOURS.get(verdict, RED))
+    page.lines.append(f"{page.paint(f'proctally {title}', BOLD)}  {painted}{said}")
+    page.add("wall", duration(summary["wall_seconds"]))
+    if "cpu" in summary:
+        _tree(page, summary)
+    _machine(page, summary, of_tree="cpu" in summary)
+    _tracking(page, summary)
+    if path is not None:
+        page.add("record", printable(path))
+    if verbose:
+        _sources(page, summary)
+    return "\n".join(page.lines) + "\n"
+
+
+def _tree(page: Page, summary: dict[str, Any]) -> None:
     cpu, memory, io, processes = summary["cpu"], summary["memory"], summary["io"], summary["processes"]
-    line("wall", duration(summary["wall_seconds"]))
     split = f"user {cpu['user_seconds']:.2f}, system {cpu['system_seconds']:.2f}"
-    line("CPU", f"{duration(cpu['total_seconds'])} ({split}), by {cpu['source']}")
+    page.add("CPU", f"{duration(cpu['total_seconds'])} ({split}), by {cpu['source']}")
     limits, throttled = summary["limits"], summary["waiting"]["throttled_seconds"]
     usable = "" if limits["cpu_cores"] is None else f", of {limits['cpu_cores']:g}"
     stood = f", throttled for {duration(throttled)}" if throttled else ""
-    line("cores", f"mean {cpu['mean_cores']:.2f}, peak {cpu['peak_cores']:.2f}{usable}{stood}")
+    page.add("cores", f"mean {cpu['mean_cores']:.2f}, peak {cpu['peak_cores']:.2f}{usable}{stood}")
     largest = f"largest process {size(memory['peak_process_rss_bytes'])}"
-    line("memory", f"peak PSS {size(memory['peak_pss_bytes'])}, RSS {size(memory['peak_rss_bytes'])}, {largest}")
+    page.add("memory", f"peak PSS {size(memory['peak_pss_bytes'])}, RSS {size(memory['peak_rss_bytes'])}, {largest}")
     if limits["memory_bytes"] is not None:
-        line("", f"of {size(limits['memory_bytes'])} that it may use")
-    line("disk", f"read {size(io['read_bytes'])}, written {size(io['write_bytes'])}")
+        page.add("", f"of {size(limits['memory_bytes'])} that it may use")
+    page.add("disk", f"read {size(io['read_bytes'])}, written {size(io['write_bytes'])}")
     left = f", {processes['left']} left running" if processes["left"] else ""
     started = "started" if processes["source"] == "perf" else "seen"
-    line("processes", f"{processes['started']:,} {started}, at most {processes['peak']:,} at once{left}")
+    page.add("processes", f"{processes['started']:,} {started}, at most {processes['peak']:,} at once{left}")
     for label, text in zip(["commands"] + [""] * COMMANDS, _commands(summary), strict=False):
-        line(label, text)
+        page.add(label, text)
+
+
+def _machine(page: Page, summary: dict[str, Any], *, of_tree: bool) -> None:
+    """What the whole machine did; beside a tree how busy and how full it was, and its GPUs, where there are any."""
+    system, gpu = summary.get("system"), summary.get("gpu")
+    if system is not None:
+        cores = "cores unknown"
+        if system["mean_cores"] is not None:
+            cores = f"mean {system['mean_cores']:.2f}, peak {system['peak_cores']:.2f} of {system['cpus']} cores busy"
+        memory = f"at most {size(system['peak_memory_used_bytes'])} of {size(system['memory_total_bytes'])} used"
+        if of_tree:
+            page.add("machine", cores)
+            page.add("", f"memory {memory}")
+        else:
+            used = system["cpu_seconds"]
+            page.add("CPU", UNKNOWN if used is None else f"{duration(used)} of all cores")
+            page.add("cores", cores.replace(" cores busy", " busy"))
+            page.add("memory", memory)
+            page.add("disk", f"read {size(system['disk_read_bytes'])}, written {size(system['disk_write_bytes'])}")
+            received, sent = size(system["network_received_bytes"]), size(system["network_sent_bytes"])
+            page.add("network", f"received {received}, sent {sent}")
+    if gpu is not None:
+        mean, peak = gpu["mean_utilization_ratio"], gpu["peak_utilization_ratio"]
+        busy = "utilisation unknown" if mean is None else f"mean {mean:.2f} busy, peak {peak:.2f}"
+        held = size(gpu["peak_tree_memory_bytes"] if of_tree else gpu["peak_memory_used_bytes"])
+        page.add("GPUs", f"{busy}, memory {held}")
+
+
+def _tracking(page: Page, summary: dict[str, Any]) -> None:
     tracker = summary["tracker"]
+    used = summary["cpu"]["total_seconds"] if "cpu" in summary else 0.0
     share = ""
-    if cpu["total_seconds"] >= 0.1:  # of less, the start of the interpreter is all there is to see
-        share = f" ({100 * tracker['cpu_seconds'] / cpu['total_seconds']:.1f} %)"
+    if used >= 0.1:  # of less, the start of the interpreter is all there is to see
+        share = f" ({100 * tracker['cpu_seconds'] / used:.1f} %)"
     samples = f"{tracker['samples']} samples"
     if tracker["lost_samples"]:
         samples += f", {tracker['lost_samples']} lost"
-    line("tracking", f"{tracker['cpu_seconds']:.3f} s CPU{share}, {size(tracker['peak_rss_bytes'])}, {samples}")
-    if path is not None:
-        line("record", printable(path))
-    if verbose:
-        line("sources", ", ".join(f"{source} {seconds:.3f} s" for source, seconds in cpu["sources"].items()))
-        for source, why in cpu["unavailable"].items():
-            for label, text in zip([""] * 9, _wrapped(f"no {source}: {why}"), strict=False):
-                line(label, text)
-        for what in ("cpu", "memory", "io", "processes"):
-            for label, text in zip(
-                ["coverage"] + [""] * 9, _wrapped(f"{what}: {summary[what]['coverage']}"), strict=False
-            ):
-                line(label, text)
-    return "\n".join(lines) + "\n"
+    page.add("tracking", f"{tracker['cpu_seconds']:.3f} s CPU{share}, {size(tracker['peak_rss_bytes'])}, {samples}")
+
+
+def _sources(page: Page, summary: dict[str, Any]) -> None:
+    """What each source says, what is missing, and what the numbers cannot see."""
+    missing = dict((summary.get("system") or {}).get("unavailable", {}))
+    if "cpu" in summary:
+        cpu = summary["cpu"]
+        page.add("sources", ", ".join(f"{source} {seconds:.3f} s" for source, seconds in cpu["sources"].items()))
+        missing = cpu["unavailable"] | missing
+    for source, why in missing.items():
+        for text in _wrapped(f"no {source}: {why}"):
+            page.add("", text)
+    for what in ("cpu", "memory", "io", "processes"):
+        words = _wrapped(f"{what}: {summary[what]['coverage']}") if what in summary else []
+        for label, text in zip(["coverage"] + [""] * len(words), words, strict=False):
+            page.add(label, text)
 
 
 def _wrapped(text: str) -> list[str]:

@@ -7,6 +7,7 @@ import os
 from proctally.kernel.child import SIGKILL, signal_name
 
 MACHINE = "the machine"
+UNHEARD = "nobody reads its output any more"
 KILLED_BY_SHELL = 128 + SIGKILL  # the exit status of a shell whose command was killed
 
 

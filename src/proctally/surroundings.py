@@ -1,0 +1,479 @@
+"""The machine beside the tree: what it did in each sample, and its GPUs.
+
+Reading starts after the job did, and a GPU is read by a process of its own: nothing here can keep the job waiting.
+"""
+
+from __future__ import annotations
+
+from proctally.gpus import Gpus
+from proctally.kernel.host import HostReader
+from proctally.kernel.machine import NANOSECONDS, leave_spare
+from proctally.kernel.mounts import ZpoolCommand
+from proctally.kernel.system import SystemReader, derive
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from typing import Any, TypeVar
+
+    from proctally.cloud import CloudProcess
+    from proctally.kernel.gpu import GpuReading
+    from proctally.kernel.machine import Machine
+    from proctally.kernel.system import SystemReading
+    from proctally.options import Options
+
+    Result = TypeVar("Result")
+
+SHORT_NS = 20_000_000
+STEP_NS = 1_000_000  # so long is read of the host at a time
+SOON_NS = 20_000_000  # ... and so much later goes on
+AHEAD_NS = 100_000_000  # so long before a sample GPUs are asked, and as much earlier as they took the last time ...
+MOST_AHEAD_NS = NANOSECONDS  # ... up to this
+LAST_NS = 20_000_000  # so long a helper is waited for at the end
+DEVICES_NS = 60 * NANOSECONDS  # how often every device is told in full
+MACHINE = (
+    "cpu_cores",
+    "per_core_ratio",
+    "cpu_user_seconds",
+    "cpu_system_seconds",
+    "cpu_iowait_seconds",
+    "cpu_softirq_seconds",
+    "cpu_steal_seconds",
+    "context_switches",
+    "forks",
+    "processes_running",
+    "processes_blocked",
+    "process_count",
+    "load_1",
+    "load_5",
+    "load_15",
+)
+MEMORY = (
+    "free_bytes",
+    "available_bytes",
+    "used_bytes",
+    "buffers_bytes",
+    "cached_bytes",
+    "active_bytes",
+    "inactive_bytes",
+    "swap_used_bytes",
+)
+DISK = ("read_bytes", "write_bytes", "space_total_bytes", "space_free_bytes", "space_used_bytes")
+NETWORK = ("received_bytes", "sent_bytes")
+DISK_NOW = ("name", "read_bytes_per_second", "write_bytes_per_second", "busy_ratio")
+INTERFACE_NOW = ("name", "received_bytes_per_second", "sent_bytes_per_second")
+DIGITS = 4
+NO_DESCRIPTOR = "no descriptor is left for the machine: raise the limit of open files (ulimit -n)"
+TREE = "tree"  # what of a section belongs into that of the tree
+
+
+class Surroundings:
+    """The `system` and `gpus` sections of each sample, every device in full now and then, and the host once.
+
+    `stranger`: told the pid of each helper process: it is none of the tree. `fault`: one of our own, after which all of
+    it is null; tracking goes on without.
+    """
+
+    __slots__ = (
+        "_asked_for",
+        "_before",
+        "_cloud",
+        "_derived",
+        "_devices_ns",
+        "_gpus",
+        "_host",
+        "_is_host_read",
+        "_noted",
+        "_reader",
+        "_told",
+        "_troubles",
+        "_version",
+        "_zpool",
+        "fault",
+        "machine",
+        "peaks",
+    )
+
+    def __init__(
+        self,
+        machine: Machine,
+        environment: dict[str, str],
+        *,
+        system: bool,
+        gpu: bool,
+        cloud: bool,
+        stranger: Callable[[int], object] | None = None,
+    ) -> None:
+        self.machine = machine
+        self.fault: Exception | None = None
+        self._zpool = ZpoolCommand(machine, started=stranger)
+        self._reader = SystemReader(machine, zpool=self._zpool) if system else None
+        self._gpus = Gpus(machine, started=stranger) if gpu else None
+        self._host: HostReader | None = HostReader(machine, environment=environment)
+        self._cloud: CloudProcess | None = None
+        self._before: SystemReading | None = None
+        self._derived: dict[str, Any] | None = None
+        self._is_host_read = False
+        self._told: list[dict[str, object]] | None = None  # what the record knows of each GPU
+        self._noted: GpuReading | None = None
+        self._asked_for = 0
+        self._devices_ns = 0
+        self._version: tuple[int, list[object]] | None = None
+        self._troubles: dict[str, str] = {}
+        self.peaks = Peaks()
+        if cloud:
+            from proctally.cloud import CloudProcess
+
+            self._cloud = CloudProcess(machine, environment=environment, started=stranger)
+        self._guarded(self._begin, None)
+
+    def _begin(self) -> None:
+        """The first reading, from which intervals count: it learns what devices there are, in some milliseconds."""
+        if self._reader is not None:
+            self._before = self._reader.read()
+            self._derived = derive(None, self._before)
+            self._version = _version(self._before)
+            self._troubles = self._before.troubles
+            self.peaks.begin(self._derived)
+        if self._gpus is not None:
+            self._gpus.start()
+        if self._cloud is not None:
+            self._cloud.start()
+
+    def _guarded(self, call: Callable[..., Result], otherwise: Result, *arguments: Any, **named: Any) -> Result:
+        """Do this, unless there was a fault; whatever goes wrong costs what is told of the machine, and no more."""
+        if self.fault is None:
+            try:
+                return call(*arguments, **named)
+            except Exception as error:
+                self.fault = error
+        return otherwise
+
+    @property
+    def fds(self) -> list[int]:
+        """Descriptors that are ready when something is to be taken."""
+        return self._guarded(self._fds, [])
+
+    def _fds(self) -> list[int]:
+        found = [None if each is None else each.fileno for each in (self._gpus, self._cloud)]
+        return [fd for fd in found if fd is not None]
+
+    def timeout(self, now: int, next_ns: int) -> int | None:
+        """Nanoseconds after which `go_on` has something to do; None when it waits for nothing.
+
+        `next_ns`: when the next sample is due.
+        """
+        return self._guarded(self._timeout, None, now, next_ns)
+
+    def _timeout(self, now: int, next_ns: int) -> int | None:
+        if not self._is_host_read:
+            return SOON_NS
+        if self._gpus is not None and self._gpus.present and self._asked_for != next_ns:
+            return max(0, next_ns - self._ahead_ns() - now)
+        return None
+
+    def _ahead_ns(self) -> int:
+        assert self._gpus is not None
+        return AHEAD_NS + min(self._gpus.took_ns, MOST_AHEAD_NS)
+
+    def go_on(self, now: int, next_ns: int, members: Collection[int]) -> list[dict[str, Any]]:
+        """Have the GPUs read shortly before a sample, which takes what they answered; the lines that are due.
+
+        They are asked once before that: rates count from there, and a driver may need long for its first answer.
+        `members`: the pids of the tree.
+        """
+        lines = self.lines()
+        self._guarded(self._ask, None, now, next_ns, members)
+        return lines
+
+    def _ask(self, now: int, next_ns: int, members: Collection[int]) -> None:
+        if self._gpus is not None and self._gpus.present:
+            if self._asked_for != next_ns and now >= next_ns - self._ahead_ns():
+                self._asked_for = next_ns
+                self._gpus.ask(members)
+            elif self._is_host_read and not self._asked_for:
+                self._asked_for = now
+                self._gpus.ask(members)
+
+    def gap_ended(self) -> None:
+        """The job was stopped until now: the next interval begins here, and what others did meanwhile is in none."""
+        self._guarded(self._begin_again, None)
+
+    def _begin_again(self) -> None:
+        if self._reader is not None:
+            self._before = self._reader.read()
+
+    def lines(self, *, last: bool = False) -> list[dict[str, Any]]:
+        """Lines of the record that are due: the host, once it is known, and the devices. `last`: there are no later."""
+        found = (self._guarded(self._host_line, None, last=last), self._guarded(self._devices, None, last=last))
+        return [line for line in found if line is not None]
+
+    def _host_line(self, *, last: bool) -> dict[str, Any] | None:
+        """Read on, for a moment; the line, once what others are asked for is there as well."""
+        host, gpus, cloud = self._host, self._gpus, self._cloud
+        if host is None:
+            return None
+        ended = self.machine.monotonic_ns() + STEP_NS
+        while not self._is_host_read and (last or self.machine.monotonic_ns() < ended):
+            self._is_host_read = not host.step()
+        if gpus is not None:
+            gpus.take()  # the next sample takes it again
+        awaited = (cloud is not None and not cloud.take()) or (gpus is not None and gpus.awaited)
+        if not self._is_host_read or (awaited and not last):
+            return None
+        self._host = None
+        if gpus is not None:
+            self._told = gpus.facts() if gpus.present else []
+        troubles = dict(host.troubles)
+        if gpus is not None and gpus.present and self._told is None:
+            troubles["gpus"] = gpus.skipped or "no answer yet"
+        if cloud is not None and cloud.trouble is not None:
+            troubles["cloud"] = cloud.trouble
+        found = None if cloud is None else cloud.found
+        return host.line() | {"gpus": self._told, "cloud": found, "troubles": troubles or None}
+
+    def sample(self, members: Collection[int], *, first: bool) -> dict[str, Any]:
+        """What a sample says of the machine at this moment; null for what was not read. `first`: of the record."""
+        return self._guarded(self._sample, {"system": None, "gpus": None}, members, first=first)
+
+    def _sample(self, members: Collection[int], *, first: bool) -> dict[str, Any]:
+        said: dict[str, Any] = {"system": None, "gpus": None}
+        if self._reader is not None:
+            reading = self._reader.read()
+            before = self._before
+            if first or (before is not None and reading.at_ns - before.at_ns < SHORT_NS):
+                before = None  # of a few milliseconds no rate is to be had: the kernel counts in ticks
+            derived = derive(before, reading, facts=True)
+            self._before, self._derived, self._troubles = reading, derived, reading.troubles
+            said["system"] = slim(derived)
+            self.peaks.note(derived, 0.0 if before is None else (reading.at_ns - before.at_ns) / NANOSECONDS)
+            version = _version(reading)
+            if version != self._version:
+                self._version, self._devices_ns = version, 0
+        if self._gpus is not None:
+            said |= self._read_gpus(members)
+        return said
+
+    def _read_gpus(self, members: Collection[int]) -> dict[str, Any]:
+        gpus = self._gpus
+        assert gpus is not None
+        if not gpus.present:
+            return {"gpus": []}
+        reading = gpus.take()
+        if reading is None:
+            return {"gpus": None, "gpus_skipped": gpus.skipped}
+        facts = gpus.facts()
+        listed, tree = gpus.derive(members, facts=facts != self._told)
+        self._told = facts
+        if reading is not self._noted:  # a sample may have the reading of the one before
+            self._noted = reading
+            self.peaks.note_gpus(listed, tree, whole=gpus.trouble is None)
+        age = gpus.age_seconds()
+        said: dict[str, Any] = {"gpus": listed, "gpus_age_seconds": None if age is None else round(age, 3)}
+        if gpus.trouble is not None:
+            said["gpus_trouble"] = gpus.trouble
+        return said | {TREE: {f"gpu_{name}": _short(value) for name, value in tree.items()}}
+
+    def _devices(self, *, last: bool) -> dict[str, Any] | None:
+        """Every device in full, when that is due: at first, when they changed, each minute, and at the end.
+
+        The first has the counters from which those of the samples count.
+        """
+        now = self.machine.monotonic_ns()
+        if self._derived is None or (now < self._devices_ns and not last):
+            return None
+        self._devices_ns = now + DEVICES_NS
+        derived = self._derived
+        return {
+            "type": "devices",
+            "at": round(self.machine.time(), 3),
+            "cpus": derived["cpus"],
+            "cpu_user_seconds": derived["cpu_user_seconds"],
+            "cpu_system_seconds": derived["cpu_system_seconds"],
+            "threads": derived["thread_count"],
+            "memory": derived["memory"],
+            "disk": derived["disk"],
+            "disks": derived["disks"],
+            "network": derived["network"],
+            "interfaces": derived["interfaces"],
+            "troubles": self._troubles or None,
+        }
+
+    def system(self) -> dict[str, Any] | None:
+        """The `system` section of a summary; None where the machine was not read twice."""
+        section = self.peaks.system()
+        return None if section is None else section | {"unavailable": dict(self._troubles)}
+
+    def reaped(self, pid: int, cpu_ns: int) -> bool:
+        """Whether a child that was reaped, with so much CPU time, is a helper of ours."""
+        return any(each.reaped(pid, cpu_ns) for each in self._helpers())
+
+    def cpu_ns(self) -> int:
+        """CPU time of helper processes."""
+        return sum(each.cpu_ns() for each in self._helpers())
+
+    def _helpers(self) -> list[Gpus | CloudProcess | ZpoolCommand]:
+        return [each for each in (self._zpool, self._gpus, self._cloud) if each is not None]
+
+    def close(self) -> None:
+        """Give everything back. Helpers that were killed get a moment to end, and one that hangs is left behind.
+
+        Who leaves a child leaves it to an init, and that of many a container keeps it as a zombie.
+        """
+        import time
+
+        helpers = self._helpers()
+        for each in (self._reader, *helpers):
+            if each is not None:
+                each.close()
+        ended = self.machine.monotonic_ns() + LAST_NS
+        while not all(each.reap() for each in helpers) and self.machine.monotonic_ns() < ended:
+            time.sleep(0.0005)
+
+
+def begin(
+    machine: Machine, environment: dict[str, str], options: Options, stranger: Callable[[int], object] | None = None
+) -> Surroundings | None:
+    """What was asked for of the machine; None where too few descriptors are left to read it beside the tree."""
+    around = Surroundings(
+        machine,
+        environment,
+        system=not options.no_system,
+        gpu=not options.no_gpu,
+        cloud=options.cloud,
+        stranger=stranger,
+    )
+    try:
+        leave_spare()
+    except OSError:
+        around.close()
+        return None
+    return around
+
+
+def joined(sample: dict[str, Any], around: Surroundings, members: Collection[int]) -> dict[str, Any]:
+    """A sample of the tree with the sections of the machine."""
+    sections = around.sample(members, first=sample["interval_seconds"] is None)
+    sample["tree"] |= sections.pop(TREE, {})
+    return sample | sections
+
+
+def slim(derived: dict[str, Any]) -> dict[str, Any]:
+    """What every sample says: the machine as a whole, and of single devices only those that did something."""
+    section = {name: _short(derived[name]) for name in MACHINE}
+    memory, disk, network = derived["memory"], derived["disk"], derived["network"]
+    section["memory"] = None if memory is None else {name: memory[name] for name in MEMORY}
+    section["disk"] = None if disk is None else {name: disk[name] for name in DISK}
+    section["network"] = None if network is None else {name: network[name] for name in NETWORK}
+    section["disks"] = _active(derived["disks"], DISK_NOW)
+    section["interfaces"] = _active(derived["interfaces"], INTERFACE_NOW)
+    pressure = derived["pressure"]
+    section["pressure"] = None if pressure is None else {name: _short(value) for name, value in pressure.items()}
+    return section
+
+
+def _version(reading: SystemReading) -> tuple[int, list[object]]:
+    """As long as it stays, there are the same devices, with the same facts."""
+    pools = None if reading.disks is None else reading.disks.pools
+    return reading.version, [pool.name for pool in pools or ()]
+
+
+def _short(value: Any) -> Any:
+    return round(value, DIGITS) if isinstance(value, float) else value
+
+
+def _active(entries: list[dict[str, Any]] | None, names: tuple[str, ...]) -> list[dict[str, Any]] | None:
+    if entries is None:
+        return None
+    return [
+        {name: _short(entry[name]) for name in names} for entry in entries if any(entry[name] for name in names[1:])
+    ]
+
+
+class Peaks:
+    """What a summary says of the machine and its GPUs."""
+
+    __slots__ = ("_core_seconds", "_first", "_gpu", "_last", "_memory_peak", "_most_cores", "_seconds")
+
+    def __init__(self) -> None:
+        self._first: dict[str, Any] | None = None
+        self._last: dict[str, Any] | None = None
+        self._memory_peak: int | None = None
+        self._gpu: dict[str, Any] | None = None
+        self._core_seconds = self._seconds = 0.0
+        self._most_cores: float | None = None
+
+    def begin(self, derived: dict[str, Any]) -> None:
+        """The counters from which totals count."""
+        self._first = derived
+
+    def note(self, derived: dict[str, Any], seconds: float) -> None:
+        """One sample, so long after the one before; 0 where its rates are unknown."""
+        self._last = derived
+        cores = derived["cpu_cores"]
+        if cores is not None:
+            self._core_seconds += cores * seconds
+            self._seconds += seconds
+            self._most_cores = max(self._most_cores or 0.0, cores)
+        used = (derived["memory"] or {}).get("used_bytes")
+        if used is not None:
+            self._memory_peak = max(self._memory_peak or 0, used)
+
+    def note_gpus(self, listed: list[dict[str, Any]], tree: dict[str, Any], *, whole: bool = True) -> None:
+        """One sample of the GPUs. `whole`: whether no device is missing from the list."""
+        if not listed and whole:
+            return
+        gpu = self._gpu = self._gpu or {"samples": 0, "ratio": 0.0, "peak_ratio": None, "memory": None, "tree": None}
+        ratios = [0.0 if _sleeps(entry) else entry["utilization_ratio"] for entry in listed]
+        held = [0 if _sleeps(entry) else entry["memory_used_bytes"] for entry in listed]
+        if whole and None not in ratios:  # the sum of some would be less than what there was
+            gpu["samples"] += 1
+            gpu["ratio"] += sum(ratios)
+            gpu["peak_ratio"] = max(gpu["peak_ratio"] or 0.0, sum(ratios))
+        if whole and None not in held:
+            gpu["memory"] = max(gpu["memory"] or 0, sum(held))
+        if tree["memory_bytes"] is not None:
+            gpu["tree"] = max(gpu["tree"] or 0, tree["memory_bytes"])
+
+    def system(self) -> dict[str, Any] | None:
+        """The `system` section of a summary; None where the machine was not read twice."""
+        first, last = self._first, self._last
+        if first is None or last is None:
+            return None
+        return {
+            "cpus": last["cpus"],
+            "memory_total_bytes": (last["memory"] or {}).get("total_bytes"),
+            "cpu_seconds": _grown(first, last, "cpu_user_seconds", "cpu_system_seconds"),
+            "cpu_iowait_seconds": _grown(first, last, "cpu_iowait_seconds"),
+            "cpu_steal_seconds": _grown(first, last, "cpu_steal_seconds"),
+            "mean_cores": _short(self._core_seconds / self._seconds) if self._seconds else None,
+            "peak_cores": _short(self._most_cores),
+            "peak_memory_used_bytes": self._memory_peak,
+            "disk_read_bytes": _grown(first["disk"], last["disk"], "read_bytes"),
+            "disk_write_bytes": _grown(first["disk"], last["disk"], "write_bytes"),
+            "network_received_bytes": _grown(first["network"], last["network"], "received_bytes"),
+            "network_sent_bytes": _grown(first["network"], last["network"], "sent_bytes"),
+        }
+
+    def gpu(self) -> dict[str, Any] | None:
+        """The `gpu` section of a summary; None where no GPU was read."""
+        gpu = self._gpu
+        if gpu is None:
+            return None
+        return {
+            "mean_utilization_ratio": round(gpu["ratio"] / gpu["samples"], DIGITS) if gpu["samples"] else None,
+            "peak_utilization_ratio": _short(gpu["peak_ratio"]),
+            "peak_memory_used_bytes": gpu["memory"],
+            "peak_tree_memory_bytes": gpu["tree"],
+        }
+
+
+def _sleeps(entry: dict[str, Any]) -> bool:
+    return bool(entry["state"] == "asleep")
+
+
+def _grown(first: dict[str, Any] | None, last: dict[str, Any] | None, *names: str) -> Any:
+    """By how much these counters grew together; None where one is unknown."""
+    if first is None or last is None or any(first[name] is None or last[name] is None for name in names):
+        return None
+    return _short(max(0, sum(last[name] - first[name] for name in names)))
