@@ -11,8 +11,11 @@ from compiled import Programs, built
 from tracked import User, ordinary_user
 from truth import stolen_ns
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it puts into the background
+# As a shell starts what it puts into the background, and nohup(1) what it starts: every job would have them ignored.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="module")
