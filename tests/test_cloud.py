@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -387,7 +388,8 @@ def test_no_proxy_is_used(serve: Callable[..., Cloud], monkeypatch: pytest.Monke
     assert proxy.asked == []
 
 
-def raw_service(behave: Callable[[socket.socket], None]) -> tuple[socket.socket, tuple[str, int]]:
+@contextmanager
+def raw_service(behave: Callable[[socket.socket], None]) -> Iterator[tuple[str, int]]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
 
     def accept() -> None:
@@ -398,8 +400,14 @@ def raw_service(behave: Callable[[socket.socket], None]) -> tuple[socket.socket,
                 return
             threading.Thread(target=behave, args=(peer,), daemon=True).start()
 
-    threading.Thread(target=accept, daemon=True).start()
-    return listener, listener.getsockname()
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)  # wakes who waits for a connection; to close it does not
+        thread.join()
+        listener.close()
 
 
 def silent(peer: socket.socket) -> None:
@@ -431,8 +439,7 @@ def dripping_headers(peer: socket.socket) -> None:
 
 @pytest.mark.parametrize("behave", [silent, dripping, dripping_headers])
 def test_the_limit_is_kept_and_no_thread_stays(behave: Callable[[socket.socket], None]) -> None:
-    listener, endpoint = raw_service(behave)
-    with listener:
+    with raw_service(behave) as endpoint:
         before = time.monotonic()
         assert discover(0.3, dict.fromkeys(ENDPOINTS, endpoint)) is None
         took = time.monotonic() - before
@@ -444,15 +451,13 @@ def test_the_limit_is_kept_and_no_thread_stays(behave: Callable[[socket.socket],
 
 
 def test_a_slow_provider_does_not_take_from_the_others(serve: Callable[..., Cloud]) -> None:
-    listener, endpoint = raw_service(silent)
-    with listener:
+    with raw_service(silent) as endpoint:
         endpoints = dict.fromkeys(ENDPOINTS, endpoint) | {"vultr": serve(play_vultr).endpoint}
         assert discover(0.5, endpoints) == CLOUDS["vultr"][1]
 
 
 def test_the_firmware_puts_one_in_front_and_decides_nothing(serve: Callable[..., Cloud]) -> None:
-    listener, endpoint = raw_service(silent)
-    with listener:
+    with raw_service(silent) as endpoint:
         endpoints = dict.fromkeys(ENDPOINTS, endpoint) | {"vultr": serve(play_vultr).endpoint}
         before = time.monotonic()
         assert discover(30, endpoints, vendor="Vultr") == CLOUDS["vultr"][1]
@@ -527,11 +532,10 @@ def test_somebody_else_reaps_it(serve: Callable[..., Cloud]) -> None:
 
 def test_it_can_be_ended_by_any_signal() -> None:
     """Whatever the tracker has blocked or ignores."""
-    listener, endpoint = raw_service(silent)
     every = set(range(1, 32))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, every)
     try:
-        with listener:
+        with raw_service(silent) as endpoint:
             process = CloudProcess(host_machine(), endpoints={"aws": endpoint}, timeout=30)
             process.start()
             (pid,) = process.pids
@@ -544,8 +548,7 @@ def test_it_can_be_ended_by_any_signal() -> None:
 
 
 def test_the_end_of_the_run_does_not_wait() -> None:
-    listener, endpoint = raw_service(silent)
-    with listener:
+    with raw_service(silent) as endpoint:
         process = CloudProcess(host_machine(), endpoints=dict.fromkeys(ENDPOINTS, endpoint), timeout=30)
         process.start()
         before = time.monotonic()
@@ -558,8 +561,7 @@ def test_the_end_of_the_run_does_not_wait() -> None:
 
 
 def test_one_that_hangs_is_given_up() -> None:
-    listener, endpoint = raw_service(silent)
-    with listener:
+    with raw_service(silent) as endpoint:
         process = CloudProcess(host_machine(), endpoints={"aws": endpoint}, timeout=30, patience=0.1)
         process.start()
         wait(process)
@@ -588,10 +590,9 @@ def test_it_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_of_ours_goes_on_in_it(serve: Callable[..., Cloud]) -> None:
     """A pipe of the user's ends although it still waits."""
-    listener, endpoint = raw_service(silent)
     ours, theirs = os.pipe()
     os.set_inheritable(theirs, True)
-    with listener:
+    with raw_service(silent) as endpoint:
         process = CloudProcess(host_machine(), endpoints={"aws": endpoint}, timeout=SOON)
         process.start()
         os.close(theirs)
