@@ -318,7 +318,7 @@ def test_a_kernel_that_tells_no_time_of_single_processes(
     told = commands(summary)
     assert {name: command["processes"] for name, command in told.items()} == {"sh": 1, "burn": 1, "true": 2}
     assert told["true"]["cpu_seconds"] is None
-    assert 0.2 < told["burn"]["cpu_seconds"] <= 0.61
+    assert 0.05 < told["burn"]["cpu_seconds"] <= 0.61
     assert told["sh"]["cpu_seconds"] < 0.1, "it has nothing that is not its own"
     assert {command["teardown_seconds"] for command in told.values()} == {None}
     assert right(summary["cpu"]["total_seconds"], 0.6, stolen(), 4)
