@@ -398,16 +398,23 @@ def raw_service(behave: Callable[[socket.socket], None]) -> Iterator[tuple[str, 
                 peer = listener.accept()[0]
             except OSError:
                 return
-            threading.Thread(target=behave, args=(peer,), daemon=True).start()
+            threads.append(threading.Thread(target=serve, args=(peer,), daemon=True))
+            threads[-1].start()
 
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
+    def serve(peer: socket.socket) -> None:
+        with peer:
+            behave(peer)
+
+    threads = [threading.Thread(target=accept, daemon=True)]
+    threads[0].start()
     try:
         yield listener.getsockname()
     finally:
         listener.shutdown(socket.SHUT_RDWR)  # wakes who waits for a connection; to close it does not
-        thread.join()
+        threads[0].join()
         listener.close()
+        for thread in threads[1:]:  # until whoever asked has gone
+            thread.join(SOON)
 
 
 def silent(peer: socket.socket) -> None:
