@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,6 @@ from proctally.kernel.host import (
     parse_node_meminfo,
     parse_os_release,
     parse_variable,
-    read_host,
 )
 from proctally.kernel.machine import Machine, host_machine
 from proctally.kernel.system import parse_meminfo
@@ -68,6 +68,14 @@ def built(tmp_path: Path) -> Built:
 
 
 # -- os-release ------------------------------------------------------------------------------------------------------
+
+
+def read_host(machine: Machine, **where: Any) -> dict[str, object]:
+    """The line of the record in one go."""
+    reader = HostReader(machine, **where)
+    while reader.step():
+        pass
+    return reader.line()
 
 
 @pytest.mark.parametrize(

@@ -422,7 +422,6 @@ def main() -> None:
 
     sys_root, timeout, endpoints = sys.argv[1:4]
     signal.alarm(int(float(timeout)) + BACKSTOP)
-    _close_inherited()
     try:
         os.chdir("/")  # keep no file system busy
     except OSError:
@@ -431,20 +430,6 @@ def main() -> None:
     found = discover(float(timeout), json.loads(endpoints), vendor=vendor)
     os.write(1, json.dumps({"cloud": found}).encode() + b"\n")
     os._exit(0)  # without waiting for a thread
-
-
-def _close_inherited() -> None:
-    """No pipe of the user's stays open because a service does not answer."""
-    try:
-        names = os.listdir("/proc/self/fd")
-    except OSError:
-        return
-    for name in names:
-        if int(name) > 2:
-            try:
-                os.close(int(name))
-            except OSError:  # the descriptor of the listing itself
-                pass
 
 
 class CloudProcess:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from proctally.record import Record
 
-FORMATS = ("csv", "jsonl")
 FAILED = 1
 INTERRUPTED = 130
 FOREVER_MS = 1 << 50  # a reader of the output is waited for: nothing else is being measured meanwhile

@@ -6,9 +6,9 @@ import os
 
 from proctally.enclosure import Enclosure
 from proctally.kernel.child import Signals, libc, say, signal_name, stopping
-from proctally.kernel.machine import NANOSECONDS, host_machine
+from proctally.kernel.machine import NANOSECONDS, host_machine, seconds
 from proctally.session import Schedule, Session
-from proctally.surroundings import Surroundings
+from proctally.surroundings import TREE, Surroundings
 from proctally.verdict import UNHEARD, Outcome
 
 TYPE_CHECKING = False
@@ -69,14 +69,14 @@ class Whole:
         sample: dict[str, Any] = {
             "type": "sample",
             "at": round(self.machine.time(), 3),
-            "elapsed_seconds": round((now - self.session.started_ns) / NANOSECONDS, 4),
-            "interval_seconds": None if interval is None else round(interval / NANOSECONDS, 4),
+            "elapsed_seconds": seconds(now - self.session.started_ns),
+            "interval_seconds": None if interval is None else seconds(interval),
             "tree": None,
             "cgroup": self.enclosure.around(),
             "top": [],
         }
         sections = around.sample((), first=interval is None)
-        sections.pop("tree", None)
+        sections.pop(TREE, None)
         self.session.write(sample | sections)
 
     def _follow(self, around: Surroundings, schedule: Schedule) -> Outcome:

@@ -268,7 +268,7 @@ def driver_of(machine: Machine, node: str) -> str | None:
 def shows_host_pids(machine: Machine) -> bool:
     """Whether this `/proc` is that of the initial pid namespace, in which kernel threads live and nowhere else.
 
-    Where other users' processes are hidden (hidepid), the number of the namespace decides (PROC_PID_INIT_INO).
+    Where other users' processes are hidden (hidepid), the number of the namespace decides.
     """
     try:
         thread = read_stat(machine, 2)
@@ -276,7 +276,4 @@ def shows_host_pids(machine: Machine) -> bool:
             return True
     except (*UNREADABLE, ValueError, OSError):
         pass
-    try:
-        return os.readlink(f"{machine.proc}/self/ns/pid") == "pid:[4026531836]"
-    except OSError:
-        return False
+    return machine.in_initial_pid_namespace() is True

@@ -15,7 +15,7 @@ from proctally.kernel.disks import parse_diskstats, read_device
 from proctally.kernel.machine import Machine
 from proctally.kernel.proc import text
 from proctally.kernel.sources import attribute, entries, number
-from proctally.kernel.system import INITIAL_PID_NAMESPACE, parse_meminfo, parse_stat
+from proctally.kernel.system import parse_meminfo, parse_stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -363,14 +363,11 @@ class HostReader:
         facts["clock_tick_hertz"] = machine.ticks
         self._set("booted_at", lambda: round(machine.start_unix(0), 3))
         self._set("init", lambda: text(machine.read("1/comm").strip(b"\n")) or None)
-        self._set("pid_namespace_initial", self._is_initial)
+        facts["pid_namespace_initial"] = machine.in_initial_pid_namespace()
         self._set("cgroup_version", self._cgroup_version)
         self._set("perf_event_paranoid", lambda: int(machine.read("sys/kernel/perf_event_paranoid")))
         self._set("distribution", self._distribution)
         yield
-
-    def _is_initial(self) -> bool:
-        return os.readlink(f"{self._machine.proc}/self/ns/pid") == INITIAL_PID_NAMESPACE
 
     def _cgroup_version(self) -> str | None:
         """By the hierarchies in which this process is: that of v2 is listed once it was mounted anywhere."""
@@ -612,17 +609,3 @@ class HostReader:
                     yield name, f"clocksource {clock}"
         if self._cpu.hypervisor:
             yield "vm-other", "cpuinfo hypervisor"
-
-
-def read_host(
-    machine: Machine,
-    *,
-    root: str = "",
-    environment: Mapping[str, str] | None = None,
-    uname: Callable[[], os.uname_result] = os.uname,
-) -> dict[str, object]:
-    """The line of the record in one go."""
-    reader = HostReader(machine, root=root, environment=environment, uname=uname)
-    while reader.step():
-        pass
-    return reader.line()

@@ -72,6 +72,7 @@ def _read(path: str, *, to_end: bool) -> bytes:
         os.close(fd)
 
 
+INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 SPARE = 8  # descriptors that are left for reading /proc, or there is no tracking at all
 
 
@@ -181,6 +182,13 @@ class Machine:
             os.close(fd)
 
     __del__ = close
+
+    def in_initial_pid_namespace(self) -> bool | None:
+        """Whether this process is in the host's own pid namespace; None where that is not told."""
+        try:
+            return os.readlink(f"{self.proc}/self/ns/pid") == INITIAL_PID_NAMESPACE
+        except OSError:
+            return None
 
     def start_unix(self, start_ticks: int) -> float:
         """Unix seconds at which a process with this start (field 22 of `stat`, ticks since boot) began."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 HIGHEST_CORE = 1 << 16  # far above any kernel's NR_CPUS: a higher one is none
 SHORTEST_NS = 1_000_000  # two readings are never closer than that: a rate over less says nothing
-INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO
 RECOUNT_NS = 60 * NANOSECONDS
 
 # Where the times of a line of /proc/stat stand, in ticks. Guest time is a part of user and nice, not beside them.
@@ -210,16 +209,10 @@ class ProcessCounter:
             return None
         count = sum(map(str.isdecimal, names))
         self._beside = None
-        if before == after and "1" in names and self._is_initial():
+        if before == after and "1" in names and self._machine.in_initial_pid_namespace():
             self._beside = after - count
             self._count_ns = self._machine.monotonic_ns() + RECOUNT_NS
         return count
-
-    def _is_initial(self) -> bool:
-        try:
-            return os.readlink(f"{self._machine.proc}/self/ns/pid") == INITIAL_PID_NAMESPACE
-        except OSError:
-            return False
 
 
 class SystemReading:
