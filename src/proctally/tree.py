@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 VERIFY_NS = 10_000_000_000  # how often a full listing makes sure that `children` files hid nobody
 VERIFY_COST_NS = 20_000_000  # where that listing costs more, it is left out
 MANY_PIDS = 20_000
+AROUND_NS = 2_000_000_000  # in a longer time the pids (32,768 by default) may have gone round
 UNSEEN_NS = 14_000  # what a listing costs more for each process whose parent is not known yet
 
 
@@ -41,6 +42,7 @@ class Member(Kept):
         "io_raw",
         "moved_tick",
         "parent",
+        "peak_base",
         "peak_rss",
         "pid",
         "ppid",
@@ -90,6 +92,7 @@ class Member(Kept):
         self.threads = 0
         self.rss = 0
         self.peak_rss = 0
+        self.peak_base = 0
         self.swap: int | None = None
         self.pss: int | None = None
         self.pss_at = 0
@@ -115,6 +118,7 @@ class Tree:
         "_asked",
         "_children_ns",
         "_last_pid",
+        "_last_pid_at",
         "_others",
         "_scan_ns",
         "_unresolved",
@@ -140,6 +144,7 @@ class Tree:
         self._asked = False  # `children` files were relied on, which may miss one, since the last listing
         self.lost = False  # a process ended since new ones were looked for: it may have left children
         self._last_pid: int | None = None
+        self._last_pid_at = 0
         self._unresolved: list[int] = []
         self._others: dict[int, tuple[int, int, int]] = {}  # pid -> its inode, its parent, the parent's inode
         self._verified_at = machine.monotonic_ns()
@@ -202,7 +207,7 @@ class Tree:
             return []
         self.lost = False
         last = self.machine.last_pid()
-        fresh = self._given_out(last)
+        fresh = self._given_out(last, now)
         if fresh is not None and not fresh and verified:
             return []
         listed = process_count(self.machine)
@@ -234,10 +239,11 @@ class Tree:
         self._children_ns += (cost - self._children_ns) * 0.2
         return found
 
-    def _given_out(self, last: int | None) -> list[int] | None:
+    def _given_out(self, last: int | None, now: int) -> list[int] | None:
         """Pids given out since the last time, and those that could not be resolved then; None when that is unknown."""
         before, self._last_pid = self._last_pid, last
-        if last is None or before is None or last < before or last - before > MANY_PIDS:
+        since, self._last_pid_at = self._last_pid_at, now
+        if last is None or before is None or last < before or last - before > MANY_PIDS or now - since > AROUND_NS:
             return None
         return [*self._unresolved, *range(before + 1, last + 1)]
 

@@ -41,10 +41,16 @@ def classify(error: OSError) -> Exception:
     if number in (ENOENT, ESRCH, EINVAL):
         return Gone(*error.args)
     if number in (EACCES, EPERM):
-        return Denied(*error.args)
+        return Denied(number, error.strerror, error.filename)
     if number in (EMFILE, ENFILE):
-        return Exhausted(*error.args)
+        return Exhausted(number, error.strerror, error.filename)
     return error
+
+
+def classify_listing(error: OSError) -> OSError:
+    """The same for a listing of all processes: what is missing then is procfs, and nobody is gone."""
+    reason = classify(error)
+    return reason if isinstance(reason, OSError) else error
 
 
 def clock_id(pid: int) -> int:
@@ -67,6 +73,7 @@ def _read(path: str, *, to_end: bool) -> bytes:
             data += more
         return data
     except OSError as error:
+        error.filename = path
         raise classify(error) from None
     finally:
         os.close(fd)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from proctally.kernel.machine import Denied, Exhausted, Gone, Machine, classify, reread
+from proctally.kernel.machine import Denied, Exhausted, Gone, Machine, classify, classify_listing, reread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -206,7 +206,10 @@ def text(name: bytes) -> str:
 
 def read_stat(machine: Machine, pid: int) -> Stat:
     """The `stat` of a process; raises `Gone` (also for state X: its parent is just reaping it) or `Denied`."""
-    stat = parse_stat(machine.read(f"{pid}/stat"))
+    try:
+        stat = parse_stat(machine.read(f"{pid}/stat"))
+    except Gone:
+        raise Gone(f"process {pid} does not exist") from None
     if stat.state in b"Xx":
         raise Gone(f"process {pid} is just being reaped")
     return stat
@@ -290,9 +293,13 @@ def read_run_delay(machine: Machine, pid: int, threads: int) -> dict[int, int]:
 def scan(machine: Machine) -> Iterator[tuple[int, int]]:
     """(pid, inode of its directory) of every process listed, without opening any of them.
 
-    The inode changes when a pid is used again, so an unchanged pair is the same process.
+    The inode changes when a pid is used again, so an unchanged pair is the same process. Raises `Exhausted`.
     """
-    with os.scandir(machine.proc) as entries:
+    try:
+        listing = os.scandir(machine.proc)
+    except OSError as error:
+        raise classify_listing(error) from None
+    with listing as entries:
         for entry in entries:
             name = entry.name
             if name.isdecimal():
