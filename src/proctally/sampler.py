@@ -70,6 +70,7 @@ class Sampler:
     """Reads one tree, keeps its ledger, and says what a sample holds.
 
     `own`: the pid of this process when it is the tree's subreaper and reaps (`run`); None otherwise (`attach`).
+    `pss_credit_ns`: what reading PSS may cost before its budget has filled; with neither of the two none is read.
     `emit(line)` receives the records of processes that ended, as dictionaries.
     """
 
@@ -81,6 +82,7 @@ class Sampler:
         interval_ns: int = NANOSECONDS,
         descriptors: int = 512,
         pss_budget: float = 0.005,
+        pss_credit_ns: int = PSS_BURST_NS,
         process_lines: int = PROCESS_LINES,
         emit: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
@@ -100,6 +102,8 @@ class Sampler:
         self.tick = 0
         self.started_ns = machine.monotonic_ns()
         self.attached_ticks: int | None = None
+        self.status_ns = 0  # a process has status and schedstat read no oftener than this
+        self.peaks_from_now = False  # whether what processes held before they were taken in is no part of their peaks
         # levels of the living, kept as sums
         self.rss = 0
         self.rss_sampled: int | None = None  # in the last sample before the end
@@ -117,7 +121,8 @@ class Sampler:
         self._leaving: set[Member] = set()
         self._claims: dict[Member, dict[Member, None]] = {}  # who is buried soon, by the parent that will show it
         self._read_ns = self.started_ns  # when the clocks were read: intervals are between these moments
-        self._pss_credit = PSS_BURST_NS
+        self._pss_credit = pss_credit_ns
+        self._rss_more = 0  # bytes of RSS, as the last reading of PSS has seen them
         self._pss_paid_at = self.started_ns
         self._turns = 0.0
         self._next_turn = 0
@@ -163,14 +168,16 @@ class Sampler:
         self._again.add(member)
         return member
 
-    def attach(self, root: int, tracker: int) -> Member:
+    def attach(self, root: int, tracker: int | None) -> Member:
         """Take in a whole tree that runs already; totals count from now. Raises `Gone` or `Denied` for its root.
 
-        `tracker`: the pid of this process. Who attaches to a shell may be its child, and is never of the tree.
+        `tracker`: the pid of this process. Who attaches to a shell may be its child, and is never of the tree. None
+        where this process may be a member like any other.
         """
         machine = self.machine
         read_stat(machine, root)
-        self.tree.add_stranger(tracker)
+        if tracker is not None:
+            self.tree.add_stranger(tracker)
         self.attached_ticks = machine.boottime_ns() // machine.tick_ns
         member = self.tree.admit(root, None)
         if member is None:
@@ -437,6 +444,8 @@ class Sampler:
             clock = machine.clocks([member.clock])[0]
         try:
             stat = self.files.stat(member, member.pid)
+        except Exhausted:
+            stat = member.stat  # there, but not to be read now: what it was found by stands
         except UNREADABLE:
             stat = None
         if stat is None or stat.start != member.start or (clock is None and machine.clock_gettime_ns is not None):
@@ -454,6 +463,10 @@ class Sampler:
             self.ledger.rebase_io(member)
             self._read_waiting(member, machine.monotonic_ns())
             self.ledger.rebase_waiting(member)
+            if self.peaks_from_now:
+                member.peak_base, member.peak_rss = member.peak_rss, member.rss
+        elif member.parent is not None:
+            member.peak_base = member.parent.peak_base  # between vfork(2) and exec it is in its parent's memory
         return True
 
     def _bury(self, gone: list[Member]) -> None:
@@ -697,7 +710,8 @@ class Sampler:
 
     def _read_status(self, now: int) -> None:
         """Swap, the high-water mark, switches and run delay of some members that ran, the longest unread first."""
-        due = [member for member in self._ran if member.alive]
+        before = now - self.status_ns
+        due = [member for member in self._ran if member.alive and member.refreshed_at <= before]
         if len(due) > STATUS_PER_TICK:
             due.sort(key=_refreshed_at)
             del due[STATUS_PER_TICK:]
@@ -721,8 +735,12 @@ class Sampler:
         if swap is not None:
             self.swap += swap - (member.swap or 0)
             member.swap = swap
-        if status.peak_rss_bytes is not None and status.peak_rss_bytes > member.peak_rss:
-            member.peak_rss = status.peak_rss_bytes
+        peak = status.peak_rss_bytes
+        if peak is not None:
+            if peak < member.peak_base:
+                member.peak_base = 0  # the mark of another address space: it has executed something
+            if peak > max(member.peak_rss, member.peak_base):
+                member.peak_rss = peak
         self.ledger.update_waiting(member, status.context_switches, delays)
 
     # -- PSS -----------------------------------------------------------------------------------------------------
@@ -732,6 +750,7 @@ class Sampler:
 
         Reading walks page tables under the target's mmap lock: it is paid from an account that fills with time.
         """
+        self._rss_more = 0
         self._pss_credit = min(
             self._pss_credit + int((now - self._pss_paid_at) * self.pss_budget), max(PSS_BURST_NS, self._pss_credit)
         )
@@ -781,6 +800,9 @@ class Sampler:
         else:
             self.pss += pss - (member.pss or 0)
             self._pss_known += member.pss is None
+            if pss > member.rss:  # it has grown since its RSS was read
+                self._rss_more += pss - member.rss
+                member.peak_rss = max(member.peak_rss, pss)
             member.pss = pss
             member.pss_rss = member.rss
             member.pss_at = done
@@ -798,6 +820,15 @@ class Sampler:
                 used += member.rss if member.pss is None else member.pss + max(0, member.rss - member.pss_rss)
         return used
 
+    def cpu_seconds(self) -> float:
+        """CPU time of the tree by the last look."""
+        return seconds(self._never_fall(self.ledger.total())[CPU])
+
+    @property
+    def read_ns(self) -> int:
+        """The moment of the last look, by the monotonic clock."""
+        return self._read_ns
+
     # -- what a sample says --------------------------------------------------------------------------------------
 
     def _pss_unread(self) -> int:
@@ -805,8 +836,8 @@ class Sampler:
         return sum(1 for member in self.tree.members.values() if member.pss is None and member.rss)
 
     def _note_peaks(self) -> None:
-        if self.rss > (self.peak_rss or 0):
-            self.peak_rss = self.rss
+        if self.rss + self._rss_more > (self.peak_rss or 0):
+            self.peak_rss = self.rss + self._rss_more
         if len(self.tree.members) > self.peak_processes:
             self.peak_processes = len(self.tree.members)
         if self.pss > (self.peak_pss or 0):
@@ -816,6 +847,10 @@ class Sampler:
     def _note_process_rss(self, rss: int) -> None:
         if rss and (self.peak_process_rss is None or rss > self.peak_process_rss):
             self.peak_process_rss = rss
+
+    def close(self) -> None:
+        """Give every descriptor back."""
+        self.files.close_all()
 
     def _never_fall(self, total: list[int]) -> list[int]:
         self.best = [max(before, now) for before, now in zip(self.best, total, strict=True)]
@@ -856,6 +891,8 @@ class Sampler:
         }
         if unread:
             levels["pss_unread"] = unread
+        if self.io_denied:
+            levels["io_unread"] = len(self.io_denied)
         return levels
 
     def _throttled(self) -> float | None:
@@ -929,9 +966,15 @@ class Sampler:
             if command.processes
         ]
 
+    def io_missing(self) -> int:
+        """Processes whose I/O is denied, and not in the totals: whom we reap, all that they did is counted then."""
+        return len(self.io_denied if self.own is None else self.io_denied & self.tree.members.keys())
+
     def memory_coverage(self) -> str:
         """What the peaks of memory may not contain, in words."""
         said = ["peaks as sampled; the largest process by its high-water mark"]
+        if self.own is None:
+            said[0] += " as last read"
         if self.peak_process_rss is None and self.maxrss_floor:
             said = [f"too short to be sampled; the largest process had at most {self.maxrss_floor} bytes"]
         if self.pss_denied:

@@ -1,0 +1,248 @@
+"""Gauges of a tree for dashboards and throttles: each process by its pid and program, in percent and bytes of now.
+
+    from proctally.gauges import Gauges
+    gauges = Gauges(pid)
+    while ...:
+        sample = gauges.sample()
+        sample.rss_bytes                                     # of the whole tree
+        for (pid, exe), process in sample.processes.items(): process.cpu_percent
+
+The only place in proctally that cuts a figure to what is possible: percents to 100 times the usable cores.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from proctally.kernel import cgroup, details
+from proctally.kernel.machine import NANOSECONDS, UNREADABLE, Machine, host_machine
+from proctally.kernel.proc import parse_stat, text
+from proctally.processes import watched
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from typing import Any
+
+    from proctally.sampler import Sampler
+    from proctally.tree import Member
+
+__all__ = ["Gauges", "ProcessGauges", "Series", "TreeGauges"]
+
+INFINITE = (1 << 64) - 1  # RLIM_INFINITY
+OLD_NS = 10 * NANOSECONDS  # limits, which others may change, are read again after that
+
+
+class Series(NamedTuple):
+    """The labels of one process. `exe`: the name of its program without its folder; its command where that cannot be
+    read.
+    """
+
+    pid: int
+    exe: str
+
+
+class ProcessGauges(NamedTuple):
+    """One process; bytes, and percent of one core since the last sample, without the children it waited for.
+
+    Its first value, also of a new program in an old process, is the average since it began. `rss_limit_bytes`: the
+    soft RLIMIT_RSS, None where it is infinite. `kernel_cpu_percent` and `user_cpu_percent` come from counters cut to
+    the tick (10 ms) and need not sum to `cpu_percent`.
+    """
+
+    rss_bytes: int
+    rss_limit_bytes: int | None
+    virtual_bytes: int
+    threads: int
+    cpu_percent: float
+    kernel_cpu_percent: float
+    user_cpu_percent: float
+
+    def named(self) -> Iterator[tuple[str, float]]:
+        """Each gauge by its name; a limit that is infinite is none."""
+        for name, value in zip(self._fields, self, strict=True):
+            if value is not None:
+                yield name, value
+
+
+class TreeGauges(NamedTuple):
+    """All processes of the tree that are there, zombies included, and the sum of their RSS in bytes."""
+
+    processes: dict[Series, ProcessGauges]
+    process_count: int
+    rss_bytes: int
+
+
+class Before:
+    """What was last read of a process, and what of it is read rarely."""
+
+    __slots__ = ("cpu", "exe", "is_first", "limit", "moment", "read_at", "system", "tick", "user")
+
+    def __init__(self, begun: int) -> None:
+        self.exe = ""
+        self.limit: int | None = None
+        self.read_at: int | None = None
+        self.tick = 0
+        self.restart(begun)
+
+    def restart(self, begun: int) -> None:
+        """What follows is counted from the beginning of the process."""
+        self.is_first = True
+        self.moment = begun
+        self.cpu = self.user = self.system = 0
+
+
+class Gauges:
+    """The gauges of one tree. Not to be used by two threads at once."""
+
+    __slots__ = ("_before", "_cores", "_cores_at", "_is_shared", "_machine", "_sampler", "pid")
+
+    def __init__(self, pid: int, *, start: int | None = None, machine: Machine | None = None) -> None:
+        """Take in the tree below a process; raises `Gone` or `Denied`.
+
+        `start`: ticks since boot at which it began, so that no other one that was given its pid is taken for it.
+        """
+        machine = machine or host_machine()
+        self._begin(watched(pid, start, machine), machine)
+        self._is_shared = False
+        self.pid = pid
+
+    @classmethod
+    def beside(cls, sampler: Sampler, machine: Machine) -> Gauges:
+        """The gauges of a tree that somebody else samples, as of the last sample."""
+        gauges = cls.__new__(cls)
+        gauges._begin(sampler, machine)
+        gauges._is_shared = True
+        gauges.pid = next(iter(sampler.tree.members), 0)
+        return gauges
+
+    def _begin(self, sampler: Sampler, machine: Machine) -> None:
+        self._machine = machine
+        self._sampler = sampler
+        self._before: dict[Member, Before] = {}
+        self._cores = 0.0
+        self._cores_at: int | None = None
+
+    def sample(self, largest: int | None = None) -> TreeGauges:
+        """The gauges of this moment; empty when the whole tree has ended.
+
+        `largest`: of so many processes only, those with the most RSS; the count and the sum are of all.
+        """
+        sampler, machine = self._sampler, self._machine
+        if not self._is_shared:
+            sampler.sample()
+        now = sampler.read_ns
+        most = 100 * self._usable_cores(now)
+        seen = machine.monotonic_ns()
+        boot_ns = seen - machine.boottime_ns()  # when it booted, by the monotonic clock
+        everybody = list(sampler.tree.members.values())
+        members = everybody if largest is None or len(everybody) <= largest else _largest(largest, everybody)
+        before = {member: self._before.get(member) or Before(self._begun(member, boot_ns)) for member in members}
+        self._before = before
+        processes = {}
+        for member, last in before.items():
+            self._look_at(member, last, now, boot_ns)
+            processes[Series(member.pid, last.exe)] = self._gauges(member, last, now, seen, most)
+        return TreeGauges(processes, len(everybody), sum(member.rss for member in everybody))
+
+    def _begun(self, member: Member, boot_ns: int) -> int:
+        return boot_ns + member.start * self._machine.tick_ns
+
+    def _look_at(self, member: Member, last: Before, now: int, boot_ns: int) -> None:
+        """Its program and its limit, when it has run since: without that there was no exec."""
+        if last.read_at is not None and member.moved_tick <= last.tick and now - last.read_at < OLD_NS:
+            return
+        exe = self._exe(member)
+        if exe != last.exe and not (last.exe and member.ended):  # that of a zombie cannot be read any more
+            last.exe = exe
+            last.restart(self._begun(member, boot_ns))
+        last.limit = self._rss_limit(member)
+        last.read_at, last.tick = now, self._sampler.tick
+
+    def _exe(self, member: Member) -> str:
+        try:
+            path = details.read_executable(self._machine, member.pid)
+        except UNREADABLE:
+            path = None
+        name = os.fsencode(path).rpartition(b"/")[2] if path else b""
+        return text(name or member.command)
+
+    def _rss_limit(self, member: Member) -> int | None:
+        """Field 25 of `stat`, right behind what is parsed of it."""
+        try:
+            data = self._sampler.files.stat_bytes(member, member.pid)
+            limit = int(data[len(parse_stat(data).head) :].split(None, 1)[0])
+        except (*UNREADABLE, IndexError):
+            return None
+        return None if limit >= INFINITE else limit
+
+    def _gauges(self, member: Member, last: Before, now: int, seen: int, most: float) -> ProcessGauges:
+        """`now`: when the CPU clocks were read. One that began after that was read later, by `seen` at the latest."""
+        stat, tick_ns = member.stat, self._machine.tick_ns
+        cpu, user, system = member.cpu, stat.user * tick_ns, stat.system * tick_ns
+        share = 100 / max(1, (seen if last.is_first else now) - last.moment)
+        gauges = ProcessGauges(
+            rss_bytes=member.rss,
+            rss_limit_bytes=last.limit,
+            virtual_bytes=stat.vsize or self._vsize_without_leader(member),
+            threads=stat.threads,
+            cpu_percent=min(most, (cpu - last.cpu) * share),
+            kernel_cpu_percent=min(most, (system - last.system) * share),
+            user_cpu_percent=min(most, (user - last.user) * share),
+        )
+        last.is_first, last.moment, last.cpu, last.user, last.system = False, now, cpu, user, system
+        return gauges
+
+    def _vsize_without_leader(self, member: Member) -> int:
+        """The main thread has ended and others live on: its `stat` shows no memory, that of a living thread does."""
+        if member.state != b"Z" or member.threads <= 1:
+            return 0
+        try:
+            stat = details.read_living_stat(self._machine, member.pid)
+        except UNREADABLE:
+            return 0
+        return 0 if stat is None else stat.vsize
+
+    def _usable_cores(self, now: int) -> float:
+        """What the tree may use: the least of quota, cpuset and affinity of its root, as far as it is there."""
+        root = next(iter(self._sampler.tree.members.values()), None)
+        if root is not None and (self._cores_at is None or now - self._cores_at >= OLD_NS):
+            self._cores_at = now
+            places = _attempt(cgroup.places, self._machine, root.pid) or {}
+            found = cgroup.limits(places, _affinity(root.pid), _attempt)
+            self._cores = found.cpu_cores or self._cores or os.cpu_count() or 1
+        return self._cores
+
+    def close(self) -> None:
+        """Give up what is kept open."""
+        if not self._is_shared:
+            self._sampler.files.close_all()
+            self._sampler.machine.close()
+
+    def __enter__(self) -> Gauges:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _largest(count: int, members: list[Member]) -> list[Member]:
+    from heapq import nlargest
+
+    return nlargest(count, members, key=lambda member: member.rss)
+
+
+def _affinity(pid: int) -> Collection[int] | None:
+    try:
+        return os.sched_getaffinity(pid)
+    except OSError:
+        return None
+
+
+def _attempt(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What a file of a cgroup says; None where it cannot be understood."""
+    try:
+        return call(*arguments)
+    except ValueError:
+        return None
