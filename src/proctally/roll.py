@@ -157,6 +157,18 @@ class Roll:
         """
         return self.unread() * UNREAD_AT_MOST <= self._ends
 
+    def so_far(self, clocks: Mapping[int, int]) -> dict[bytes, list[int]]:
+        """Each command's processes and their CPU nanoseconds, those of the living included, to be asked at any time.
+
+        `clocks`: as for `commands`. Of a process that ended lately and of one that lives the time is about right.
+        """
+        found = {name: [tally.processes, tally.cpu_ns] for name, tally in self._tallies.items()}
+        for pid, entry in self._entries.items():
+            row = found.setdefault(entry.command, [0, 0])
+            row[0] += 1
+            row[1] += entry.cpu_ns if entry.ended_ns else max(entry.cpu_ns, clocks.get(pid, 0))
+        return found
+
     def living(self) -> list[int]:
         """Pids that have not ended."""
         return [pid for pid, entry in self._entries.items() if not entry.ended_ns]

@@ -150,6 +150,21 @@ class Surroundings:
         return otherwise
 
     @property
+    def reads_system(self) -> bool:
+        """Whether the machine is read."""
+        return self._reader is not None
+
+    @property
+    def reads_gpus(self) -> bool:
+        """Whether GPUs are read, where there are any."""
+        return self._gpus is not None
+
+    @property
+    def gpus_took_ns(self) -> int:
+        """How long the last reading of the GPUs took."""
+        return 0 if self._gpus is None else self._gpus.took_ns
+
+    @property
     def fds(self) -> list[int]:
         """Descriptors that are ready when something is to be taken."""
         return self._guarded(self._fds, [])
