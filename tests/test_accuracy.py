@@ -7,6 +7,7 @@ for an ordinary user's tracker as well.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -272,3 +273,47 @@ def test_total_of_attach(truth: Truth, tmp_path: Path, name: str) -> None:
     for sample in samples:
         used = log.cpu_seconds_at(sample["at"]) - log.cpu_seconds_at(begin)
         assert abs(sample["tree"]["cpu_seconds"] - used) <= 0.02 * used + SLACK_SECONDS + late
+
+
+MIXED = """
+import os, sys, time
+if os.fork() == 0:  # stays root's
+    held = bytearray(64 << 20)
+    with open(sys.argv[1], "wb") as file:
+        while True:
+            file.write(held[:1 << 20])
+            file.flush()
+            time.sleep(0.02)
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_a_user_may_not_read_is_told(user: User, tmp_path: Path) -> None:
+    """Sums of a tree that is partly of another user's say that they are not all."""
+    job = subprocess.Popen(
+        [sys.executable, "-c", MIXED, str(tmp_path / "out")], stdout=subprocess.PIPE, process_group=0
+    )
+    try:
+        assert job.stdout is not None and job.stdout.readline() == b"ready\n"
+        time.sleep(0.2)
+        record = user.folder / "mixed.jsonl"
+        command = [user.python, "-m", "proctally", "attach", "-i", "0.2", "--duration", "0.7", "-o", str(record)]
+        command += ["--no-record", str(job.pid)]
+        done = subprocess.run(
+            command, preexec_fn=become_nobody, cwd="/", env=user.environment, capture_output=True, text=True, timeout=30
+        )
+    finally:
+        os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
+    lines, summary = read_record(record)
+    assert done.returncode == 0
+    # of who is not dumpable any more (it has changed its user) nobody but root may read, either
+    assert summary["memory"]["pss_denied"] == summary["io"]["denied"] == 2
+    assert summary["memory"]["peak_rss_bytes"] > 64 << 20, "RSS may be read of everybody"
+    assert [line["tree"]["io_unread"] for line in lines if line["type"] == "sample"][-1] == 2
+    assert "without PSS of 2 processes that this user may not read" in done.stderr
+    assert "without I/O of 2 processes that this user may not read" in done.stderr

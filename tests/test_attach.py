@@ -28,6 +28,7 @@ from tracked import (
     runs,
     samples,
     state,
+    target,
     until,
     whole,
 )
@@ -36,27 +37,9 @@ BUSY = [*PYTHON, "-c", "while True: pass"]
 
 
 @pytest.fixture
-def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does nothing and does not end."""
-    yield from target(["sleep", "300"])
-
-
-@pytest.fixture
 def busy() -> Iterator[subprocess.Popen[bytes]]:
     """A process that computes and does not end."""
     yield from target(BUSY)
-
-
-def target(words: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(words, start_new_session=True)
-    try:
-        yield process
-    finally:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
 
 
 class Tracker:

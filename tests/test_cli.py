@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proctally import __version__
-from proctally.cli import main
+from proctally.cli import COMMANDS, main
 from proctally.model import COUNTER, GAUGE, INFO, SCHEMA, fields
 from proctally.options import (
     NOT_PASSED_ON,
@@ -67,7 +67,7 @@ def test_every_option_has_its_place() -> None:
     options = Options()
     for spec in SPECS:
         assert hasattr(options, spec.attribute), spec.name
-        assert set(spec.commands) <= {"run", "attach", "system", "export"}
+        assert set(spec.commands) <= {"run", "attach", "system", "serve", "export"}
         assert spec.help
         assert len(spec.short) <= 1
     places = {spec.attribute for spec in SPECS}
@@ -75,7 +75,7 @@ def test_every_option_has_its_place() -> None:
 
 
 def test_no_flag_stands_for_two_options() -> None:
-    for command in ("run", "attach", "system", "export"):
+    for command in ("run", "attach", "system", "serve", "export"):
         names = [spec.name for spec in specs(command)]
         assert len(set(names)) == len(names)
         shorts = [spec.short for spec in specs(command) if spec.short] + ["h"]
@@ -89,11 +89,26 @@ def test_what_a_job_does_not_inherit_is_an_option() -> None:
 @pytest.mark.parametrize("command", ["run", "attach", "system", "export"])
 def test_help_names_every_option(command: str) -> None:
     lines = describe(command).splitlines()
-    assert len(lines) == len(specs(command))
-    for line, spec in zip(lines, specs(command), strict=True):
+    begun = [number for number, line in enumerate(lines) if line[:6].strip() or line[6:8] == "--"]
+    assert len(begun) == len(specs(command))
+    for spec, first, last in zip(specs(command), begun, [*begun[1:], len(lines)], strict=True):
+        line = " ".join(" ".join(lines[first:last]).split())
         assert f"--{spec.name}" in line
         assert (f"-{spec.short}, " in line) is bool(spec.short)
         assert line.endswith(spec.help)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_a_terminal(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"] if command else ["--help"]) == 0
+    assert max(map(len, capfd.readouterr().out.splitlines())) <= 80
+
+
+def test_a_command_that_is_misspelt(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["atach", "1"]) == 2
+    assert capfd.readouterr().err == "proctally: there is no command 'atach'; did you mean attach?\n"
+    assert main(["make", "all"]) == 2
+    assert capfd.readouterr().err == "proctally: there is no command 'make'; to track one: proctally run -- make ...\n"
 
 
 def test_options_of_one_command_alone() -> None:
@@ -273,6 +288,10 @@ VALUES = {
     "process-lines": ("5", 5),
     "summary-json": ("s.json", "s.json"),
     "duration": ("90ms", 0.09),
+    "serve": ("9111", "9111"),
+    "textfile": ("x.prom", "x.prom"),
+    "pushgateway": ("http://h:9091", "http://h:9091"),
+    "otlp": ("env", "env"),
 }
 
 
@@ -569,7 +588,7 @@ OPAQUE = {
     "summary.limits",
 }
 # there is one only where it tells something: PSS that is denied or not read yet
-SOMETIMES = {"tree.pss_unread"}
+SOMETIMES = {"tree.pss_unread", "tree.io_unread"}
 SOMETIMES |= {f"{row.scope}.{row.name}" for row in fields() if row.scope.startswith(("gpus", "system.pressure"))}
 SOMETIMES |= {f"{row.scope}.{row.name}" for row in fields() if row.scope in ("system.disks", "system.interfaces")}
 SOMETIMES |= {f"{row.scope}.{row.name}" for row in fields() if "gpu" in row.name or row.scope == "summary.gpu"}
@@ -610,7 +629,7 @@ def found_in(line: dict[str, Any], scope: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The lines of a real run and of a real attach."""
+    """The lines of a real run, of a real attach, and of a program that tracks itself."""
     folder = tmp_path_factory.mktemp("records")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PROCTALLY_")}
     environment["PROCTALLY_HOME"] = str(folder)
@@ -626,12 +645,16 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     finally:
         target.wait()
     assert (done.returncode, done.stderr) == (0, "")
-    return [json.loads(line) for name in ("run", "attach") for line in (folder / name).read_text().splitlines()]
+    block = "with proctally.track(0.1, output=sys.argv[1]) as run, run.phase('p'): time.sleep(0.3)"
+    program = [sys.executable, "-c", f"import proctally, sys, time\n{block}", str(folder / "track")]
+    subprocess.run(program, env=environment, check=True)
+    names = ("run", "attach", "track")
+    return [json.loads(line) for name in names for line in (folder / name).read_text().splitlines()]
 
 
 def test_records_have_every_kind_of_line(records: list[dict[str, Any]]) -> None:
     types = [line["type"] for line in records]
-    assert [types.count("run"), types.count("summary")] == [2, 2]
+    assert [types.count("run"), types.count("summary"), types.count("phase")] == [3, 3, 2]
     assert types[0] == "run"
     assert types[-1] == "summary"
     assert types.count("sample") >= 6
@@ -666,10 +689,10 @@ def test_values_are_of_their_kind(records: list[dict[str, Any]]) -> None:
                     assert isinstance(value, int | float), f"{scope}.{name}"
                     assert value >= 0, f"{scope}.{name}"
     trees = [line["tree"] for line in records if line["type"] == "sample"]
-    begin = next(place for place in range(1, len(trees)) if trees[place]["cpu_cores"] is None)
+    firsts = [place for place, tree in enumerate(trees) if tree["cpu_cores"] is None]
     counters = [row.name for row in fields() if row.scope == "tree" and row.kind == COUNTER]
     assert len(counters) > 10
-    for part in (trees[:begin], trees[begin:]):
+    for part in (trees[begin:end] for begin, end in zip(firsts, [*firsts[1:], None], strict=True)):
         for name in counters:
             values = [tree[name] for tree in part if tree[name] is not None]
             assert values == sorted(values), f"{name} fell"

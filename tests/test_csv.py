@@ -136,7 +136,7 @@ SCRIPTS: dict[str, list[dict[str, Any]]] = {
         sample(0, system=None, gpus=None),
         sample(1, system={"cpu_cores": None}),
         {"type": "process", "pid": 4712, "command": 'a,"b"\n'},
-        {"type": "phase", "name": "fit", "begin": True, "at": 1_700_000_001.5},
+        {"type": "phase", "name": "fit", "event": "begin", "at": 1_700_000_001.5},
         sample(2, gpus=None, tree={"gpu_utilization_ratio": None, "gpu_memory_bytes": None, "gpu_used": None}),
         sample(4, interval_seconds=2.0),
         sample(5, system=None, tree={"pss_bytes": None, "read_bytes": None, "write_bytes": None}, interval_seconds=0.1),

@@ -62,7 +62,7 @@ def test_readme_names_every_option() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [
         spec.name
-        for command in ("run", "attach", "system", "export")
+        for command in ("run", "attach", "system", "serve", "export")
         for spec in specs(command)
         if f"--{spec.name}" not in readme
     ]

@@ -78,7 +78,7 @@ proctally build  ok
   processes  12,345 seen, at most 42 at once
   commands      250.11 s  cc1plus x 1,204
                  30.50 s  ld
-                 20.89 s  in processes too short to be seen one by one
+                 20.89 s  at ends of processes, or in those too short to see
   tracking   0.250 s CPU (0.1 %), 12.5 MiB, 85 samples
   record     runs/build.jsonl
 """
@@ -99,7 +99,7 @@ def changed(**parts: Any) -> dict[str, Any]:
     summary = copy.deepcopy(SUMMARY)
     for name, value in parts.items():
         if isinstance(value, dict):
-            summary[name].update(value)
+            summary.setdefault(name, {}).update(value)
         else:
             summary[name] = value
     return summary
@@ -130,6 +130,41 @@ def test_rendering_leaves_the_summary_alone() -> None:
     before = copy.deepcopy(SUMMARY)
     shown(SUMMARY, verbose=True)
     assert before == SUMMARY
+
+
+def test_what_may_not_be_read_is_told() -> None:
+    text = shown(changed(memory={"pss_denied": 1}, io={"denied": 1200}))
+    assert "  memory     peak PSS 1.2 GiB" in text
+    assert "\n             without PSS of 1 process that this user may not read\n" in text
+    assert "\n             without I/O of 1,200 processes that this user may not read\n" in text
+    assert "without" not in shown(changed(memory={"pss_denied": 0}, io={"denied": 0}))
+
+
+def test_counters_that_were_asked_for() -> None:
+    counters = {"page_faults": 1234567, "context_switches": None, "cycles": 0, "instructions": 98765432109876}
+    text = shown(changed(counters=counters))
+    assert line_of(text, "counters") == (
+        "  counters   1,234,567 page faults, 0 cycles, 98,765,432,109,876 instructions"
+    )
+    assert "counters" not in shown(changed(counters=dict.fromkeys(counters)))
+
+
+def test_long_evidence_goes_on_below() -> None:
+    evidence = "it used 612 MiB of memory, more than --max-memory 500 MiB, and was ended by SIGTERM and SIGKILL"
+    first, second, *_ = shown(changed(verdict="limit", evidence=evidence)).splitlines()
+    assert first.startswith("proctally build  limit: it used")
+    assert len(first) <= WIDTH
+    assert second.startswith("    ")
+    assert f"{first} {second.strip()}".endswith(f": {evidence}")
+
+
+def test_a_share_of_an_idle_job_is_none() -> None:
+    idle = changed(cpu={"total_seconds": 0.2})
+    assert line_of(shown(idle), "tracking").startswith("  tracking   0.250 s CPU, ")
+
+
+def test_the_record_on_standard_output_is_not_named() -> None:
+    assert "record" not in shown(SUMMARY, path="-")
 
 
 # -- colour ------------------------------------------------------------------------------------------------------

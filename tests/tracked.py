@@ -128,6 +128,19 @@ def runs(pid: int) -> bool:
     return state(pid) not in "XZ"
 
 
+def target(words: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process to be tracked, in a group of its own that is killed at the end."""
+    process = subprocess.Popen(words, start_new_session=True)
+    try:
+        yield process
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+
+
 class Lines:
     """The lines that arrive on a descriptor, with patience."""
 

@@ -11,6 +11,7 @@ from proctally.options import ON, HelpAsked, UsageError, describe, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from proctally.options import Options
@@ -21,13 +22,14 @@ USAGE = 2
 HELP = """\
 proctally: an exact, lightweight resource tracker
 
-  proctally run [options] [--] COMMAND [ARG ...]   start a command, track it, pass on its exit status
-  proctally attach [options] PID                   track a process tree that runs already, until it ends
-  proctally system [options]                       track the whole machine, until stopped or --duration
-  proctally export [options] RECORD|last           a record of the past as CSV, or as a copy
-  proctally fields                                 print the table of fields of a record
+  proctally run [options] [--] COMMAND ...    start and track a command
+  proctally attach [options] PID              track a tree that runs already
+  proctally system [options]                  track the whole machine
+  proctally serve [options] [PID]             answer scrapes of Prometheus
+  proctally export [options] RECORD|last      a record as CSV, or as a copy
+  proctally fields                            the fields of a record
 
-proctally COMMAND --help lists the options of each.
+proctally COMMAND --help lists the options of each; proctally --version tells which this is.
 """
 
 RUN_HELP = """\
@@ -67,6 +69,18 @@ Track the whole machine (CPU, memory, disks, network, GPUs), until Ctrl-C or SIG
 Exit status: 0 at the end, 1 when the output cannot be written, 2 for a mistake in the options.
 """
 
+SERVE_HELP = """\
+proctally serve [options] [PID]
+
+Answer scrapes of Prometheus at /metrics: with a PID of the process tree that it is the root of, until that ended;
+without, of the whole machine. Until Ctrl-C or SIGTERM, or for --duration. No record is written.
+
+{options}
+
+Exit status: 0 at the end, 1 when there is nothing to track or what answers was killed, 2 for a mistake in the options
+or an address in use.
+"""
+
 EXPORT_HELP = """\
 proctally export [options] RECORD|last
 
@@ -77,31 +91,62 @@ Write a record of the past as a table of 32 columns (csv), or as a whole copy of
 Exit status: 0, 1 when it cannot be read or written, 2 for a mistake in the options.
 """
 
+FIELDS_HELP = """\
+proctally fields
+
+Print the fields of a record: name, kind, unit, meaning, source, CSV column.
+"""
+
+
+class Command:
+    """One command: what it does with its arguments, its help, and its status after a mistake in them."""
+
+    __slots__ = ("call", "help", "mistake")
+
+    def __init__(self, call: Callable[[list[str]], int], text: str, mistake: int = USAGE) -> None:
+        self.call = call
+        self.help = text
+        self.mistake = mistake
+
 
 def main(argv: list[str] | None = None) -> int:
     """The exit status of `proctally` with these arguments."""
     arguments = sys.argv[1:] if argv is None else argv
     occupy_standard_streams()
-    command = arguments[0] if arguments else ""
-    if command == "run":
-        return _run(arguments[1:])
-    if command == "attach":
-        return _attach(arguments[1:])
-    if command == "system":
-        return _system(arguments[1:])
-    if command == "export":
-        return _export(arguments[1:])
-    if command == "fields":
-        return _fields(arguments[1:])
-    if command in ("-h", "--help", "help"):
-        return _print(HELP)
-    if command in ("-V", "--version"):
+    name = arguments[0] if arguments else ""
+    command = COMMANDS.get(name)
+    if command is not None:
+        try:
+            return command.call(arguments[1:])
+        except HelpAsked:
+            return _print(_wrapped(command.help).replace("{options}", describe(name)))
+        except UsageError as error:
+            _complain(str(error))
+            return command.mistake
+    if name in ("-h", "--help", "help"):
+        return _print(_wrapped(HELP))
+    if name in ("-V", "--version"):
         return _print(f"proctally {__version__}\n")
-    if not command:
-        say(HELP)
+    if name:
+        _complain(f"there is no command {name[:40]!r}; {_instead(name)}")
     else:
-        _complain(f"there is no command {command!r}; to track one: proctally run -- {command} ...")
+        say(_wrapped(HELP))
     return USAGE
+
+
+def _instead(name: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name[:40], COMMANDS, 1)
+    return f"did you mean {close[0]}?" if close else f"to track one: proctally run -- {name[:40]} ..."
+
+
+def _wrapped(text: str) -> str:
+    """A help text for 80 columns: paragraphs are made to fit, lines with an indent are left as they are."""
+    import textwrap
+
+    parts = text.split("\n\n")
+    return "\n\n".join(part if part.startswith((" ", "{")) else textwrap.fill(part, 80) for part in parts) + "\n"
 
 
 def script() -> NoReturn:
@@ -112,20 +157,14 @@ def script() -> NoReturn:
 
 def _run(arguments: list[str]) -> int:
     environment = dict(os.environ)
-    try:
-        options, command = parse("run", arguments, environment, to_first_word=True)
-        if not command:
-            raise UsageError("which command? proctally run [options] -- COMMAND [ARG ...]")
-        _check_format(options)
-        if options.cgroup and options.source == "procfs":
-            raise UsageError("--source procfs and --cgroup exclude each other; use --source auto or cgroup")
-        if options.output == "-":
-            raise UsageError("-o -: stdout belongs to the command; give a file, or /dev/fd/N of your own")
-    except HelpAsked:
-        return _print(RUN_HELP.replace("{options}", describe("run")))
-    except UsageError as error:
-        _complain(str(error))
-        return CANNOT_RUN
+    options, command = parse("run", arguments, environment, to_first_word=True)
+    if not command:
+        raise UsageError("which command? proctally run [options] -- COMMAND [ARG ...]")
+    _check_format(options)
+    if options.cgroup and options.source == "procfs":
+        raise UsageError("--source procfs and --cgroup exclude each other; use --source auto or cgroup")
+    if options.output == "-":
+        raise UsageError("-o -: stdout belongs to the command; give a file, or /dev/fd/N of your own")
     if environment.get("PROCTALLY_DISABLE", "").lower() in ON:
         from proctally.job import execute_instead
 
@@ -139,32 +178,20 @@ def _run(arguments: list[str]) -> int:
 
 def _system(arguments: list[str]) -> int:
     environment = dict(os.environ)
-    try:
-        options, words = parse("system", arguments, environment, to_first_word=False)
-        if words:
-            raise UsageError(f"{words[0][:40]!r}: system takes no arguments; to track a command: proctally run")
-        _check_format(options)
-    except HelpAsked:
-        return _print(SYSTEM_HELP.replace("{options}", describe("system")))
-    except UsageError as error:
-        _complain(str(error))
-        return USAGE
+    options, words = parse("system", arguments, environment, to_first_word=False)
+    if words:
+        raise UsageError(f"{words[0][:40]!r}: system takes no arguments; to track a command: proctally run")
+    _check_format(options)
     from proctally.whole import track
 
     return track(options, environment)
 
 
 def _export(arguments: list[str]) -> int:
-    try:
-        # the variables are for what is tracked: an export writes where it is told to
-        options, words = parse("export", arguments, {}, to_first_word=False)
-        if len(words) != 1:
-            raise UsageError("which record? proctally export [options] RECORD|last")
-    except HelpAsked:
-        return _print(EXPORT_HELP.replace("{options}", describe("export")))
-    except UsageError as error:
-        _complain(str(error))
-        return USAGE
+    # the variables are for what is tracked: an export writes where it is told to
+    options, words = parse("export", arguments, {}, to_first_word=False)
+    if len(words) != 1:
+        raise UsageError("which record? proctally export [options] RECORD|last")
     from proctally.export import export
 
     return export(words[0], options.format, options.output or "-", dict(os.environ), force=options.force)
@@ -178,34 +205,46 @@ def _check_format(options: Options) -> None:
 
 
 def _attach(arguments: list[str]) -> int:
-    try:
-        options, words = parse("attach", arguments, dict(os.environ), to_first_word=False)
-        if len(words) != 1:
-            raise UsageError("which process? proctally attach [options] PID")
-        word = words[0]
-        if not (word.isascii() and word.isdecimal() and len(word) <= 10) or not 0 < int(word) < 1 << 31:
-            raise UsageError(f"{word[:40]!r} is not a process id")
-        _check_format(options)
-        if options.source == "cgroup":
-            raise UsageError("--source cgroup: what runs already is not moved; use auto or perf or procfs")
-    except HelpAsked:
-        return _print(ATTACH_HELP.replace("{options}", describe("attach")))
-    except UsageError as error:
-        _complain(str(error))
-        return USAGE
+    environment = dict(os.environ)
+    options, words = parse("attach", arguments, environment, to_first_word=False)
+    if len(words) != 1:
+        raise UsageError("which process? proctally attach [options] PID")
+    pid = _pid(words[0])
+    _check_format(options)
+    if options.source == "cgroup":
+        raise UsageError("--source cgroup: what runs already is not moved; use auto or perf or procfs")
     from proctally.attach import attach
 
-    return attach(options, int(words[0]), dict(os.environ))
+    return attach(options, pid, environment)
+
+
+def _pid(word: str) -> int:
+    if not (word.isascii() and word.isdecimal() and len(word) <= 10) or not 0 < int(word) < 1 << 31:
+        raise UsageError(f"{word[:40]!r} is not a process id")
+    return int(word)
+
+
+def _serve(arguments: list[str]) -> int:
+    environment = dict(os.environ)
+    options, words = parse("serve", arguments, environment, to_first_word=False)
+    if len(words) > 1:
+        raise UsageError(f"{words[1][:40]!r}: serve takes one process id, or none")
+    pid = _pid(words[0]) if words else None
+    options.serve, options.no_record, options.process_lines = options.listen, True, 0
+    if pid is None:
+        from proctally.whole import track
+
+        return track(options, environment)
+    from proctally.attach import attach
+
+    return attach(options, pid, environment)
 
 
 def _fields(arguments: list[str]) -> int:
     if arguments in (["-h"], ["--help"]):
-        return _print(
-            "proctally fields\n\nPrint the fields of a record: name, kind, unit, meaning, source, CSV column.\n"
-        )
+        raise HelpAsked
     if arguments:
-        _complain(f"fields takes nothing behind it, not {arguments[0]!r}")
-        return USAGE
+        raise UsageError(f"fields takes nothing behind it, not {arguments[0]!r}")
     from proctally.model import fields
 
     lines = []
@@ -214,6 +253,16 @@ def _fields(arguments: list[str]) -> int:
             f"{field.scope}.{field.name}\t{field.kind}\t{field.unit}\t{field.help}\t{field.source}\t{field.csv}\n"
         )
     return _print("".join(lines))
+
+
+COMMANDS = {
+    "run": Command(_run, RUN_HELP, CANNOT_RUN),
+    "attach": Command(_attach, ATTACH_HELP),
+    "system": Command(_system, SYSTEM_HELP),
+    "serve": Command(_serve, SERVE_HELP),
+    "export": Command(_export, EXPORT_HELP),
+    "fields": Command(_fields, FIELDS_HELP),
+}
 
 
 def _print(text: str) -> int:

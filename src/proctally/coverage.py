@@ -40,8 +40,8 @@ def of_run(
     }
 
 
-def of_attach(sampler: Sampler, watch: Watch, interval: float) -> dict[str, str]:
-    """For `attach`."""
+def of_attach(sampler: Sampler, watch: Watch, interval: float, since: str = "the attach") -> dict[str, str]:
+    """For `attach`, and for a block of `track`: for all that ran already. `since`: what totals count from, in words."""
     unseen = f"up to {interval:g} s at the end of a process whose parent is outside the tree, or did not wait for it"
     cpu, io = [unseen], [unseen]
     if watch.total_ns is not None:
@@ -52,8 +52,8 @@ def of_attach(sampler: Sampler, watch: Watch, interval: float) -> dict[str, str]
         io.append(f"{len(sampler.io_denied)} processes whose io is denied")
     known = sampler.ledger.io_known
     return {
-        "cpu": f"since the attach, {_all_but(cpu)}",
-        "io": f"since the attach, {_all_but(io)}" if known else "denied, or not available from this kernel",
+        "cpu": f"since {since}, {_all_but(cpu)}",
+        "io": f"since {since}, {_all_but(io)}" if known else "denied, or not available from this kernel",
         "memory": sampler.memory_coverage(),
         "processes": "those seen: what began and ended between two samples is missing",
     }
@@ -84,7 +84,8 @@ def _run_cpu(sampler: Sampler, watch: Watch) -> list[str]:
         missing.append(_unwaited(sampler))
     elif ledger.excess() > UNREAPED_NS:
         more = f"{ledger.excess() / 1e9:.3f} s"
-        missing.append(f"perhaps {more} that perf alone counted: interrupts and other machines took about as much")
+        why = "its clock goes on while interrupts and other machines have the CPU"
+        missing.append(f"perhaps {more} that perf alone counted: {why}")
     if _dropped(watch):
         waited = "" if ledger.only == "perf" else ", as far as nobody waited for them"
         missing.append(

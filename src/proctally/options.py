@@ -56,17 +56,24 @@ class Options:
     no_system: bool = False
     no_gpu: bool = False
     cloud: bool = False
+    serve: str | None = None
+    listen: str = "127.0.0.1:9111"
+    textfile: str | None = None
+    pushgateway: str | None = None
+    pushgateway_keep: bool = False
+    otlp: str | None = None
 
     def __init__(self) -> None:
         self.tag = {}
 
 
+COLUMN = 30  # where the words of help texts begin
 FLAG, TEXT, SECONDS, RATIO, COUNT, PAIR, SIZE = "", "TEXT", "SECONDS", "RATIO", "N", "K=V", "SIZE"
 UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 # short, name, what it takes, for which commands, help
 TABLE = (
-    ("i", "interval", SECONDS, "run attach system", f"time between samples, {MIN_INTERVAL} or more (default 1)"),
+    ("i", "interval", SECONDS, "run attach system serve", f"time between samples, {MIN_INTERVAL} or more (default 1)"),
     (
         "o",
         "output",
@@ -84,14 +91,14 @@ TABLE = (
     ("o", "output", "FILE", "export", "where it goes (default: stdout)"),
     ("f", "format", "FORMAT", "export", "csv (default) or jsonl"),
     ("", "force", FLAG, "run attach system export", "write over an existing output file"),
-    ("n", "name", TEXT, "run attach system", "name of the run (default: the command's)"),
-    ("", "tag", PAIR, "run attach system", "a pair to keep with the run; may be repeated"),
-    ("q", "quiet", FLAG, "run attach system", "no summary"),
-    ("v", "verbose", FLAG, "run attach system", "more in the summary: every source and what it cannot see"),
-    ("", "source", "SOURCE", "run attach", "where CPU totals come from: auto, cgroup, perf or procfs"),
+    ("n", "name", TEXT, "run attach system serve", "name of the run (default: the command's)"),
+    ("", "tag", PAIR, "run attach system serve", "a pair to keep with the run; may be repeated"),
+    ("q", "quiet", FLAG, "run attach system serve", "no summary"),
+    ("v", "verbose", FLAG, "run attach system serve", "more in the summary: every source and what it cannot see"),
+    ("", "source", "SOURCE", "run attach serve", "where CPU totals come from: auto, cgroup, perf or procfs"),
     ("", "commands", "WHEN", "run", "count every process by its command: auto, on or off"),
     ("", "counters", FLAG, "run", "count page faults, switches, migrations, cycles, instructions: 3 us each at a fork"),
-    ("", "pss-budget", RATIO, "run attach", "share of one core that reading PSS may cost (default 0.005)"),
+    ("", "pss-budget", RATIO, "run attach serve", "share of one core that reading PSS may cost (default 0.005)"),
     ("", "process-lines", COUNT, "run attach", "at most so many processes one by one in the record (default 2000)"),
     ("", "no-record", FLAG, "run attach system", "write no record to the default place"),
     ("", "summary-json", "FILE", "run attach system", "write the summary, as JSON, to this file too"),
@@ -100,20 +107,41 @@ TABLE = (
     ("", "grace", SECONDS, "run", "time between TERM and KILL (default 10)"),
     ("", "max-memory", SIZE, "run", "end it when it uses more (500MB, 2GiB), as for --timeout"),
     ("", "wait-all", FLAG, "run", "wait for every process of the tree, not for the command alone"),
-    ("", "duration", SECONDS, "attach system", "stop after this time"),
-    ("", "no-system", FLAG, "run attach", "leave the machine beside the tree out"),
-    ("", "no-gpu", FLAG, "run attach system", "leave GPUs out"),
+    ("", "duration", SECONDS, "attach system serve", "stop after this time"),
+    ("", "no-system", FLAG, "run attach serve", "leave the machine beside the tree out"),
+    ("", "no-gpu", FLAG, "run attach system serve", "leave GPUs out"),
     (
         "",
         "cloud",
         FLAG,
-        "run attach system",
+        "run attach system serve",
         "ask the metadata service of the cloud where this is (nothing else ever does)",
+    ),
+    ("", "listen", "ADDRESS", "serve", "where /metrics is answered (default 127.0.0.1:9111)"),
+    ("", "serve", "ADDRESS", "run attach system", "answer scrapes of Prometheus at HOST:PORT (PORT: of the loopback)"),
+    (
+        "",
+        "textfile",
+        "FILE",
+        "run attach system",
+        "keep a file for node_exporter's textfile collector; fills in what --output does",
+    ),
+    ("", "pushgateway", "URL", "run attach system", "push to a Pushgateway; what was pushed is deleted at the end"),
+    ("", "pushgateway-keep", FLAG, "run attach system", "push the end, too, and leave all of it there"),
+    (
+        "",
+        "otlp",
+        "URL",
+        "run attach system",
+        "push to an OpenTelemetry receiver; env: where OTEL_EXPORTER_OTLP_ENDPOINT says",
     ),
 )
 
 # what a job inside must not inherit: it would write over what the run outside writes
-NOT_PASSED_ON = ("OUTPUT", "FORMAT", "FORCE", "NAME", "TAG", "SUMMARY_JSON", "DURATION")
+NOT_PASSED_ON = (
+    "OUTPUT", "FORMAT", "FORCE", "NAME", "TAG", "SUMMARY_JSON", "DURATION",
+    "SERVE", "TEXTFILE", "PUSHGATEWAY", "PUSHGATEWAY_KEEP",
+)  # fmt: skip
 
 
 class Spec:
@@ -137,6 +165,12 @@ class Spec:
     def variable(self) -> str:
         """Its environment variable."""
         return "PROCTALLY_" + self.attribute.upper()
+
+
+def has_exports(options: Options) -> bool:
+    """Whether anything is to be exported while it is tracked."""
+    asked = (options.serve, options.textfile, options.pushgateway, options.otlp)
+    return any(each is not None for each in asked)
 
 
 def specs(command: str) -> list[Spec]:
@@ -239,7 +273,7 @@ def _set(options: Options, spec: Spec, text: str, where: str) -> None:
             raise UsageError(f"{where}: {text[:20]!r} is not a whole number of at most 12 digits")
         value = int(text)
     elif spec.takes == SIZE:
-        value = _size(text, where)
+        value = size_of(text, where)
     elif spec.takes == PAIR:
         key, equals, pair_value = text.partition("=")
         if not equals or not key:
@@ -276,7 +310,7 @@ def _seconds(text: str, where: str) -> float:
     return value
 
 
-def _size(text: str, where: str) -> int:
+def size_of(text: str, where: str) -> int:
     """Bytes: `2G`, `2GiB` in powers of 1024, `2GB` in powers of 1000."""
     number = text.rstrip("iBbKkMmGgTt").strip()
     unit = text[len(number) :].strip().lower()
@@ -294,9 +328,12 @@ def _size(text: str, where: str) -> int:
 
 
 def describe(command: str) -> str:
-    """The options of a command, a line each."""
+    """The options of a command, for 80 columns."""
+    import textwrap
+
     lines = []
     for spec in specs(command):
         flags = f"-{spec.short}, --{spec.name}" if spec.short else f"    --{spec.name}"
-        lines.append(f"  {f'{flags} {spec.takes}'.rstrip():<28} {spec.help}")
+        head = f"  {f'{flags} {spec.takes}'.rstrip():<{COLUMN - 4}}  "
+        lines += textwrap.wrap(spec.help, 80, initial_indent=head, subsequent_indent=COLUMN * " ")
     return "\n".join(lines)

@@ -151,8 +151,9 @@ class Record:
         self.lost_samples = self.unwritten(patience_ms)
         if self._kept and self.error is None:
             self.error = OSError(EAGAIN, "its reader does not read")
+        fd, self._fd = self._fd, -1
         try:
-            os.close(self._fd)
+            os.close(fd)
         except OSError as error:
             self.error = self.error or error
 

@@ -13,7 +13,7 @@ from proctally.kernel.child import SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SI
 from proctally.kernel.machine import UNREADABLE, host_machine
 from proctally.kernel.proc import read_children, read_stat
 from proctally.ledger import CPU
-from proctally.options import NOT_PASSED_ON
+from proctally.options import NOT_PASSED_ON, UsageError
 from proctally.record import mask
 from proctally.sampler import Sampler
 from proctally.session import Schedule, Session
@@ -61,14 +61,17 @@ class Runner:
         )
         self.sampler.pss_wanted_above = options.max_memory
         self._looked_around = False
+        self._schedule: Schedule | None = None
         self.surroundings: Surroundings | None = None  # from the first look on: a job of a few ms needs none of it
         self.ending = Ending(options, self.job, self.sampler, self.enclosure)
-        self.strangers = self._children_before()
+        self.strangers = (
+            self._children()
+        )  # those it had before (a shell that execs us leaves its own): none of the tree
         for pid in self.strangers:
             self.sampler.tree.add_stranger(pid)
 
-    def _children_before(self) -> set[int]:
-        """Children that this process had before (a shell that execs us leaves its own): none of the tree."""
+    def _children(self) -> set[int]:
+        """The children of this process."""
         try:
             return set(read_children(self.machine, self.job.own))
         except UNREADABLE:
@@ -81,6 +84,12 @@ class Runner:
             pid = job.hold(self.command, self._job_environment())
         except OSError as error:
             say(f"proctally: cannot start a process: {error.strerror}\n")
+            return CANNOT_RUN
+        try:
+            session.open_outlets(pid)
+        except UsageError as error:
+            job.give_up()
+            say(f"proctally: {error}\n")
             return CANNOT_RUN
         try:
             session.open_explicit(pid)
@@ -145,13 +154,15 @@ class Runner:
     def _track(self, pid: int) -> None:
         """From the exec to the last line. Nothing that goes wrong here reaches the job, or keeps its end from us."""
         session = self.session
-        schedule = Schedule(session.started_ns, int(self.options.interval * 1e9))
+        self._schedule = schedule = Schedule(session.started_ns, int(self.options.interval * 1e9))
         self._try(self.watch.begin)
+        self._try(session.start_exports, self.sampler.tree.add_stranger)
         session.write(session.header(mask(self.command), pid))
         if self.options.format == "csv":
             self._try(self._look_around)
-        self._sample()
+        first = self._sample()
         session.open_default()
+        self._try(self._export, first)
         self._follow(schedule)
         if self.enclosure.own is not None:
             self._try(self.sampler.look)  # those reaped last are settled
@@ -197,21 +208,34 @@ class Runner:
         except Exception as error:
             say(f"proctally: a fault of its own at the end ({_said(error)})\n")
 
-    def _sample(self) -> None:
-        self._try(self.enclosure.check, self.sampler.tree.members)
-        sample = self._try(self._whole_sample)
-        self._try(self.watch.take)
+    def _sample(self) -> dict[str, Any] | None:
+        timed = self.session.timed
+        self._try(timed, "cgroup", self.enclosure.check, self.sampler.tree.members)
+        sample: dict[str, Any] | None = self._try(self._whole_sample)
+        self._try(timed, "perf", self.watch.take)
         if sample is not None:
             self.session.write(sample)
             self.ending.check_memory(self.machine.monotonic_ns())
+            self._try(self._export, sample)
+        return sample
+
+    def _export(self, sample: dict[str, Any] | None) -> None:
+        """Tell the exporter, where there is one, what is not in the record."""
+        live, schedule = self.session.live, self._schedule
+        if live is not None and schedule is not None and sample is not None:
+            lines = live.of_tree(sample, self.sampler, self.watch, self.enclosure, self.surroundings, schedule.late)
+            self.session.tell(lines)
 
     def _whole_sample(self) -> dict[str, Any]:
-        sample = self.sampler.sample()
+        sample: dict[str, Any] = self.session.timed("procfs", self.sampler.sample)
         if self.surroundings is None:
             return sample if self._looked_around or self.options.no_gpu else sample | {"gpus_skipped": NOT_YET}
         from proctally.surroundings import joined
 
-        return joined(sample, self.surroundings, self.sampler.tree.members)
+        whole: dict[str, Any] = self.session.timed(
+            "system", joined, sample, self.surroundings, self.sampler.tree.members
+        )
+        return whole
 
     def _look_around(self) -> None:
         """Begin to read the machine: by now the job runs, and what it takes to begin with is not in its way."""
@@ -300,14 +324,19 @@ class Runner:
         if not (self.options.wait_all or self.ending.fired) or not children:
             return True
         self._try(self.sampler.look)
-        return not self.sampler.tree.members and not self.failed
+        return self._only_strangers() if self.failed else not self.sampler.tree.members
+
+    def _only_strangers(self) -> bool:
+        """Whether the children that are left are none of the tree: helper processes of ours."""
+        return all(map(self.sampler.tree.is_stranger, self._children()))
 
     def _zombie(self, pid: int) -> Any:
         return self._try(self.sampler.ended, pid)
 
     def _reaped(self, child: Reaped) -> None:
-        if self.surroundings is not None:
-            self.surroundings.reaped(child.pid, round((child.usage.ru_utime + child.usage.ru_stime) * 1e9))
+        for helpers in (self.surroundings, self.session.exports):
+            if helpers is not None:
+                helpers.reaped(child.pid, round((child.usage.ru_utime + child.usage.ru_stime) * 1e9))
         if self.failed and not self.sampler.tree.is_stranger(child.pid):
             self.sampler.ledger.reap(child.usage)
         self._try(self.sampler.reaped, child.seen, exit_or_signal(child.status), child.usage, child.io)
@@ -331,6 +360,8 @@ class Runner:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _end(self, schedule: Schedule) -> None:
+        if self.options.cgroup and self.enclosure.own is None and self.enclosure.why is not None:
+            self.session.warnings.append(f"--cgroup: it had no cgroup of its own: {self.enclosure.why}")
         program = os.path.basename(self.command[0])
         client = program if program in coverage.CLIENTS else None
         if client is not None:

@@ -1,4 +1,4 @@
-"""What `run` and `attach` share: the schedule of samples, the header and the summary of a record, and its outputs."""
+"""What `run`, `attach` and `track` share: the schedule of samples, first and last lines of a record, its outputs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from proctally.kernel.machine import seconds
 from proctally.kernel.proc import text
 from proctally.ledger import CPU, DELAY, IO, IO_FIELDS, SYSTEM, USER
 from proctally.model import SCHEMA
+from proctally.options import has_exports
 from proctally.record import (
     Record,
     encode,
@@ -26,10 +27,13 @@ from proctally.record import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from proctally.enclosure import Enclosure
+    from proctally.exports import Exports, Outlets
     from proctally.kernel.machine import Machine
+    from proctally.live import Live
     from proctally.options import Options
     from proctally.sampler import Sampler
     from proctally.surroundings import Surroundings
@@ -96,12 +100,19 @@ class Session:
         self.run_id = os.urandom(16).hex()
         self.started_at = machine.time()
         self.started_ns = machine.monotonic_ns()
+        self.ended_ns: int | None = None  # None: not before its summary is made
+        self.cwd: str | None = None  # None: that of this process
+        self.tracker_base_ns = 0  # CPU time of this process that belongs to other runs
         self.records: list[Record] = []
+        self.spare: Record | None = None  # takes the lines where no file does
         self.warnings: list[str] = []
         self.limits: Limits | None = None
         self.surroundings: Surroundings | None = None
         self.why_no_machine: str | None = None
-        self._summary_said: dict[str, Any] | None = None
+        self.summary: dict[str, Any] | None = None  # its last line, once it was made
+        self.outlets: Outlets | None = None
+        self.exports: Exports | None = None
+        self.live: Live | None = None
         self._kept: list[dict[str, Any]] | None = []  # lines from before the records were opened
 
     # -- outputs -------------------------------------------------------------------------------------------------
@@ -114,13 +125,51 @@ class Session:
         if path == "-":
             self._add_output(standard_output())
             return
-        values = {
+        path = os.path.join(self.cwd or "", expand(path, self._values(pid), self.environment))
+        self._add_output(open_output(path, force=self.options.force))
+
+    def _values(self, pid: int) -> dict[str, str]:
+        """What may stand in a path."""
+        return {
             "run_id": self.run_id,
             "name": safe_name(self.name),
             "host": os.uname().nodename,
             "pid": str(pid),
         }
-        self._add_output(open_output(expand(path, values, self.environment), force=self.options.force))
+
+    def open_outlets(self, pid: int) -> None:
+        """Make sure that what is to be exported can be. Raises UsageError with what is wrong."""
+        if has_exports(self.options):
+            from proctally.exports import Outlets
+
+            self.outlets = Outlets(self.options, self.environment, self._values(pid))
+
+    def start_exports(self, stranger: Callable[[int], object] | None = None) -> None:
+        """Start the process that exports, where that is asked for; `stranger` is told its pid."""
+        if self.outlets is not None:
+            from proctally.exports import Exports
+            from proctally.live import Live
+
+            self.exports = Exports(self.machine, self.environment, self.outlets, started=stranger)
+            self.live = Live(self.machine, self.helpers_ns)
+
+    def announce(self) -> None:
+        """Say where scrapes are answered: stderr is ours where no command of the user's runs."""
+        if self.outlets is not None and self.outlets.address is not None and not self.options.quiet:
+            outside = "" if self.outlets.is_loopback else ", without a password, to whoever reaches this machine"
+            say(f"proctally: serving http://{self.outlets.address}/metrics{outside}\n")
+
+    def tell(self, lines: list[dict[str, Any]]) -> None:
+        """Lines for the exporter alone; before the header went to it there is nothing to tell."""
+        if self.exports is not None and self._kept is None:
+            for line in lines:
+                self.exports.write(line)
+
+    def timed(self, source: str, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Do this; how long it took is told to the exporter, where there is one."""
+        if self.live is None:
+            return call(*arguments, **named)
+        return self.live.timed(source, call, *arguments, **named)
 
     def _add_output(self, record: Record) -> None:
         if self.options.format == "csv":
@@ -135,9 +184,15 @@ class Session:
             try:
                 record = open_default(self.environment, self.started_at, self.name, self.run_id)
             except OSError as error:
-                self.warnings.append(f"no record was written: {_reason(error)}; see --output, --no-record")
+                instead = "" if self.kind == "track" else "; see --output, --no-record"
+                self.warnings.append(f"no record was written: {_reason(error)}{instead}")
             else:
                 self.records.append(record)
+        if self.spare is not None:
+            if any(os.path.isfile(record.path) for record in self.records):
+                self.spare.discard()
+            else:
+                self.records.append(self.spare)
         kept, self._kept = self._kept, None
         for line in kept or []:
             self.write(line)
@@ -149,12 +204,20 @@ class Session:
             return
         for record in self.records:
             record.write(line)
+        if self.exports is not None:
+            self.exports.write(line)
 
     def unheard(self) -> bool:
         """Whether every output is a pipe whose reader has gone: what is tracked on its own may end then."""
-        return bool(self.records) and all(
-            record.error is not None and record.error.errno == EPIPE for record in self.records
+        return self.cannot_serve() or (
+            bool(self.records)
+            and all(record.error is not None and record.error.errno == EPIPE for record in self.records)
         )
+
+    def cannot_serve(self) -> bool:
+        """Whether it is for the exporter alone, as `serve` is, and that has gone."""
+        told_otherwise = self.records or self.options.summary_json is not None
+        return not told_otherwise and self.exports is not None and self.exports.gone
 
     def start(self) -> None:
         """The job begins now."""
@@ -172,7 +235,7 @@ class Session:
         options = self.options
         environment = self.environment
         try:
-            cwd: str | None = plain(os.getcwd())
+            cwd: str | None = plain(self.cwd or os.getcwd())
         except OSError:
             cwd = None
         scheduler = {name: plain(environment[name]) for name in SCHEDULER if environment.get(name)}
@@ -215,7 +278,7 @@ class Session:
         summary = self._summary(sampler, schedule, outcome, coverage, left)
         self.write(summary)
         self._write_summary_json(summary)
-        self._summary_said = summary
+        self.summary = summary
 
     def end_system(self, samples: int, schedule: Schedule, outcome: Outcome, enclosure: Enclosure) -> None:
         """The same for a record of the machine alone."""
@@ -236,17 +299,17 @@ class Session:
         }
         self.write(summary)
         self._write_summary_json(summary)
-        self._summary_said = summary
+        self.summary = summary
 
     def close(self) -> None:
         """Close the outputs, and print the summary and the warnings."""
         self._close()
-        self._say(self._summary_said)
+        self._say(self.summary)
 
     def _summary(
         self, sampler: Sampler, schedule: Schedule, outcome: Outcome, coverage: dict[str, str], left: int | None
     ) -> dict[str, Any]:
-        wall_ns = self.machine.monotonic_ns() - self.started_ns
+        wall_ns = (self.ended_ns or self.machine.monotonic_ns()) - self.started_ns
         watch, enclosure = sampler.watch, sampler.enclosure
         throttled = None if enclosure is None else enclosure.throttled()
         throttled_ns = None if throttled is None else throttled.throttled_ns
@@ -265,6 +328,7 @@ class Session:
                 "peak_rss_bytes": sampler.peak_rss,
                 "peak_process_rss_bytes": sampler.peak_process_rss,
                 "cgroup_peak_bytes": None if cgroup is None else cgroup["memory_peak_bytes"],
+                "pss_denied": len(sampler.pss_denied),
                 "coverage": coverage["memory"],
             },
             "io": _io(sampler) | {"coverage": coverage["io"]},
@@ -332,8 +396,8 @@ class Session:
         return _folded(commands)
 
     def helpers_ns(self) -> int:
-        """CPU time of the processes that read GPUs and clouds."""
-        return 0 if self.surroundings is None else self.surroundings.cpu_ns()
+        """CPU time of the processes that read GPUs and clouds, and that export."""
+        return sum(each.cpu_ns() for each in (self.surroundings, self.exports) if each is not None)
 
     def _tracker(self, samples: int, schedule: Schedule) -> dict[str, Any]:
         import time
@@ -347,7 +411,7 @@ class Session:
             peak = None
 
         return {
-            "cpu_seconds": seconds(time.process_time_ns() + self.helpers_ns()),
+            "cpu_seconds": seconds(time.process_time_ns() - self.tracker_base_ns + self.helpers_ns()),
             "peak_rss_bytes": peak,
             "samples": samples,
             "late_samples": schedule.late,
@@ -355,6 +419,12 @@ class Session:
         }
 
     def _close(self) -> None:
+        if self.exports is not None:
+            self.exports.finish()
+            if told := self.exports.warnings():
+                from proctally.summary import printable
+
+                self.warnings += map(printable, told)  # a receiver's own words are among them
         around = self.surroundings
         if around is not None and around.fault is not None:
             why = f"{type(around.fault).__name__}: {around.fault}".rstrip(": ")
@@ -397,7 +467,9 @@ class Session:
 
 def _io(sampler: Sampler) -> dict[str, Any]:
     total = sampler.best[IO:] if sampler.ledger.io_known else [None] * IO_FIELDS
-    return {"read_bytes": total[4], "write_bytes": total[5], "read_chars": total[0], "write_chars": total[1]}
+    return {"read_bytes": total[4], "write_bytes": total[5], "read_chars": total[0], "write_chars": total[1]} | {
+        "denied": sampler.io_missing()
+    }
 
 
 def _unavailable(watch: Watch | None, enclosure: Enclosure | None, why_no_machine: str | None) -> dict[str, str]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 WIDTH = 80
 LABEL = 11
 COMMANDS = 5
+TITLE = 24
 BOLD, DIM, RED, GREEN, YELLOW, RESET = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
 VERDICT_COLOURS = {"ok": GREEN, "ended": YELLOW}  # the others are bad news
 UNKNOWN = "unknown"
@@ -73,16 +74,18 @@ def render(name: str, summary: dict[str, Any], path: str | None, *, colour: bool
     verdict = summary["verdict"]
     said = "" if verdict == "ok" else f": {summary['evidence']}".replace(f": {verdict} ", " ")
     title = printable(name)
-    room = max(12, WIDTH - len(f"proctally   {verdict}{said}"))
+    room = max(TITLE, WIDTH - len(f"proctally   {verdict}{said}"))
     title = title if len(title) <= room else title[: room - 1] + "…"
     painted = page.paint(verdict, VERDICT_COLOURS.get(verdict, RED))
-    page.lines.append(f"{page.paint(f'proctally {title}', BOLD)}  {painted}{said}")
+    head, *more = _wrapped(said, WIDTH - len(f"proctally {title}  {verdict}"), WIDTH - 4) if said else [""]
+    page.lines.append(f"{page.paint(f'proctally {title}', BOLD)}  {painted}{head}")
+    page.lines += [f"    {line}" for line in more]
     page.add("wall", duration(summary["wall_seconds"]))
     if "cpu" in summary:
         _tree(page, summary)
     _machine(page, summary, of_tree="cpu" in summary)
     _tracking(page, summary)
-    if path is not None:
+    if path not in (None, "-"):
         page.add("record", printable(path))
     if verbose:
         _sources(page, summary)
@@ -99,14 +102,31 @@ def _tree(page: Page, summary: dict[str, Any]) -> None:
     page.add("cores", f"mean {cpu['mean_cores']:.2f}, peak {cpu['peak_cores']:.2f}{usable}{stood}")
     largest = f"largest process {size(memory['peak_process_rss_bytes'])}"
     page.add("memory", f"peak PSS {size(memory['peak_pss_bytes'])}, RSS {size(memory['peak_rss_bytes'])}, {largest}")
+    if memory.get("pss_denied"):
+        page.add("", _denied("PSS", memory["pss_denied"]))
     if limits["memory_bytes"] is not None:
         page.add("", f"of {size(limits['memory_bytes'])} that it may use")
     page.add("disk", f"read {size(io['read_bytes'])}, written {size(io['write_bytes'])}")
+    if io.get("denied"):
+        page.add("", _denied("I/O", io["denied"]))
     left = f", {processes['left']} left running" if processes["left"] else ""
     started = "started" if processes["source"] == "perf" else "seen"
     page.add("processes", f"{processes['started']:,} {started}, at most {processes['peak']:,} at once{left}")
+    for label, text in zip(["counters", ""], _counters(summary.get("counters")), strict=False):
+        page.add(label, text)
     for label, text in zip(["commands"] + [""] * COMMANDS, _commands(summary), strict=False):
         page.add(label, text)
+
+
+def _counters(counters: dict[str, Any] | None) -> list[str]:
+    """What --counters has counted."""
+    known = {name: count for name, count in (counters or {}).items() if count is not None}
+    said = [f"{count:,} {name.replace('_', ' ')}" for name, count in known.items()]
+    return _wrapped(", ".join(said)) if said else []
+
+
+def _denied(what: str, processes: int) -> str:
+    return f"without {what} of {processes:,} process{'' if processes == 1 else 'es'} that this user may not read"
 
 
 def _machine(page: Page, summary: dict[str, Any], *, of_tree: bool) -> None:
@@ -139,7 +159,7 @@ def _tracking(page: Page, summary: dict[str, Any]) -> None:
     tracker = summary["tracker"]
     used = summary["cpu"]["total_seconds"] if "cpu" in summary else 0.0
     share = ""
-    if used >= 0.1:  # of less, the start of the interpreter is all there is to see
+    if used >= max(0.1, tracker["cpu_seconds"]):  # of less, the start of the interpreter is all there is to see
         share = f" ({100 * tracker['cpu_seconds'] / used:.1f} %)"
     samples = f"{tracker['samples']} samples"
     if tracker["lost_samples"]:
@@ -163,10 +183,14 @@ def _sources(page: Page, summary: dict[str, Any]) -> None:
             page.add(label, text)
 
 
-def _wrapped(text: str) -> list[str]:
+def _wrapped(text: str, first: int = WIDTH - LABEL - 2, others: int = WIDTH - LABEL - 2) -> list[str]:
+    """Lines of at most so many signs, `first` of the first one."""
     import textwrap
 
-    return textwrap.wrap(text, WIDTH - LABEL - 2)
+    if len(text) <= first:
+        return [text]
+    begun = textwrap.wrap(text, first, drop_whitespace=False)[0]
+    return [begun.rstrip(), *textwrap.wrap(text[len(begun) :].strip(), others)]
 
 
 def _commands(summary: dict[str, Any]) -> list[str]:
@@ -184,6 +208,6 @@ def _commands(summary: dict[str, Any]) -> list[str]:
     unseen = total - told
     if unseen > 0.05 and unseen > 0.02 * total:
         told_of = "not told of single processes"
-        short = "in processes too short to be seen one by one"
+        short = "at ends of processes, or in those too short to see"
         rows.append(f"{unseen:>9.2f} s  {told_of if summary['processes']['source'] == 'perf' else short}")
     return rows

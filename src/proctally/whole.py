@@ -7,6 +7,7 @@ import os
 from proctally.enclosure import Enclosure
 from proctally.kernel.child import Signals, libc, say, signal_name, stopping
 from proctally.kernel.machine import NANOSECONDS, host_machine, seconds
+from proctally.options import UsageError
 from proctally.session import Schedule, Session
 from proctally.surroundings import TREE, Surroundings
 from proctally.verdict import UNHEARD, Outcome
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from proctally.options import Options
 
 CANNOT_WRITE = 1
+CANNOT_SERVE = 1
+USAGE = 2
 EARLY: tuple[int, ...] = ()  # there is no job that could be short
 
 
@@ -32,11 +35,17 @@ class Whole:
         self.session = Session("system", options, environment, self.machine, "system")
         self.enclosure = Enclosure(self.machine)
         self.samples = 0
+        self.schedule: Schedule | None = None
         self._sampled_ns: int | None = None
 
     def main(self) -> int:
         """The exit status."""
         session, options = self.session, self.options
+        try:
+            session.open_outlets(os.getpid())
+        except UsageError as error:
+            say(f"proctally: {error}\n")
+            return USAGE
         try:
             session.open_explicit(os.getpid())
         except (OSError, ValueError) as error:
@@ -48,10 +57,13 @@ class Whole:
         session.surroundings = around = Surroundings(
             self.machine, self.environment, system=True, gpu=not options.no_gpu, cloud=options.cloud
         )
+        session.start_exports()
+        session.announce()
         session.write(session.header(None, os.getpid()))
-        self._sample(around)
+        self.schedule = schedule = Schedule(session.started_ns, int(options.interval * NANOSECONDS), early=EARLY)
+        first = self._sample(around)
         session.open_default()
-        schedule = Schedule(session.started_ns, int(options.interval * NANOSECONDS), early=EARLY)
+        self._export(first, around)
         outcome = self._follow(around, schedule)
         self._sample(around)
         for line in around.lines(last=True):
@@ -59,9 +71,9 @@ class Whole:
         session.end_system(self.samples, schedule, outcome, self.enclosure)
         session.close()
         around.close()
-        return 0
+        return CANNOT_SERVE if session.cannot_serve() else 0
 
-    def _sample(self, around: Surroundings) -> None:
+    def _sample(self, around: Surroundings) -> dict[str, Any]:
         now = self.machine.monotonic_ns()
         interval = None if self._sampled_ns is None else now - self._sampled_ns
         self._sampled_ns = now
@@ -75,9 +87,18 @@ class Whole:
             "cgroup": self.enclosure.around(),
             "top": [],
         }
-        sections = around.sample((), first=interval is None)
+        sections: dict[str, Any] = self.session.timed("system", around.sample, (), first=interval is None)
         sections.pop(TREE, None)
-        self.session.write(sample | sections)
+        sample |= sections
+        self.session.write(sample)
+        self._export(sample, around)
+        return sample
+
+    def _export(self, sample: dict[str, Any], around: Surroundings) -> None:
+        """Tell the exporter, where there is one, what is not in the record."""
+        live, schedule = self.session.live, self.schedule
+        if live is not None and schedule is not None:
+            self.session.tell(live.of_machine(sample, around, self.samples, schedule.late))
 
     def _follow(self, around: Surroundings, schedule: Schedule) -> Outcome:
         clock = self.machine.monotonic_ns
