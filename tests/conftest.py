@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from compiled import Programs, built
-from tracked import User, ordinary_user
+from tracked import User, ordinary_user, target
 from truth import stolen_ns
 
 # As a shell starts what it puts into the background, and nohup(1) what it starts: every job would have them ignored.
@@ -30,6 +31,12 @@ def user() -> Iterator[User]:
         if somebody is None:
             pytest.skip("no Python 3.11 or newer that an ordinary user may execute")
         yield somebody
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does nothing and does not end."""
+    yield from target(["sleep", "300"])
 
 
 @pytest.fixture

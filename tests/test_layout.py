@@ -18,20 +18,51 @@ KERNEL_USERS = frozenset({"kernel", "tree", "model"})
 READERS = frozenset({"model", "record"})
 ANYTHING_BUT_CLI = frozenset(
     {"kernel", "model", "tree", "ledger", "sampler", "job", "record", "outputs", "report", "top", "summary"}
-    | {"options", "session", "watch", "enclosure", "ending", "coverage", "verdict", "gpus", "surroundings"}
+    | {
+        "options",
+        "session",
+        "watch",
+        "enclosure",
+        "ending",
+        "coverage",
+        "verdict",
+        "gpus",
+        "surroundings",
+        "exports",
+        "live",
+    }
 )
 
 # Room (a module or a subpackage directly under the package): the rooms that it may import.
 RULES: dict[str, frozenset[str]] = {
-    "__init__": ANYTHING_BUT_CLI,  # inside functions only, see EAGER_NOTHING
+    "__init__": ANYTHING_BUT_CLI
+    | {
+        "process",
+        "processes",
+        "system",
+        "gauges",
+        "tracking",
+        "trees",
+        "magic",
+    },  # in functions only, see EAGER_NOTHING
     "__main__": frozenset({"cli"}),
     "cli": ANYTHING_BUT_CLI | {"run", "attach", "whole", "export"},
     "run": ANYTHING_BUT_CLI,
     "attach": ANYTHING_BUT_CLI,
     "whole": ANYTHING_BUT_CLI,
+    "sidecar": ANYTHING_BUT_CLI | {"attach"},
+    "tracking": frozenset({"kernel", "options", "record", "results"}),
+    "trees": KERNEL_USERS | {"ledger", "sampler", "results"},
+    "magic": frozenset({"kernel", "options", "results", "summary", "tracking"}),
+    "pytest_plugin": frozenset({"options", "per_test"}),
+    "per_test": frozenset({"options", "tracking"}),
+    "results": frozenset(),
     "export": frozenset({"kernel", "record", "outputs"}),
     "options": frozenset(),
-    "session": KERNEL_USERS | {"ledger", "sampler", "options", "outputs", "record", "summary"},
+    "session": KERNEL_USERS | {"ledger", "sampler", "options", "outputs", "record", "summary", "exports", "live"},
+    "exports": frozenset({"kernel", "options", "record"}),
+    "live": frozenset({"kernel", "gauges"}),
+    "exporter": frozenset({"outputs"}),
     "kernel": frozenset({"kernel"}),
     "model": frozenset(),
     "tree": frozenset({"kernel"}),
@@ -48,6 +79,10 @@ RULES: dict[str, frozenset[str]] = {
     "sampler": KERNEL_USERS | {"ledger"},
     "job": frozenset({"kernel"}),
     "record": frozenset({"model"}),
+    "process": frozenset({"kernel"}),
+    "processes": frozenset({"kernel", "process", "sampler", "ledger"}),
+    "system": frozenset({"kernel", "process"}),
+    "gauges": frozenset({"kernel", "processes"}),
     "outputs": READERS | {"outputs"},
     "report": READERS | {"report"},
     "top": READERS,

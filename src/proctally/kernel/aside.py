@@ -33,20 +33,10 @@ class Aside:
         `actions`: file actions of posix_spawn(3) for its standard streams. It has nothing else of ours or of the job:
         no pipe of the user's stays open because it hangs. Raises OSError or NotImplementedError.
         """
-        import _signal  # type: ignore[import-not-found, unused-ignore]
-
         self._machine = machine
         self._cpu_ns = 0
         self._is_killed = False
-        self.pid = os.posix_spawn(
-            argv[0],
-            argv,
-            environment,
-            file_actions=[*actions, *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited())],
-            setpgroup=0,
-            setsigmask=(),
-            setsigdef=sorted(_signal.valid_signals() - {SIGKILL, _signal.SIGSTOP}),
-        )
+        self.pid = spawn(argv, environment, actions, setpgroup=0)
         self._pidfd = pidfd_open(self.pid)
 
     def cpu_ns(self) -> int:
@@ -63,7 +53,7 @@ class Aside:
         self.cpu_ns()
         try:
             if self._pidfd is not None:
-                import _signal
+                import _signal  # type: ignore[import-not-found, unused-ignore]
 
                 _signal.pidfd_send_signal(self._pidfd, SIGKILL)
             else:
@@ -103,17 +93,43 @@ class Aside:
             os.close(fd)
 
 
+def spawn(argv: list[str], environment: Mapping[str, str], actions: list[Action], **place: int) -> int:
+    """Start a program with default signals and, standard streams and `actions` aside, none of our descriptors; its pid.
+
+    `place`: `setpgroup=0` or `setsid=True`. Raises OSError or NotImplementedError.
+    """
+    import _signal  # type: ignore[import-not-found, unused-ignore]
+
+    # what an action has just made there is not ours any more
+    made = {action[2] if action[0] == os.POSIX_SPAWN_DUP2 else action[1] for action in actions}
+    return os.posix_spawn(
+        argv[0],
+        argv,
+        environment,
+        file_actions=[*actions, *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited() if fd not in made)],
+        setsigmask=(),
+        setsigdef=sorted(_signal.valid_signals() - {SIGKILL, _signal.SIGSTOP}),
+        **place,  # type: ignore[arg-type]
+    )
+
+
 def _inherited() -> list[int]:
-    """The descriptors that a child would have, standard streams aside."""
+    """The descriptors that a child would have, standard streams aside.
+
+    Those at or above the soft limit are left out: a program may have lowered that below what it has open, and
+    posix_spawn(3) refuses to close them (`__spawn_valid_fd` in glibc).
+    """
     try:
         names = os.listdir("/proc/self/fd")
     except OSError:
         return []
+    limit = os.sysconf("SC_OPEN_MAX")
     found = []
     for name in names:
         try:
-            if int(name) > 2 and os.get_inheritable(int(name)):
-                found.append(int(name))
+            fd = int(name)
+            if fd > 2 and (limit < 0 or fd < limit) and os.get_inheritable(fd):
+                found.append(fd)
         except OSError:  # the descriptor of the listing itself
             pass
     return sorted(found)
