@@ -28,6 +28,7 @@ test: .venv/installed-dev tools
 	.venv/bin/python -m pytest
 
 bench: .venv/installed-wheel
+	.venv/bin/python $(PIP) '.[prometheus]'
 	.venv/bin/python bench/run.py
 
 # One .venv, two ways to fill it. The demo and the benchmarks install a wheel, as a user does; the tests install
@@ -52,13 +53,25 @@ bench: .venv/installed-wheel
 
 # Some tests compare with a loop in C, or with what other tools say; where one is missing they are skipped.
 TOOLS := cc:gcc iostat:sysstat ip:iproute2 losetup:mount unshare:util-linux free:procps strace:strace
-tools:
-	@missing=; \
+# These are taken out of their packages and not installed: installed, they would be services of this machine.
+SERVERS := prometheus prometheus-pushgateway prometheus-node-exporter
+UNPACKED := .venv/servers
+export PATH := $(CURDIR)/$(UNPACKED)/usr/bin:$(PATH)
+tools: .venv/made
+	@missing=; servers=; \
 	for tool in $(TOOLS); do command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; done; \
-	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    { apt-get -qq update && \
-	      DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing libc6-dev; } >/dev/null || \
+	for server in $(SERVERS); do command -v $$server >/dev/null || servers="$$servers $$server"; done; \
+	command -v apt-get >/dev/null && [ -n "$$missing$$servers" ] || exit 0; \
+	if [ "$$(id -u)" = 0 ]; then apt-get -qq update >/dev/null; fi; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
+	    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing libc6-dev >/dev/null || \
 	    echo "could not be installed, tests that need it are skipped:$$missing"; \
+	fi; \
+	if [ -n "$$servers" ]; then \
+	    { mkdir -p $(UNPACKED) && cd $(UNPACKED) && apt-get -qq download $$servers 2>/dev/null && \
+	      for package in *.deb; do dpkg -x "$$package" . || exit; done; } || \
+	    echo "could not be downloaded, tests that need it are skipped:$$servers"; \
+	    rm -f $(CURDIR)/$(UNPACKED)/*.deb; \
 	fi
 
 test-all:
