@@ -15,11 +15,14 @@ from pathlib import Path
 
 from accuracy import accuracy
 from build import build_bench
+from library_cost import library_cost
 from peers import peers
 from programs import Missing, Programs
 from sample_cost import sample_cost, scaling
+from scrape_cost import scrape_cost
 from system_cost import system_cost
 from table import HEAD, Line, Row
+from track_cost import track_cost
 from wrapper import end_latency, forks, record_size, rss, startup
 
 BENCHES: dict[str, Callable[[Programs], Iterator[Line]]] = {
@@ -31,6 +34,9 @@ BENCHES: dict[str, Callable[[Programs], Iterator[Line]]] = {
     "sample_cost": sample_cost,
     "scaling": scaling,
     "system_cost": system_cost,
+    "library_cost": library_cost,
+    "track_cost": track_cost,
+    "scrape_cost": scrape_cost,
     "build": build_bench,
     "accuracy": accuracy,
     "peers": peers,
