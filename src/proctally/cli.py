@@ -26,6 +26,8 @@ proctally: an exact, lightweight resource tracker
   proctally attach [options] PID              track a tree that runs already
   proctally system [options]                  track the whole machine
   proctally serve [options] [PID]             answer scrapes of Prometheus
+  proctally ls [options]                      the runs of the past
+  proctally rm [options] [RECORD ...]         delete some of them
   proctally export [options] RECORD|last      a record as CSV, or as a copy
   proctally fields                            the fields of a record
 
@@ -89,6 +91,28 @@ Write a record of the past as a table of 32 columns (csv), or as a whole copy of
 {options}
 
 Exit status: 0, 1 when it cannot be read or written, 2 for a mistake in the options.
+"""
+
+LS_HELP = """\
+proctally ls [options]
+
+List the runs whose records lie in the default place, the newest first: when, id, name, verdict, wall time, CPU time,
+peak memory. Each can be named by its id. What is no record is named and skipped.
+
+{options}
+
+Exit status: 0, 1 when the place cannot be read, 2 for a mistake in the options.
+"""
+
+RM_HELP = """\
+proctally rm [options] [RECORD ...]
+
+Delete records: those that are named (a file, an id, last, name:X), or those that the options choose. One that is
+still written is left alone.
+
+{options}
+
+Exit status: 0, 1 when one could not be deleted, 2 for a mistake in the options.
 """
 
 FIELDS_HELP = """\
@@ -197,6 +221,22 @@ def _export(arguments: list[str]) -> int:
     return export(words[0], options.format, options.output or "-", dict(os.environ), force=options.force)
 
 
+def _ls(arguments: list[str]) -> int:
+    options, words = parse("ls", arguments, {}, to_first_word=False)
+    if words:
+        raise UsageError(f"{words[0][:40]!r}: ls takes options only; -n {words[0][:40]} lists the runs of a name")
+    from proctally.listing import ls
+
+    return ls(options, dict(os.environ))
+
+
+def _rm(arguments: list[str]) -> int:
+    options, words = parse("rm", arguments, {}, to_first_word=False)
+    from proctally.listing import rm
+
+    return rm(options, words, dict(os.environ))
+
+
 def _check_format(options: Options) -> None:
     if options.format == "csv" and options.no_system:
         raise UsageError("-f csv is a table of the whole machine: leave --no-system out")
@@ -261,6 +301,8 @@ COMMANDS = {
     "system": Command(_system, SYSTEM_HELP),
     "serve": Command(_serve, SERVE_HELP),
     "export": Command(_export, EXPORT_HELP),
+    "ls": Command(_ls, LS_HELP),
+    "rm": Command(_rm, RM_HELP),
     "fields": Command(_fields, FIELDS_HELP),
 }
 

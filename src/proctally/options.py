@@ -16,6 +16,7 @@ CHOICES = {
     "source": ("auto", "cgroup", "perf", "procfs"),
     "format": ("jsonl", "csv"),
     "commands": ("auto", "on", "off"),
+    "sort": ("when", "name", "verdict", "wall", "cpu", "memory"),
 }
 ON = ("1", "true", "yes", "on")
 OFF = ("", "0", "false", "no", "off")
@@ -62,6 +63,14 @@ class Options:
     pushgateway: str | None = None
     pushgateway_keep: bool = False
     otlp: str | None = None
+    verdict: str | None = None
+    since: str | None = None
+    older_than: str | None = None
+    sort: str = "when"
+    reverse: bool = False
+    limit: int | None = None
+    json: bool = False
+    dry_run: bool = False
 
     def __init__(self) -> None:
         self.tag = {}
@@ -135,6 +144,16 @@ TABLE = (
         "run attach system",
         "push to an OpenTelemetry receiver; env: where OTEL_EXPORTER_OTLP_ENDPOINT says",
     ),
+    ("n", "name", "PATTERN", "ls rm", "only runs of this name; * and ? stand for anything"),
+    ("", "tag", PAIR, "ls rm", "only runs with this pair; may be repeated"),
+    ("", "verdict", "VERDICT", "ls rm", "only runs that ended so; several with commas: failed,oom"),
+    ("", "since", "WHEN", "ls", "only runs begun since: an age (90m, 12h, 7d, 4w) or a date (2026-01-31)"),
+    ("", "older-than", "WHEN", "rm", "only runs begun before: an age or a date"),
+    ("", "sort", "COLUMN", "ls", "by when (default), name, verdict, wall, cpu or memory; the largest first"),
+    ("", "reverse", FLAG, "ls", "in the opposite order"),
+    ("", "limit", COUNT, "ls", "at most so many"),
+    ("", "json", FLAG, "ls", "as JSON, a line for each run: file, id, name, tags and summary"),
+    ("", "dry-run", FLAG, "rm", "tell what would be deleted"),
 )
 
 # what a job inside must not inherit: it would write over what the run outside writes

@@ -9,13 +9,14 @@ from errno import EAGAIN, EINTR, EPIPE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import IO, Any
 
 KEPT_LINES = 4096
 KEPT_BYTES = 4 << 20
 PATIENCE_MS = 500
 SECRETS = ("passw", "passphrase", "secret", "token", "key", "credential", "authorization")  # a first, cheap look
 MASK = "***"
+GZIP = b"\x1f\x8b"  # with which a file begins that is compressed by gzip
 
 
 def _refuse(value: Any) -> Any:
@@ -286,14 +287,15 @@ def _again(fd: int, mode: int) -> int:
 
 
 def read(path: str) -> Iterator[dict[str, Any]]:
-    """The lines of a record as dictionaries, in order; a torn last line is left out.
+    """The lines of a record as dictionaries, in order; a torn last line is left out. It may be compressed by gzip.
 
     Raises ValueError for a file that is not a record, naming the line.
     """
     import json
 
     with open(path, "rb") as file:
-        for number, data in enumerate(file, 1):
+        compressed = file.peek(2)[:2] == GZIP  # a pipe can be read once only
+        for number, data in enumerate(unzipped(file) if compressed else file, 1):
             if not data.endswith(b"\n"):
                 return
             try:
@@ -303,6 +305,18 @@ def read(path: str) -> Iterator[dict[str, Any]]:
             if not isinstance(line, dict) or "type" not in line:
                 raise ValueError(f"{path}: line {number} is not a line of a record")
             yield line
+
+
+def unzipped(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a compressed file, as far as it goes."""
+    import gzip
+    import zlib
+
+    try:
+        with gzip.open(file) as lines:
+            yield from lines
+    except (EOFError, zlib.error, gzip.BadGzipFile):  # torn
+        return
 
 
 # -- what may be in it -----------------------------------------------------------------------------------------------

@@ -1,0 +1,320 @@
+"""Records of the past: which there are, what each says at its two ends, and all of one.
+
+Nothing is kept beside the records, so nothing can rot: a list reads the first and the last line of each file. A record
+may be compressed with gzip, may still be written, and may have lost its end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import datetime
+
+from proctally.record import GZIP, read, runs_directory, unzipped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import IO, Any
+
+ENDINGS = (".jsonl", ".jsonl.gz")
+STAMP = len("20260101T000000Z")  # with which the name of a record in its default place begins
+HEAD_BYTES = 16 << 10
+TAIL_BYTES = 16 << 10
+LONGEST_LINE = 64 << 20
+FRESH_SECONDS = 10.0  # a record without an end to which something was added so lately is still written
+FRESH_INTERVALS = 3
+RUNNING, LOST = "running", "lost"  # verdicts of what has no summary
+SHORTEST_ID = 4
+
+
+class NoRecord(Exception):
+    """There is no such record, or it is none, in one line."""
+
+
+class Past:
+    """One record, by its two ends. `run`: its first line; `summary`: its last, None where it has none (yet)."""
+
+    __slots__ = ("modified_at", "path", "run", "size", "summary")
+
+    def __init__(
+        self, path: str, run: dict[str, Any], summary: dict[str, Any] | None, size: int, modified_at: float
+    ) -> None:
+        self.path = path
+        self.run = run
+        self.summary = summary
+        self.size = size
+        self.modified_at = modified_at
+
+    @property
+    def verdict(self) -> str:
+        """That of its summary; `running` or `lost` without one."""
+        if self.summary is not None:
+            return str(self.summary.get("verdict"))
+        interval = self.run.get("interval_seconds") or 0
+        return RUNNING if time.time() - self.modified_at < max(FRESH_SECONDS, FRESH_INTERVALS * interval) else LOST
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return str(self.run.get("name") or "")
+
+    @property
+    def started_at(self) -> float:
+        """When it began, Unix seconds."""
+        return float(self.run.get("started_at") or 0.0)
+
+    def figure(self, path: str) -> Any:
+        """A value of its summary by its path (`cpu.total_seconds`); None where it is not known."""
+        return value_at(self.summary, path)
+
+
+def value_at(value: Any, path: str) -> Any:
+    """What stands at a path of nested objects; None where there is nothing."""
+    for name in path.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    return value
+
+
+# -- the two ends of a file ------------------------------------------------------------------------------------------
+
+
+def glance(path: str) -> Past:
+    """The first and the last line of a record. Raises NoRecord for what is none, OSError."""
+    with open(path, "rb") as file:
+        there = os.fstat(file.fileno())
+        first, last = _ends_of_gzip(file) if file.read(2) == GZIP else _ends(file, there.st_size)
+    run = _line(first)
+    if run is None or run["type"] != "run" or not str(run.get("schema", "")).startswith("proctally/"):
+        raise NoRecord(f"{path}: is not a record")
+    end = _line(last)
+    summary = end if end is not None and end["type"] == "summary" else None
+    return Past(path, run, summary, there.st_size, there.st_mtime)
+
+
+def _ends(file: IO[bytes], size: int) -> tuple[bytes, bytes]:
+    file.seek(0)
+    first = file.read(HEAD_BYTES)
+    if b"\n" not in first:
+        first += file.readline(LONGEST_LINE)
+    length = TAIL_BYTES
+    while True:
+        start = max(0, size - length)
+        file.seek(start)
+        tail = file.read(size - start)
+        if not tail.endswith(b"\n"):  # torn, or being written: it has no end
+            return first, b""
+        line = tail.rstrip(b"\n").rpartition(b"\n")
+        if line[1] or start == 0 or length >= LONGEST_LINE:
+            return first, line[2]
+        length *= 8
+
+
+def _ends_of_gzip(file: IO[bytes]) -> tuple[bytes, bytes]:
+    file.seek(0)
+    first = last = b""
+    for line in unzipped(file):
+        first = first or line
+        last = line
+    return first, last if last.endswith(b"\n") else b""
+
+
+def _line(data: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(data.partition(b"\n")[0])
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("type"), str) else None
+
+
+# -- which there are -------------------------------------------------------------------------------------------------
+
+
+def past(environment: dict[str, str]) -> tuple[list[Past], list[str]]:
+    """The records of the default place, the newest first; and what there is no record, with its reason."""
+    found, strange = [], []
+    for path in paths(environment):
+        try:
+            found.append(glance(path))
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        except NoRecord as error:
+            strange.append(str(error))
+        except OSError as error:
+            strange.append(f"{path}: {error.strerror}")
+    found.sort(key=_begun, reverse=True)
+    return found, strange
+
+
+def paths(environment: dict[str, str]) -> list[str]:
+    """The files of the default place that are called as records are. Raises NoRecord."""
+    directory = directory_of(environment)
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.path for entry in entries if entry.name.endswith(ENDINGS)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise NoRecord(f"{directory}: {error.strerror}") from None
+
+
+def directory_of(environment: dict[str, str]) -> str:
+    """The default place. Raises NoRecord."""
+    directory = runs_directory(environment)
+    if directory is None:
+        raise NoRecord("there is no home directory; set PROCTALLY_HOME, or name a record")
+    return directory
+
+
+def _begun(record: Past) -> tuple[float, float]:
+    return record.started_at, record.modified_at
+
+
+def newest(environment: dict[str, str]) -> str:
+    """The path of the record in the default place that was begun last. Raises NoRecord."""
+    named = [path for path in paths(environment) if _is_stamped(os.path.basename(path))]
+    latest = max((os.path.basename(path)[:STAMP] for path in named), default=None)
+    same = [path for path in named if os.path.basename(path)[:STAMP] == latest]
+    found = max(((_modified(path), path) for path in same), default=None)
+    if found is None:
+        raise NoRecord(f"there is no record in {directory_of(environment)}")
+    return found[1]
+
+
+def _modified(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _is_stamped(name: str) -> bool:
+    return name.endswith(ENDINGS) and name[:8].isdecimal() and name[STAMP - 1 : STAMP + 1] == "Z-"
+
+
+# -- which one is meant ----------------------------------------------------------------------------------------------
+
+
+def resolve(word: str, environment: dict[str, str]) -> list[str]:
+    """The paths of the records that a word means, the newest first. Raises NoRecord.
+
+    A path; `last`; `name:X`, every past run of that name; the beginning of an id; the name of a file in the default
+    place.
+    """
+    if word == "last":
+        return [newest(environment)]
+    if word.startswith("name:"):
+        wanted = word.removeprefix("name:")
+        found = [record.path for record in past(environment)[0] if record.name == wanted]
+        if not found:
+            raise NoRecord(f"there is no past run with the name {wanted!r}; proctally ls lists them")
+        return found
+    if os.path.exists(word):
+        return [word]
+    if os.sep in word:
+        raise NoRecord(f"{word}: No such file or directory")
+    return [_by_id(word, environment)]
+
+
+def _by_id(word: str, environment: dict[str, str]) -> str:
+    """By the short id at the end of its file's name, by the beginning of its whole id, or by the file's name."""
+    candidates = []
+    for path in paths(environment):
+        stem = os.path.basename(path).partition(".jsonl")[0]
+        if word in (stem, os.path.basename(path)):
+            return path
+        short = stem.rpartition("-")[2]
+        if len(word) >= SHORTEST_ID and (short.startswith(word) or word.startswith(short) and len(short) >= 8):
+            candidates.append(path)
+    if not candidates:
+        raise NoRecord(f"there is no record {word!r}; proctally ls lists them")
+    if len(candidates) > 1:
+        raise NoRecord(f"{word!r} may be each of {len(candidates)} records; give more of its id")
+    return candidates[0]
+
+
+def one(word: str, environment: dict[str, str]) -> str:
+    """The path of the one record that a word means, of several the newest. Raises NoRecord."""
+    return resolve(word, environment)[0]
+
+
+# -- filters ---------------------------------------------------------------------------------------------------------
+
+
+class Filter:
+    """Which records are wanted; what is None, or empty, does not matter."""
+
+    __slots__ = ("before", "name", "since", "tags", "verdicts")
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        tags: dict[str, str] | None = None,
+        verdicts: Iterable[str] = (),
+        since: float | None = None,
+        before: float | None = None,
+    ) -> None:
+        self.name = name
+        self.tags = tags or {}
+        self.verdicts = frozenset(verdicts)
+        self.since = since
+        self.before = before
+
+    @property
+    def is_any(self) -> bool:
+        """Whether every record is wanted."""
+        return self.name is None and not self.tags and not self.verdicts and self.since is None and self.before is None
+
+    def takes(self, record: Past) -> bool:
+        """Whether this is one of them."""
+        from fnmatch import fnmatchcase
+
+        tags = record.run.get("tags") or {}
+        return (
+            (self.name is None or fnmatchcase(record.name, self.name))
+            and all(tags.get(key) == value for key, value in self.tags.items())
+            and (not self.verdicts or record.verdict in self.verdicts)
+            and (self.since is None or record.started_at >= self.since)
+            and (self.before is None or record.started_at < self.before)
+        )
+
+
+AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def moment(text: str) -> float:
+    """Unix seconds of a moment: an age (`90m`, `12h`, `2d`, `4w`), or a local date or time (ISO 8601).
+
+    Raises ValueError.
+    """
+    number, unit = text[:-1], text[-1:]
+    if unit in AGES and number.replace(".", "", 1).isdecimal():
+        return time.time() - float(number) * AGES[unit]
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(f"{text[:40]!r} is no age such as 12h or 7d, and no date such as 2026-01-31") from None
+
+
+# -- all of one ------------------------------------------------------------------------------------------------------
+
+
+def lines(path: str) -> Iterator[dict[str, Any]]:
+    """The lines of a record, the first of which says what it is. Raises NoRecord for whatever is wrong with it."""
+    try:
+        found = read(path)
+        run = next(found, None)
+        if run is None or run["type"] != "run":
+            raise NoRecord(f"{path}: does not begin as a record does")
+        yield run
+        yield from found
+    except OSError as error:
+        raise NoRecord(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise NoRecord(str(error)) from None
+    except RecursionError:
+        raise NoRecord(f"{path}: is not a record: nested too deeply") from None

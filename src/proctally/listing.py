@@ -1,0 +1,181 @@
+"""`proctally ls` and `proctally rm`: the runs of the past, and to be rid of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from proctally.history import Filter, NoRecord, Past, glance, moment, past, resolve
+from proctally.kernel.child import say
+from proctally.options import UsageError
+from proctally.record import json_line
+from proctally.summary import RESET, VERDICT_COLOURS, colour_wanted, printable, size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from proctally.options import Options
+
+FAILED = 1
+NAME_WIDTH, VERDICT_WIDTH, ID_WIDTH = 17, 8, 8
+RUNNING_VERDICTS = ("running",)
+UNKNOWN = "-"
+WALL, CPU, MEMORY = "wall_seconds", "cpu.total_seconds", "memory.peak_pss_bytes"
+KEYS: dict[str, Callable[[Past], Any]] = {
+    "when": lambda record: record.started_at,
+    "name": lambda record: record.name,
+    "verdict": lambda record: record.verdict,
+    "wall": lambda record: record.figure(WALL),
+    "cpu": lambda record: record.figure(CPU),
+    "memory": lambda record: peak_memory(record.summary),
+}
+ASCENDING = ("name", "verdict")
+
+
+def peak_memory(summary: dict[str, Any] | None) -> int | None:
+    """The most memory of a run: the sum of PSS as sampled, or the largest process, whichever is more."""
+    memory = (summary or {}).get("memory") or {}
+    known = [memory.get(name) for name in ("peak_pss_bytes", "peak_process_rss_bytes")]
+    return max((value for value in known if value is not None), default=None)
+
+
+def ls(options: Options, environment: dict[str, str]) -> int:
+    """Print the runs of the past; the exit status. Raises UsageError."""
+    wanted = _filter(options)
+    try:
+        records, strange = past(environment)
+    except NoRecord as error:
+        say(f"proctally: {error}\n")
+        return FAILED
+    found = _sorted([record for record in records if wanted.takes(record)], options)
+    found = found if options.limit is None else found[: options.limit]
+    _print(map(_as_json, found) if options.json else _table(found, environment))
+    for why in strange:
+        say(f"proctally: skipped: {printable(why)}\n")
+    return 0
+
+
+def rm(options: Options, words: list[str], environment: dict[str, str]) -> int:
+    """Delete records; the exit status. Raises UsageError."""
+    wanted = _filter(options)
+    if not words and wanted.is_any:
+        raise UsageError("which runs? proctally rm RECORD ..., or --older-than 30d")
+    try:
+        records = [glance(path) for word in words for path in resolve(word, environment)] or past(environment)[0]
+    except NoRecord as error:
+        say(f"proctally: {error}\n")
+        return FAILED
+    except OSError as error:
+        say(f"proctally: {error.filename}: {error.strerror}\n")
+        return FAILED
+    status = 0
+    deleted = freed = 0
+    for record in records:
+        if not wanted.takes(record):
+            continue
+        if record.verdict in RUNNING_VERDICTS:
+            say(f"proctally: {record.path}: is still written; left alone\n")
+            status = FAILED
+            continue
+        try:
+            if not options.dry_run:
+                os.unlink(record.path)
+        except OSError as error:
+            say(f"proctally: {record.path}: {error.strerror}\n")
+            status = FAILED
+        else:
+            deleted, freed = deleted + 1, freed + record.size
+    would = "would be deleted" if options.dry_run else "deleted"
+    _print([f"{deleted} run{'' if deleted == 1 else 's'} {would}, {size(freed)}\n"])
+    return status
+
+
+def _filter(options: Options) -> Filter:
+    try:
+        return Filter(
+            name=options.name,
+            tags=options.tag,
+            verdicts=[] if options.verdict is None else options.verdict.split(","),
+            since=None if options.since is None else moment(options.since),
+            before=None if options.older_than is None else moment(options.older_than),
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _sorted(records: list[Past], options: Options) -> list[Past]:
+    """By the column that is asked for, what is not known last."""
+    key = KEYS[options.sort]
+    known = [record for record in records if key(record) is not None]
+    known.sort(key=key, reverse=(options.sort not in ASCENDING) != options.reverse)
+    return known + [record for record in records if key(record) is None]
+
+
+def _table(records: list[Past], environment: dict[str, str]) -> Iterable[str]:
+    colour = os.isatty(1) and colour_wanted(environment)
+    yield f"{'WHEN':<16}  {'ID':<8}  {'NAME':<{NAME_WIDTH}}  {'VERDICT':<8} {'WALL':>8} {'CPU':>8} {'MEMORY':>8}\n"
+    for record in records:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at))
+        verdict = f"{printable(record.verdict)[:VERDICT_WIDTH]:<{VERDICT_WIDTH}}"
+        painted = VERDICT_COLOURS.get(record.verdict) if colour else None
+        yield (
+            f"{when}  {identity(record):<{ID_WIDTH}}  {_cut(printable(record.name)):<{NAME_WIDTH}}  "
+            f"{verdict if painted is None else painted + verdict + RESET} {_time(record.figure(WALL)):>8} "
+            f"{_time(record.figure(CPU)):>8} {_memory(record.summary):>8}\n"
+        )
+
+
+def identity(record: Past) -> str:
+    """The short id by which a run can be named."""
+    return str(record.run.get("run_id") or "")[:ID_WIDTH]
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
+
+
+def _time(seconds: Any) -> str:
+    """Seconds in at most eight signs."""
+    if not isinstance(seconds, int | float):
+        return UNKNOWN
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes}m{rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours < 100 else f"{hours // 24}d{hours % 24:02}h"
+
+
+def _memory(summary: dict[str, Any] | None) -> str:
+    peak = peak_memory(summary)
+    return UNKNOWN if peak is None else size(peak).replace("iB", "")
+
+
+def _as_json(record: Past) -> str:
+    run = record.run
+    return json_line(
+        {
+            "path": record.path,
+            "run_id": run.get("run_id"),
+            "kind": run.get("kind"),
+            "name": run.get("name"),
+            "started_at": run.get("started_at"),
+            "command": run.get("command"),
+            "tags": run.get("tags"),
+            "verdict": record.verdict,
+            "size_bytes": record.size,
+            "summary": record.summary,
+        }
+    ).decode()
+
+
+def _print(lines: Iterable[str]) -> None:
+    try:
+        sys.stdout.writelines(lines)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
