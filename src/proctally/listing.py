@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from proctally.options import Options
 
 FAILED = 1
-NAME_WIDTH, VERDICT_WIDTH, ID_WIDTH = 17, 8, 8
+NAME_WIDTH, VERDICT_WIDTH, ID_WIDTH = 15, 8, 8
 RUNNING_VERDICTS = ("running",)
 UNKNOWN = "-"
 WALL, CPU, MEMORY = "wall_seconds", "cpu.total_seconds", "memory.peak_pss_bytes"
@@ -147,7 +147,10 @@ def _time(seconds: Any) -> str:
     if minutes < 100:
         return f"{minutes}m{rest:02}s"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours < 100 else f"{hours // 24}d{hours % 24:02}h"
+    if hours < 100:
+        return f"{hours}h{minutes:02}m"
+    days, hours = divmod(hours, 24)
+    return f"{days}d{hours:02}h" if days < 100 else f"{days} d"
 
 
 def _memory(summary: dict[str, Any] | None) -> str:
