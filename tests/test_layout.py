@@ -46,8 +46,9 @@ RULES: dict[str, frozenset[str]] = {
         "magic",
     },  # in functions only, see EAGER_NOTHING
     "__main__": frozenset({"cli"}),
-    "cli": ANYTHING_BUT_CLI | {"run", "attach", "whole", "export", "listing"},
-    "run": ANYTHING_BUT_CLI,
+    "cli": ANYTHING_BUT_CLI | {"run", "attach", "whole", "export", "listing", "marks"},
+    "run": ANYTHING_BUT_CLI | {"marks"},
+    "marks": frozenset(),
     "attach": ANYTHING_BUT_CLI,
     "whole": ANYTHING_BUT_CLI,
     "sidecar": ANYTHING_BUT_CLI | {"attach"},

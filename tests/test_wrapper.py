@@ -454,11 +454,13 @@ def variables(data: bytes) -> list[bytes]:
     ],
     ids=["bare", "LANG=C", "LC_ALL=POSIX", "LC_CTYPE=C", "no-utf8", "odd"],
 )
-def test_environment_of_the_job_gains_the_run_id_alone(tmp_path: Path, more: dict[str, str]) -> None:
+def test_environment_of_the_job_gains_two_variables(tmp_path: Path, more: dict[str, str]) -> None:
     env = {"PATH": os.environ.get("PATH", os.defpath), "PROCTALLY_HOME": str(tmp_path), **more}
     bare, tracked = map(variables, both_ways(tmp_path, ["cat", "/proc/self/environ"], env=env))
     run_id = record(tmp_path)[0]["run_id"]
-    assert sorted(tracked) == sorted([*bare, b"PROCTALLY_RUN_ID=" + run_id.encode()])
+    marks = [variable for variable in tracked if variable.startswith(b"PROCTALLY_MARKS=/proc/")]
+    assert len(marks) == 1
+    assert sorted(tracked) == sorted([*bare, b"PROCTALLY_RUN_ID=" + run_id.encode(), *marks])
 
 
 def test_disable_changes_nothing_of_the_environment(tmp_path: Path) -> None:
@@ -482,6 +484,7 @@ def test_options_of_this_run_are_no_options_of_runs_inside(tmp_path: Path) -> No
     header = next(read(str(tmp_path / "out.jsonl")))
     assert (header["name"], header["tags"]) == ("outer", {"a": "1"})
     seen = dict(variable.decode().split("=", 1) for variable in variables(done.stdout))
+    assert seen.pop("PROCTALLY_MARKS").startswith("/proc/")
     assert {name: value for name, value in seen.items() if name.startswith("PROCTALLY_")} == {
         **kept,
         "PROCTALLY_RUN_ID": header["run_id"],

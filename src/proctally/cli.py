@@ -29,6 +29,7 @@ proctally: an exact, lightweight resource tracker
   proctally ls [options]                      the runs of the past
   proctally rm [options] [RECORD ...]         delete some of them
   proctally export [options] RECORD|last      a record as CSV, or as a copy
+  proctally mark [options] NAME               from inside a job: a phase begins
   proctally fields                            the fields of a record
 
 proctally COMMAND --help lists the options of each; proctally --version tells which this is.
@@ -113,6 +114,17 @@ still written is left alone.
 {options}
 
 Exit status: 0, 1 when one could not be deleted, 2 for a mistake in the options.
+"""
+
+MARK_HELP = """\
+proctally mark [options] NAME
+
+From inside a command that `proctally run` tracks: a phase begins here, and the one that was marked before ends. In a
+shell `echo NAME >> "$PROCTALLY_MARKS"` does the same.
+
+{options}
+
+Exit status: 0, also where nothing tracks (one line on stderr says so), 2 for a mistake in the options.
 """
 
 FIELDS_HELP = """\
@@ -237,6 +249,26 @@ def _rm(arguments: list[str]) -> int:
     return rm(options, words, dict(os.environ))
 
 
+def _mark(arguments: list[str]) -> int:
+    options, words = parse("mark", arguments, {}, to_first_word=False)
+    name = " ".join(words).strip()
+    if options.begin and options.end:
+        raise UsageError("--begin and --end exclude each other")
+    if not name and not options.end:
+        raise UsageError("which phase? proctally mark NAME")
+    if os.environ.get("PROCTALLY_DISABLE", "").lower() in ON:
+        return 0
+    import time
+
+    from proctally.marks import BEGIN, END, NEXT, mark
+
+    event = BEGIN if options.begin else END if options.end else NEXT
+    why = mark(name or None, event, dict(os.environ), time.time())
+    if why is not None:
+        _complain(why)  # and that is all: a job must not fail for the want of a tracker
+    return 0
+
+
 def _check_format(options: Options) -> None:
     if options.format == "csv" and options.no_system:
         raise UsageError("-f csv is a table of the whole machine: leave --no-system out")
@@ -303,6 +335,7 @@ COMMANDS = {
     "export": Command(_export, EXPORT_HELP),
     "ls": Command(_ls, LS_HELP),
     "rm": Command(_rm, RM_HELP),
+    "mark": Command(_mark, MARK_HELP),
     "fields": Command(_fields, FIELDS_HELP),
 }
 

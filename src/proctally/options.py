@@ -71,6 +71,8 @@ class Options:
     limit: int | None = None
     json: bool = False
     dry_run: bool = False
+    begin: bool = False
+    end: bool = False
 
     def __init__(self) -> None:
         self.tag = {}
@@ -154,6 +156,8 @@ TABLE = (
     ("", "limit", COUNT, "ls", "at most so many"),
     ("", "json", FLAG, "ls", "as JSON, a line for each run: file, id, name, tags and summary"),
     ("", "dry-run", FLAG, "rm", "tell what would be deleted"),
+    ("", "begin", FLAG, "mark", "begin it beside what was marked before, which goes on"),
+    ("", "end", FLAG, "mark", "end it; without a NAME all that are open"),
 )
 
 # what a job inside must not inherit: it would write over what the run outside writes

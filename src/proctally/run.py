@@ -13,6 +13,7 @@ from proctally.kernel.child import SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SI
 from proctally.kernel.machine import UNREADABLE, host_machine
 from proctally.kernel.proc import read_children, read_stat
 from proctally.ledger import CPU
+from proctally.marks import VARIABLE, Marks
 from proctally.options import NOT_PASSED_ON, UsageError
 from proctally.record import mask
 from proctally.sampler import Sampler
@@ -60,6 +61,7 @@ class Runner:
             emit=self.session.write,
         )
         self.sampler.pss_wanted_above = options.max_memory
+        self.marks = Marks(self._used, self.machine.time)
         self._looked_around = False
         self._schedule: Schedule | None = None
         self.surroundings: Surroundings | None = None  # from the first look on: a job of a few ms needs none of it
@@ -129,7 +131,11 @@ class Runner:
             for key, value in environment.items()
             if not (key.startswith("PROCTALLY_") and key[10:] in NOT_PASSED_ON)
         }
-        return passed_on | {"PROCTALLY_RUN_ID": self.session.run_id}
+        given = {"PROCTALLY_RUN_ID": self.session.run_id}
+        if self.marks.path is not None:
+            given[VARIABLE] = self.marks.path
+        passed_on.pop(VARIABLE, None)  # that of a run around this one
+        return passed_on | given
 
     def _open_sources(self, pid: int) -> None:
         """Have the kernel count the held job, from its exec on."""
@@ -168,6 +174,7 @@ class Runner:
             self._try(self.sampler.look)  # those reaped last are settled
             self._try(self.enclosure.compare, self.sampler.ledger.procfs_cpu())
         self._sample()
+        self._try(self._take_marks, self.marks.last)
         self._try(self._last_lines)
         self._tried(self._take_last)
         self._tried(self._end, schedule)
@@ -176,6 +183,7 @@ class Runner:
             self._tried(self.surroundings.close)
         self._tried(self.watch.close)
         self._tried(self.enclosure.close)
+        self._tried(self.marks.close)
 
     def _take_last(self) -> None:
         self.watch.take(last=True)
@@ -265,6 +273,7 @@ class Runner:
             signals = job.wait(self._timeout(schedule), self._descriptors())
             if job.signals.ready:
                 self._try(self.watch.take)
+                self._try(self._take_marks, self.marks.take)
             child = False
             for signal in signals:
                 child |= signal.number == SIGCHLD
@@ -295,7 +304,17 @@ class Runner:
             self._try(self._go_on, schedule, now)
 
     def _descriptors(self) -> list[int]:
-        return self.watch.fds + ([] if self.surroundings is None else self.surroundings.fds)
+        around = [] if self.surroundings is None else self.surroundings.fds
+        return self.watch.fds + around + self.marks.fds(self.machine.monotonic_ns())
+
+    def _take_marks(self, take: Callable[[int], list[dict[str, Any]]]) -> None:
+        for line in take(self.machine.monotonic_ns()):
+            self.session.write(line)
+
+    def _used(self) -> float | None:
+        """CPU seconds of the tree by now."""
+        self.sampler.look()
+        return self.sampler.cpu_seconds()
 
     def _go_on(self, schedule: Schedule, now: int) -> None:
         if not self._looked_around:
@@ -314,6 +333,8 @@ class Runner:
         if self.surroundings is not None:
             soon = self.surroundings.timeout(now, schedule.next_ns)
             timeout = timeout if soon is None else min(timeout, soon)
+        deaf = self.marks.timeout(now)
+        timeout = timeout if deaf is None else min(timeout, deaf)
         return timeout if self.job.status is None else min(timeout, SOON_NS // 4)
 
     def _reap(self) -> bool:
@@ -362,6 +383,8 @@ class Runner:
     def _end(self, schedule: Schedule) -> None:
         if self.options.cgroup and self.enclosure.own is None and self.enclosure.why is not None:
             self.session.warnings.append(f"--cgroup: it had no cgroup of its own: {self.enclosure.why}")
+        if self.marks.dropped:
+            self.session.warnings.append(f"{self.marks.dropped} marks of the job were no marks, or too many")
         program = os.path.basename(self.command[0])
         client = program if program in coverage.CLIENTS else None
         if client is not None:

@@ -1,0 +1,165 @@
+"""Phases that a job tells of from inside: `proctally mark NAME`, or `echo NAME >> "$PROCTALLY_MARKS"`.
+
+The file named there is a pipe of the tracker's, reached through `/proc/PID/fd/N`: nothing is left behind on a disk,
+nothing listens on a network, and the tracker hears of a mark when it is made. Without a tracker there is no such file.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+VARIABLE = "PROCTALLY_MARKS"
+NEXT, BEGIN, END = "next", "begin", "end"
+READ_BYTES = 1 << 16
+LONGEST_LINE = 4096
+LONGEST_NAME = 200
+MOST = 10_000  # marks of one run: what they cost, and the record, stay small
+PAUSE_NS = 20_000_000  # who marks without end is heard no oftener
+
+
+class Marks:
+    """The pipe, and the phases that are open. `look`: reads the tree, and returns its CPU seconds so far."""
+
+    __slots__ = ("_at", "_heard", "_not_before", "_open", "_read", "_rest", "_write", "dropped", "look", "path")
+
+    def __init__(self, look: Callable[[], float | None], at: Callable[[], float]) -> None:
+        self.look = look
+        self._at = at
+        self._open: dict[str, bool] = {}  # phases that are open; whether the next one ends it
+        self._rest = b""
+        self._heard = 0
+        self._not_before = 0
+        self.dropped = 0
+        self.path: str | None = None
+        try:
+            self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:  # no descriptor is left
+            self._read = self._write = -1
+        else:
+            self.path = f"/proc/{os.getpid()}/fd/{self._write}"
+
+    def fds(self, now: int) -> list[int]:
+        """The descriptor that is ready when something was marked; none for a moment after that."""
+        return [self._read] if self._read >= 0 and now >= self._not_before else []
+
+    def timeout(self, now: int) -> int | None:
+        """Nanoseconds until it listens again; None while it does."""
+        return self._not_before - now if self._read >= 0 and now < self._not_before else None
+
+    def take(self, now: int) -> list[dict[str, Any]]:
+        """Lines of the record for what was marked since."""
+        if self._read < 0:
+            return []
+        try:
+            data = os.read(self._read, READ_BYTES)
+        except OSError:
+            return []
+        self._not_before = now + PAUSE_NS
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > LONGEST_LINE:
+            self._rest = b""
+            self.dropped += 1
+        marks = [mark for mark in map(parse, whole) if mark is not None]
+        self.dropped += sum(1 for line in whole if line.strip() and parse(line) is None)
+        if not marks:
+            return []
+        room = max(0, MOST - self._heard)
+        self._heard += len(marks)
+        self.dropped += len(marks[room:])
+        used, heard_at = self.look(), self._at()
+        found: list[dict[str, Any]] = []
+        for name, event, at in marks[:room]:
+            found += self._lines(name, event, heard_at if at is None or at > heard_at else at, used)
+        return found
+
+    def _lines(self, name: str | None, event: str, at: float, used: float | None) -> list[dict[str, Any]]:
+        ended: list[str] = []
+        begun: list[str] = []
+        if event == END:
+            ended = [each for each in self._open if name is None or each == name]
+        else:
+            assert name is not None
+            if event == NEXT:
+                ended = [each for each, ends in self._open.items() if ends]
+            elif name in self._open:
+                ended = [name]
+            begun = [name]
+        for each in ended:
+            del self._open[each]
+        self._open |= dict.fromkeys(begun, event == NEXT)
+        return [_phase(each, END, at, used) for each in ended] + [_phase(each, BEGIN, at, used) for each in begun]
+
+    def last(self, now: int) -> list[dict[str, Any]]:
+        """The same at the end: what is open ends."""
+        found = self.take(now)
+        if self._open:
+            found += self._lines(None, END, self._at(), self.look())
+        return found
+
+    def close(self) -> None:
+        """Give the pipe back."""
+        for fd in (self._read, self._write):
+            if fd >= 0:
+                os.close(fd)
+        self._read = self._write = -1
+
+
+def _phase(name: str, event: str, at: float, used: float | None) -> dict[str, Any]:
+    return {"type": "phase", "name": name, "event": event, "at": round(at, 3), "cpu_seconds": used}
+
+
+def parse(line: bytes) -> tuple[str | None, str, float | None] | None:
+    """(name, event, when) of one line: a name, or a JSON object of `name`, `event`, `at`; None for what is neither."""
+    text = line[:LONGEST_LINE].decode("utf-8", "backslashreplace").strip()
+    if not text.startswith("{"):
+        return (text[:LONGEST_NAME], NEXT, None) if text else None
+    import json
+
+    try:
+        told = json.loads(text)
+        name, event, at = told.get("name"), told.get("event", NEXT), told.get("at")
+        at = None if at is None else float(at)
+    except (ValueError, TypeError, RecursionError, OverflowError):
+        return None
+    if event not in (NEXT, BEGIN, END) or not (isinstance(name, str) and name.strip() or name is None and event == END):
+        return None
+    if at is not None and not 0 <= at < 1 << 40:
+        return None
+    return (None if name is None else _plain(name.strip()[:LONGEST_NAME])), event, at
+
+
+def _plain(name: str) -> str:
+    """A lone surrogate, which JSON can hold, is no text."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+# -- from inside the job ---------------------------------------------------------------------------------------------
+
+
+def mark(name: str | None, event: str, environment: dict[str, str], at: float) -> str | None:
+    """Tell the tracker of this job; why it could not be told, None where it was. It is never waited for."""
+    from json import dumps
+
+    path = environment.get(VARIABLE)
+    if not path:
+        return "this is not inside a tracked job; nothing was marked"
+    line = {"name": name, "event": event, "at": at}
+    data = dumps(line).encode() + b"\n"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        return f"nothing was marked: the tracker of this job cannot be reached ({why})"
+    try:
+        if os.write(fd, data) != len(data):
+            return "nothing was marked: the tracker of this job takes no more"
+    except OSError as error:
+        return f"nothing was marked: {error.strerror}"
+    finally:
+        os.close(fd)
+    return None

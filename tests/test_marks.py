@@ -1,0 +1,253 @@
+"""Phases that a job marks from inside: real jobs, strangers' bytes, and no tracker at all."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proctally.cli import main
+from proctally.marks import LONGEST_LINE, LONGEST_NAME, MOST, PAUSE_NS, VARIABLE, Marks, mark, parse
+
+PROCTALLY = f"{sys.executable} -m proctally"
+
+
+def phases_of(tmp_path: Path, script: str, *options: str) -> tuple[list[dict[str, Any]], str]:
+    """The phase lines of a real run of a shell script, and what was said."""
+    out = tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "proctally", "run", "-q", "--no-record", "-o", str(out), *options]
+    done = subprocess.run(
+        [*command, "--", "sh", "-ec", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["type"] for line in found][-1] == "summary"
+    return [line for line in found if line["type"] == "phase"], done.stderr
+
+
+def events(lines: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(line["name"], line["event"]) for line in lines]
+
+
+# -- real jobs ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_marks_its_phases(tmp_path: Path) -> None:
+    busy = f"{sys.executable} -c 'import time\nwhile time.process_time() < 0.3: pass'"
+    before = time.time()
+    found, said = phases_of(tmp_path, f"{PROCTALLY} mark load data; {busy}; echo fit >> $PROCTALLY_MARKS; sleep 0.2")
+    assert said == ""
+    assert events(found) == [("load data", "begin"), ("load data", "end"), ("fit", "begin"), ("fit", "end")]
+    load, loaded, fit, fitted = found
+    assert before < load["at"] < loaded["at"] == fit["at"] < fitted["at"] < time.time()
+    assert 0.29 <= loaded["cpu_seconds"] - load["cpu_seconds"] < 1.0
+    assert fitted["at"] - fit["at"] >= 0.19
+    assert 0 <= fitted["cpu_seconds"] - fit["cpu_seconds"] < 0.1
+
+
+def test_a_phase_beside_others(tmp_path: Path) -> None:
+    script = "; ".join(
+        f"{PROCTALLY} mark {words}" for words in ("a", "--begin b", "c", "--begin b", "--end b", "--begin d", "--end")
+    )
+    found, _ = phases_of(tmp_path, script)
+    assert events(found) == [
+        ("a", "begin"),
+        ("b", "begin"),
+        ("a", "end"),
+        ("c", "begin"),
+        ("b", "end"),
+        ("b", "begin"),
+        ("b", "end"),
+        ("d", "begin"),
+        ("c", "end"),
+        ("d", "end"),
+    ]
+
+
+def test_marks_in_great_number_are_bounded_and_told(tmp_path: Path) -> None:
+    code = (
+        f"import os; f = open(os.environ['PROCTALLY_MARKS'], 'ab')\nfor n in range({MOST + 500}): f.write(b'%d\\n' % n)"
+    )
+    found, said = phases_of(tmp_path, f'{sys.executable} -c "{code}"')
+    assert len(found) == 2 * MOST
+    assert said == "proctally: 500 marks of the job were no marks, or too many\n"
+
+
+def test_without_a_tracker_nothing_fails(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PROCTALLY_")}
+
+    def marked(**more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "proctally", "mark", "x"]
+        return subprocess.run(command, env=environment | more, capture_output=True, text=True, timeout=30, check=False)
+
+    done = marked()
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "proctally: this is not inside a tracked job; nothing was marked\n"
+    done = marked(PROCTALLY_MARKS="/proc/1/fd/99999")
+    assert done.returncode == 0 and done.stderr.count("\n") == 1 and "cannot be reached" in done.stderr
+    done = marked(PROCTALLY_DISABLE="1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_tracker_that_was_killed_is_no_fault_of_the_job(tmp_path: Path) -> None:
+    out = tmp_path / "said"
+    script = f"kill -9 $PPID; sleep 0.1; {PROCTALLY} mark x 2>{out}; echo $? >>{out}"
+    command = [sys.executable, "-m", "proctally", "run", "--no-record", "--", "sh", "-c", script]
+    assert subprocess.run(command, timeout=30, check=False).returncode == -9
+    deadline = time.monotonic() + 20
+    while not (out.exists() and out.read_text().endswith("0\n")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert "cannot be reached" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["mark"], ["mark", " "], ["mark", "--begin", "--end", "x"], ["mark", "--no", "x"]]
+)
+def test_mistakes(capfd: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert main(arguments) == 2
+    out, err = capfd.readouterr()
+    assert not out and err.startswith("proctally: ") and err.count("\n") == 1
+
+
+# -- the pipe ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def marks() -> Any:
+    marks = Marks(lambda: 1.5, lambda: 1000.0)
+    yield marks
+    marks.close()
+
+
+def tell(marks: Marks, data: bytes) -> None:
+    assert marks.path is not None
+    with open(marks.path, "ab") as file:
+        file.write(data)
+
+
+def test_a_line_in_two_parts(marks: Marks) -> None:
+    tell(marks, b"one\ntw")
+    assert events(marks.take(0)) == [("one", "begin")]
+    tell(marks, b"o\n")
+    assert events(marks.take(0)) == [("one", "end"), ("two", "begin")]
+    assert marks.dropped == 0
+
+
+def test_it_is_deaf_for_a_moment(marks: Marks) -> None:
+    assert len(marks.fds(0)) == 1 and marks.timeout(0) is None
+    tell(marks, b"x\n")
+    assert marks.take(5)
+    assert marks.fds(5) == [] and marks.timeout(5) == PAUSE_NS
+    assert len(marks.fds(5 + PAUSE_NS)) == 1 and marks.timeout(5 + PAUSE_NS) is None
+
+
+def test_when_it_was_marked(marks: Marks) -> None:
+    tell(marks, b'{"name":"a","at":900.25}\n{"name":"b","at":1e9}\nc\n')
+    assert [line["at"] for line in marks.take(0) if line["event"] == "begin"] == [900.25, 1000.0, 1000.0]
+
+
+def test_what_is_open_ends_at_the_end(marks: Marks) -> None:
+    tell(marks, b'a\n{"name":"b","event":"begin"}\nlast')
+    assert events(marks.last(0)) == [("a", "begin"), ("b", "begin"), ("a", "end"), ("b", "end")]
+    assert marks.last(0) == []
+
+
+def test_one_line_without_end(marks: Marks) -> None:
+    tell(marks, b"x" * (LONGEST_LINE + 1))
+    assert marks.take(0) == [] and marks.dropped == 1
+    tell(marks, b"y\n")
+    assert events(marks.take(0)) == [("y", "begin")]
+
+
+def test_a_full_pipe_is_not_waited_for(marks: Marks) -> None:
+    assert marks.path is not None
+    fd = os.open(marks.path, os.O_WRONLY | os.O_NONBLOCK)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(fd, b"x" * 4095 + b"\n")
+    assert fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK
+    os.close(fd)
+    why = mark("x", "next", {VARIABLE: marks.path}, 1.0)
+    assert why is not None and why.startswith("nothing was marked")
+
+
+def test_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(flags: int) -> tuple[int, int]:
+        raise OSError(24, "too many open files")
+
+    monkeypatch.setattr(os, "pipe2", refuse)
+    marks = Marks(lambda: 1.0, lambda: 1.0)
+    assert (marks.path, marks.fds(0), marks.take(0), marks.last(0), marks.timeout(0)) == (None, [], [], [], None)
+    marks.close()
+
+
+# -- strangers' bytes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "parsed"),
+    [
+        (b"fit", ("fit", "next", None)),
+        (b"  two words \t", ("two words", "next", None)),
+        (b"\xff\xfe", ("\\xff\\xfe", "next", None)),
+        (b"x" * 999, ("x" * LONGEST_NAME, "next", None)),
+        (b'{"name":"a","event":"begin","at":5}', ("a", "begin", 5.0)),
+        (b'{"event":"end"}', (None, "end", None)),
+        (b'{"name":"\\ud800"}', ("\\ud800", "next", None)),
+        (b"", None),
+        (b"   ", None),
+        (b"{", None),
+        (b"{}", None),
+        (b'{"name":""}', None),
+        (b'{"name":5}', None),
+        (b'{"name":"a","event":"other"}', None),
+        (b'{"name":"a","event":["end"]}', None),
+        (b'{"name":"a","at":"soon"}', None),
+        (b'{"name":"a","at":-1}', None),
+        (b'{"name":"a","at":NaN}', None),
+        (b'{"name":"a","at":Infinity}', None),
+        (b'{"name":"a","at":[]}', None),
+        (b'{"a":' * 1000, None),
+    ],
+)
+def test_lines(line: bytes, parsed: Any) -> None:
+    assert parse(line) == parsed
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(),
+            st.builds(
+                json.dumps,
+                st.dictionaries(
+                    st.sampled_from(["name", "event", "at"]),
+                    st.none() | st.text() | st.floats() | st.integers() | st.lists(st.text()),
+                ),
+            ).map(str.encode),
+        )
+    )
+)
+def test_any_bytes_are_lines_of_a_record_or_counted(lines: list[bytes]) -> None:
+    marks = Marks(lambda: None, lambda: 1000.0)
+    try:
+        tell(marks, b"\n".join(lines)[:60_000] + b"\n")
+        found = marks.last(0)
+    finally:
+        marks.close()
+    begun = [line["name"] for line in found if line["event"] == "begin"]
+    ended = [line["name"] for line in found if line["event"] == "end"]
+    assert sorted(begun) == sorted(ended)
+    for line in found:
+        json.dumps(line, allow_nan=False).encode()
+        assert len(line["name"]) > 0 and 0 <= line["at"] <= 1000.0
