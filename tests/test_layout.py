@@ -48,7 +48,7 @@ RULES: dict[str, frozenset[str]] = {
     "__main__": frozenset({"cli"}),
     "cli": ANYTHING_BUT_CLI | {"run", "attach", "whole", "export", "listing", "marks"},
     "run": ANYTHING_BUT_CLI | {"marks"},
-    "marks": frozenset(),
+    "marks": frozenset({"kernel"}),
     "attach": ANYTHING_BUT_CLI,
     "whole": ANYTHING_BUT_CLI,
     "sidecar": ANYTHING_BUT_CLI | {"attach"},

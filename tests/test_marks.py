@@ -156,6 +156,13 @@ def test_when_it_was_marked(marks: Marks) -> None:
     assert [line["at"] for line in marks.take(0) if line["event"] == "begin"] == [900.25, 1000.0, 1000.0]
 
 
+def test_times_by_the_clock_that_is_never_set(marks: Marks) -> None:
+    marks.started_ns = 7_000_000_000
+    tell(marks, b'{"name":"a","at":999.5}\nb\n{"name":"c","at":1}\n')
+    begun = [line for line in marks.take(9_000_000_000) if line["event"] == "begin"]
+    assert [line["elapsed_seconds"] for line in begun] == [1.5, 2.0, 0.0]
+
+
 def test_what_is_open_ends_at_the_end(marks: Marks) -> None:
     tell(marks, b'a\n{"name":"b","event":"begin"}\nlast')
     assert events(marks.last(0)) == [("a", "begin"), ("b", "begin"), ("a", "end"), ("b", "end")]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from proctally.kernel.machine import NANOSECONDS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +27,19 @@ PAUSE_NS = 20_000_000  # who marks without end is heard no oftener
 class Marks:
     """The pipe, and the phases that are open. `look`: reads the tree, and returns its CPU seconds so far."""
 
-    __slots__ = ("_at", "_heard", "_not_before", "_open", "_read", "_rest", "_write", "dropped", "look", "path")
+    __slots__ = (
+        "_at",
+        "_heard",
+        "_not_before",
+        "_open",
+        "_read",
+        "_rest",
+        "_write",
+        "dropped",
+        "look",
+        "path",
+        "started_ns",
+    )
 
     def __init__(self, look: Callable[[], float | None], at: Callable[[], float]) -> None:
         self.look = look
@@ -35,6 +49,7 @@ class Marks:
         self._heard = 0
         self._not_before = 0
         self.dropped = 0
+        self.started_ns = 0  # of the run, by the clock of `take`
         self.path: str | None = None
         try:
             self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -74,10 +89,18 @@ class Marks:
         used, heard_at = self.look(), self._at()
         found: list[dict[str, Any]] = []
         for name, event, at in marks[:room]:
-            found += self._lines(name, event, heard_at if at is None or at > heard_at else at, used)
+            ago = 0.0 if at is None else max(0.0, heard_at - at)
+            found += self._lines(name, event, self._moment(now, heard_at, ago), used)
         return found
 
-    def _lines(self, name: str | None, event: str, at: float, used: float | None) -> list[dict[str, Any]]:
+    def _moment(self, now: int, heard_at: float, ago: float) -> dict[str, float]:
+        """When something was marked, if that is so many seconds ago."""
+        elapsed = max(0.0, (now - self.started_ns) / NANOSECONDS - ago)
+        return {"at": round(heard_at - ago, 3), "elapsed_seconds": round(elapsed, 4)}
+
+    def _lines(
+        self, name: str | None, event: str, moment: dict[str, float], used: float | None
+    ) -> list[dict[str, Any]]:
         ended: list[str] = []
         begun: list[str] = []
         if event == END:
@@ -92,13 +115,15 @@ class Marks:
         for each in ended:
             del self._open[each]
         self._open |= dict.fromkeys(begun, event == NEXT)
-        return [_phase(each, END, at, used) for each in ended] + [_phase(each, BEGIN, at, used) for each in begun]
+        return [_phase(each, END, moment, used) for each in ended] + [
+            _phase(each, BEGIN, moment, used) for each in begun
+        ]
 
     def last(self, now: int) -> list[dict[str, Any]]:
         """The same at the end: what is open ends."""
         found = self.take(now)
         if self._open:
-            found += self._lines(None, END, self._at(), self.look())
+            found += self._lines(None, END, self._moment(now, self._at(), 0.0), self.look())
         return found
 
     def close(self) -> None:
@@ -109,8 +134,8 @@ class Marks:
         self._read = self._write = -1
 
 
-def _phase(name: str, event: str, at: float, used: float | None) -> dict[str, Any]:
-    return {"type": "phase", "name": name, "event": event, "at": round(at, 3), "cpu_seconds": used}
+def _phase(name: str, event: str, moment: dict[str, float], used: float | None) -> dict[str, Any]:
+    return {"type": "phase", "name": name, "event": event} | moment | {"cpu_seconds": used}
 
 
 def parse(line: bytes) -> tuple[str | None, str, float | None] | None:

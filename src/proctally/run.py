@@ -109,7 +109,7 @@ class Runner:
                 return CANNOT_RUN
         self._try(self.sampler.start, pid, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + LAUNCHER_SLACK)
         session.start()
-        self.sampler.started_ns = session.started_ns
+        self.sampler.started_ns = self.marks.started_ns = session.started_ns
         self.ending.begin(session.started_ns)
         try:
             job.release()
