@@ -86,7 +86,7 @@ def test_what_a_job_does_not_inherit_is_an_option() -> None:
     assert {f"PROCTALLY_{name}" for name in NOT_PASSED_ON} <= {spec.variable for spec in SPECS}
 
 
-@pytest.mark.parametrize("command", ["run", "attach", "system", "export"])
+@pytest.mark.parametrize("command", ["run", "attach", "system", "export", "diff", "advise"])
 def test_help_names_every_option(command: str) -> None:
     lines = describe(command).splitlines()
     begun = [number for number, line in enumerate(lines) if line[:6].strip() or line[6:8] == "--"]

@@ -6,12 +6,14 @@ With PROCTALLY_REFRESH_GOLDEN=1 the generated ones are written anew.
 import os
 from pathlib import Path
 
+from proctally.figures import FIGURES
 from proctally.model import CSV, SOURCES, fields
 from proctally.options import NOT_PASSED_ON, TABLE, specs
 from proctally.outputs.csv import COLUMNS
 
 ROOT = Path(__file__).resolve().parent.parent
 FIELDS = ROOT / "docs" / "fields.md"
+DECIDE = ROOT / "docs" / "decide.md"
 REFRESH = os.environ.get("PROCTALLY_REFRESH_GOLDEN") == "1"
 
 INTRODUCTION = """\
@@ -47,6 +49,24 @@ def test_fields_document_is_the_table() -> None:
     assert FIELDS.read_text(encoding="utf-8") == markdown()
 
 
+def figures() -> str:
+    """The table of figures, as docs/decide.md has it between two comments."""
+    rows = [f"| `{each.name}` | {each.unit} | {each.better} | {each.help} |" for each in FIGURES]
+    return "\n".join(["", "| figure | unit | better | meaning |", "|---|---|---|---|", *rows, ""])
+
+
+def test_figures_are_the_table() -> None:
+    before, begin, rest = DECIDE.read_text(encoding="utf-8").partition(
+        "<!-- figures: written by tests/test_docs.py -->\n"
+    )
+    found, end, after = rest.partition("\n<!-- end of figures -->")
+    assert begin and end
+    if REFRESH:
+        DECIDE.write_text(before + begin + figures() + end + after, encoding="utf-8")
+        found = figures()
+    assert found == figures()
+
+
 def test_every_column_of_the_table_is_made_of_a_field() -> None:
     made = [column for field in fields() for column in field.csv.split(", ") if column]
     assert sorted(made) == sorted(name for name, _ in COLUMNS)
@@ -62,7 +82,7 @@ def test_readme_names_every_option() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [
         spec.name
-        for command in ("run", "attach", "system", "serve", "export")
+        for command in ("run", "attach", "system", "serve", "export", "diff", "advise")
         for spec in specs(command)
         if f"--{spec.name}" not in readme
     ]

@@ -28,6 +28,8 @@ proctally: an exact, lightweight resource tracker
   proctally serve [options] [PID]             answer scrapes of Prometheus
   proctally ls [options]                      the runs of the past
   proctally rm [options] [RECORD ...]         delete some of them
+  proctally diff [options] BASE NEW           compare runs; fail a CI job
+  proctally advise [options] [RECORD ...]     what to request next time
   proctally export [options] RECORD|last      a record as CSV, or as a copy
   proctally mark [options] NAME               from inside a job: a phase begins
   proctally fields                            the fields of a record
@@ -125,6 +127,35 @@ shell `echo NAME >> "$PROCTALLY_MARKS"` does the same.
 {options}
 
 Exit status: 0, also where nothing tracks (one line on stderr says so), 2 for a mistake in the options.
+"""
+
+DIFF_HELP = """\
+proctally diff [options] BASE NEW
+
+The figures of two runs side by side, and the CPU time of their commands. Each side is a file, an id, last, name:X (all
+past runs of that name), or several of these with commas; several runs are compared by their medians, and a difference
+within their spread is not called one. A run that stands on both sides counts for NEW alone.
+
+{options}
+
+--fail-on FIGURE=LIMIT: with + when NEW is more than that above BASE, with - when it is more than that below. A limit is
+a share (+10%), a size (+100MB), a time (+2s) or a number; several with commas. `verdict`: when a run of NEW did not go
+well. What cannot be judged has failed. Figures: wall cpu user system cores peak-cores memory pss rss process read write
+processes run-delay throttled gpu gpu-memory and more: docs/decide.md.
+
+Exit status: 0, 1 when a limit was passed or a record cannot be read, 2 for a mistake in the options.
+"""
+
+ADVISE_HELP = """\
+proctally advise [options] [RECORD ...]
+
+What to request next time, from one run or better from many: cores, memory, time and GPUs, with what that rests on, and
+as lines for a scheduler. Where a run was throttled, starved, killed or ended by its time, that figure says so instead
+of guessing. RECORD is a file, an id, last (default) or name:X.
+
+{options}
+
+Exit status: 0, 1 when there is no record to go by, 2 for a mistake in the options.
 """
 
 FIELDS_HELP = """\
@@ -269,6 +300,24 @@ def _mark(arguments: list[str]) -> int:
     return 0
 
 
+def _diff(arguments: list[str]) -> int:
+    options, words = parse("diff", arguments, {}, to_first_word=False)
+    if len(words) != 2:
+        raise UsageError("which two? proctally diff [options] BASE NEW; several runs of a side with commas")
+    from proctally.diff import diff
+
+    status, text = diff(words[0], words[1], options, dict(os.environ))
+    return _print(text) or status
+
+
+def _advise(arguments: list[str]) -> int:
+    options, words = parse("advise", arguments, {}, to_first_word=False)
+    from proctally.advise import advise
+
+    status, text = advise(words, options, dict(os.environ))
+    return _print(text) or status
+
+
 def _check_format(options: Options) -> None:
     if options.format == "csv" and options.no_system:
         raise UsageError("-f csv is a table of the whole machine: leave --no-system out")
@@ -336,6 +385,8 @@ COMMANDS = {
     "ls": Command(_ls, LS_HELP),
     "rm": Command(_rm, RM_HELP),
     "mark": Command(_mark, MARK_HELP),
+    "diff": Command(_diff, DIFF_HELP),
+    "advise": Command(_advise, ADVISE_HELP),
     "fields": Command(_fields, FIELDS_HELP),
 }
 

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 
+from proctally.figures import peak_memory
 from proctally.history import Filter, NoRecord, Past, glance, moment, past, resolve
 from proctally.kernel.child import say
 from proctally.options import UsageError
@@ -33,13 +34,6 @@ KEYS: dict[str, Callable[[Past], Any]] = {
     "memory": lambda record: peak_memory(record.summary),
 }
 ASCENDING = ("name", "verdict")
-
-
-def peak_memory(summary: dict[str, Any] | None) -> int | None:
-    """The most memory of a run: the sum of PSS as sampled, or the largest process, whichever is more."""
-    memory = (summary or {}).get("memory") or {}
-    known = [memory.get(name) for name in ("peak_pss_bytes", "peak_process_rss_bytes")]
-    return max((value for value in known if value is not None), default=None)
 
 
 def ls(options: Options, environment: dict[str, str]) -> int:

@@ -15,6 +15,7 @@ LONGEST = 1e8
 CHOICES = {
     "source": ("auto", "cgroup", "perf", "procfs"),
     "format": ("jsonl", "csv"),
+    "format of diff advise": ("text", "markdown", "json"),
     "commands": ("auto", "on", "off"),
     "sort": ("when", "name", "verdict", "wall", "cpu", "memory"),
 }
@@ -73,6 +74,8 @@ class Options:
     dry_run: bool = False
     begin: bool = False
     end: bool = False
+    fail_on: str | None = None
+    for_: str | None = None
 
     def __init__(self) -> None:
         self.tag = {}
@@ -158,7 +161,22 @@ TABLE = (
     ("", "dry-run", FLAG, "rm", "tell what would be deleted"),
     ("", "begin", FLAG, "mark", "begin it beside what was marked before, which goes on"),
     ("", "end", FLAG, "mark", "end it; without a NAME all that are open"),
+    ("f", "format", "FORMAT", "diff advise", "text (default), markdown or json"),
+    (
+        "",
+        "fail-on",
+        "LIMITS",
+        "diff",
+        "exit 1 when NEW is beyond: cpu=+10%,memory=+100MB,gpu=-20%,verdict",
+    ),
+    ("v", "verbose", FLAG, "diff", "every figure and every command, and what the figures may not contain"),
+    ("n", "name", "PATTERN", "advise", "the past runs of this name; * and ? stand for anything"),
+    ("", "tag", PAIR, "advise", "of these only runs with this pair; may be repeated"),
+    ("", "since", "WHEN", "advise", "of these only runs begun since: an age (12h, 7d) or a date"),
+    ("", "for", "NAMES", "advise", "lines for slurm, pbs, kubernetes, docker, nextflow, snakemake (default: all)"),
+    ("q", "quiet", FLAG, "advise", "the lines alone, to be pasted"),
 )
+DEFAULTS = {"export": {"format": "csv"}, "diff": {"format": "text"}, "advise": {"format": "text"}}
 
 # what a job inside must not inherit: it would write over what the run outside writes
 NOT_PASSED_ON = (
@@ -182,12 +200,17 @@ class Spec:
     @property
     def attribute(self) -> str:
         """Its name in `Options`."""
-        return self.name.replace("-", "_")
+        return "for_" if self.name == "for" else self.name.replace("-", "_")  # `for` is a word of the language
+
+    @property
+    def choices(self) -> tuple[str, ...] | None:
+        """What it may be; None where it may be anything."""
+        return CHOICES.get(f"{self.name} of {' '.join(self.commands)}") or CHOICES.get(self.name)
 
     @property
     def variable(self) -> str:
         """Its environment variable."""
-        return "PROCTALLY_" + self.attribute.upper()
+        return "PROCTALLY_" + self.name.replace("-", "_").upper()
 
 
 def has_exports(options: Options) -> bool:
@@ -210,8 +233,8 @@ def parse(
     """
     known = specs(command)
     options = Options()
-    if command == "export":
-        options.format = "csv"
+    for name, default in DEFAULTS.get(command, {}).items():
+        setattr(options, name, default)
     mistake: UsageError | None = None  # of the environment: said only when no help is asked for
     for spec in known:
         value = environment.get(spec.variable)
@@ -303,8 +326,8 @@ def _set(options: Options, spec: Spec, text: str, where: str) -> None:
             raise UsageError(f"{where}: {text!r} is not of the form KEY=VALUE")
         options.tag[key] = pair_value
         return
-    elif spec.name in CHOICES and text not in CHOICES[spec.name]:
-        raise UsageError(f"{where}: {text!r} is not known; use {' or '.join(CHOICES[spec.name])}")
+    elif spec.choices is not None and text not in spec.choices:
+        raise UsageError(f"{where}: {text!r} is not known; use {' or '.join(spec.choices)}")
     setattr(options, spec.attribute, value)
 
 

@@ -1,0 +1,198 @@
+"""`proctally advise`: what to request next time, with what it rests on, and as lines for a scheduler."""
+
+from __future__ import annotations
+
+import os
+
+from proctally.advice import LABELS, Advice, advise_on, asked, is_of_interest
+from proctally.directives import LANGUAGES, SCHEDULERS, directives
+from proctally.evidence import Evidence
+from proctally.history import RUNNING, Filter, NoRecord, Past, glance, lines, moment, past, resolve
+from proctally.kernel.child import say
+from proctally.markdown import escaped, table
+from proctally.options import UsageError
+from proctally.record import json_line
+from proctally.summary import BOLD, DIM, RESET, WIDTH, YELLOW, colour_wanted, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proctally.options import Options
+
+MOST_RUNS = 200  # of many runs the newest: what was long ago says little, and each is read whole
+LABEL = 9
+
+
+class Found:
+    """The runs, what they prove, and what is to be told of the choice."""
+
+    def __init__(self, runs: list[Evidence], told: list[str]) -> None:
+        self.runs = runs
+        self.told = told
+        self.advice = advise_on(runs)
+
+    @property
+    def title(self) -> str:
+        """Which runs these are."""
+        names = list(dict.fromkeys(run.name for run in self.runs))
+        if len(self.runs) == 1:
+            return f"{names[0]} {str(self.runs[0].run.get('run_id') or '')[:8]}, {self.runs[0].verdict}"
+        return f"{names[0] if len(names) == 1 else f'{len(names)} names'}, {len(self.runs)} runs"
+
+    @property
+    def shown(self) -> list[Advice]:
+        """What is told."""
+        return [each for each in self.advice.values() if is_of_interest(each, self.runs)]
+
+    def directives(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """The lines for these schedulers."""
+        vendors = {run.gpu_vendor for run in self.runs} - {None}
+        vendor = vendors.pop() if len(vendors) == 1 else None
+        return directives(self.advice, names, vendor=vendor, has_gpus=any(run.saw_gpus for run in self.runs))
+
+
+def advise(words: list[str], options: Options, environment: dict[str, str]) -> tuple[int, str]:
+    """The exit status, and what to request. Raises UsageError."""
+    names = _schedulers(options.for_)
+    try:
+        found = _found(words, _filter(options), environment)
+    except NoRecord as error:
+        say(f"proctally: {printable(str(error))}\n")
+        return 1, ""
+    except OSError as error:
+        say(f"proctally: {printable(str(error.filename))}: {error.strerror}\n")
+        return 1, ""
+    if options.format == "json":
+        return 0, as_json(found, names)
+    if options.quiet:
+        return 0, "\n".join(line for each in found.directives(names).values() for line in each) + "\n"
+    if options.format == "markdown":
+        return 0, as_markdown(found, names)
+    return 0, as_text(found, names, colour=os.isatty(1) and colour_wanted(environment))
+
+
+def _schedulers(text: str | None) -> list[str]:
+    if text is None:
+        return list(SCHEDULERS)
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in SCHEDULERS:
+            raise UsageError(f"--for: {name[:40]!r} is not known; use of {', '.join(SCHEDULERS)}")
+    if not names:
+        raise UsageError(f"--for: for which? of {', '.join(SCHEDULERS)}")
+    return names
+
+
+def _filter(options: Options) -> Filter:
+    try:
+        since = None if options.since is None else moment(options.since)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return Filter(name=options.name, tags=options.tag, since=since)
+
+
+# -- which runs ------------------------------------------------------------------------------------------------------
+
+
+def _found(words: Sequence[str], wanted: Filter, environment: dict[str, str]) -> Found:
+    """The runs that are asked for: by words, else by the filter, else the last. Raises NoRecord, OSError."""
+    told: list[str] = []
+    if words:
+        chosen = _named(words, environment)
+    elif wanted.is_any:
+        chosen = _named(["last"], environment)
+    else:
+        chosen = past(environment)[0]
+    chosen = [record for record in chosen if wanted.takes(record)]
+    if not chosen:
+        raise NoRecord("no past run is so named, tagged or dated; proctally ls lists them")
+    jobs = [record for record in chosen if record.run.get("kind") != "system"]
+    if not jobs:
+        raise NoRecord(f"{chosen[0].path}: is of the whole machine, which requests nothing; name the record of a job")
+    ended = [record for record in jobs if record.verdict != RUNNING]
+    if not ended:
+        raise NoRecord(f"{jobs[0].path}: still runs; ask again when it has ended")
+    if len(ended) < len(jobs):
+        told.append(f"left out, for they still run: {len(jobs) - len(ended)} of {len(jobs)} runs")
+    if len(ended) > MOST_RUNS:
+        told.append(f"from the newest {MOST_RUNS} of {len(ended)} runs")
+        ended = sorted(ended, key=lambda record: record.started_at, reverse=True)[:MOST_RUNS]
+    names = {record.name for record in ended}
+    if len(names) > 1:
+        told.append(f"runs of {len(names)} names are taken for one kind of job")
+    return Found([Evidence.of(lines(record.path), record.path) for record in ended], told)
+
+
+def _named(words: Sequence[str], environment: dict[str, str]) -> list[Past]:
+    """The records that words mean, each once."""
+    found: dict[str, Past] = {}
+    for given in words:
+        for word in [given] if os.path.exists(given) else given.split(","):
+            for path in resolve(word, environment) if word else ():
+                found.setdefault(os.path.realpath(path), glance(path))
+    return list(found.values())
+
+
+# -- how it is told --------------------------------------------------------------------------------------------------
+
+
+def as_text(found: Found, names: Sequence[str], *, colour: bool) -> str:
+    """The advice, and the lines at the edge, so that they can be taken as they are."""
+    import textwrap
+
+    def paint(text: str, code: str) -> str:
+        return f"{code}{text}{RESET}" if colour else text
+
+    out = [paint(f"proctally advise  {printable(found.title)}", BOLD)]
+    for each in found.shown:
+        request = asked(each)
+        painted = paint(request, YELLOW if each.request is None else BOLD)
+        out.append(f"  {paint(f'{LABELS[each.resource]:<{LABEL}}', DIM)}{painted}")
+        for text in (each.basis, *(f"note: {note}" for note in each.notes)):
+            indent = " " * (LABEL + 2)
+            out += textwrap.wrap(printable(text), WIDTH, initial_indent=indent, subsequent_indent=indent)
+    out += [paint(f"  note: {text}", YELLOW) for text in found.told]
+    for name, text_lines in found.directives(names).items():
+        out += ["", paint(f"{name}:", DIM), *text_lines]
+    return "\n".join(out) + "\n"
+
+
+def as_markdown(found: Found, names: Sequence[str]) -> str:
+    """A table, and a block of code for each scheduler."""
+    out = [f"What to request next time for {escaped(found.title)}", ""]
+    rows = []
+    for each in found.shown:
+        why = "; ".join([each.basis, *each.notes])
+        rows.append([LABELS[each.resource], escaped(asked(each)), escaped(why)])
+    out += table(("", "request", "why"), rows, left=3)
+    out += ["", *(f"- {escaped(text)}" for text in found.told)] if found.told else []
+    for name, text_lines in found.directives(names).items():
+        out += ["", f"{name}:", "", f"```{LANGUAGES[name]}", *text_lines, "```"]
+    return "\n".join(out) + "\n"
+
+
+def as_json(found: Found, names: Sequence[str]) -> str:
+    """One object; cores, bytes, seconds and devices."""
+    said = {
+        "runs": [
+            {"path": run.path, "run_id": run.run.get("run_id"), "name": run.name, "verdict": run.verdict}
+            for run in found.runs
+        ],
+        "advice": {
+            each.resource: {
+                "request": each.request,
+                "enough_evidence": each.request is not None,
+                "at_least": each.at_least,
+                "used": each.used,
+                "runs": each.runs,
+                "other_runs": each.others,
+                "basis": each.basis,
+                "notes": each.notes,
+            }
+            for each in found.advice.values()
+        },
+        "notes": found.told,
+        "directives": found.directives(names),
+    }
+    return json_line(said).decode()

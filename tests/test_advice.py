@@ -1,0 +1,371 @@
+"""What runs prove, and what is advised: from made-up records for what cannot be had here, and from real ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from made import GIB, MIB, gpu, lines, record
+from proctally.advice import NOT_ENOUGH, Advice, advice_lines, advise_on
+from proctally.evidence import CORES, GPUS, MEMORY, TIME, Evidence
+from tracked import Done, call, run
+
+patient = settings(deadline=None)
+
+
+def evidence(**made: Any) -> Evidence:
+    return Evidence.of(lines(**made))
+
+
+def one(resource: str, **made: Any) -> Advice:
+    return advise_on([evidence(**made)])[resource]
+
+
+def several(resource: str, *runs: dict[str, Any]) -> Advice:
+    return advise_on([evidence(number=number, **made) for number, made in enumerate(runs)])[resource]
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_memory_of_one_run_has_the_head_room_of_not_knowing() -> None:
+    advice = one(MEMORY, memory=4 * GIB)
+    assert advice.request == 5 * GIB
+    assert "25 %" in advice.basis and "one run tells nothing of the spread" in advice.basis
+
+
+def test_memory_of_alike_runs_needs_less_than_of_runs_that_spread() -> None:
+    alike = several(MEMORY, *({"memory": 4 * GIB + i * MIB} for i in range(5)))
+    spread = several(MEMORY, *({"memory": 4 * GIB - i * 400 * MIB} for i in range(5)))
+    assert alike.request is not None and spread.request is not None
+    assert 1.10 * 4 * GIB <= alike.request <= 1.12 * 4 * GIB
+    assert spread.request > 1.15 * 4 * GIB
+    assert "with 95 % the next one stays below" in spread.basis and "10 %" in spread.basis
+
+
+def test_more_alike_runs_need_less_head_room() -> None:
+    requests = []
+    for count in (2, 3, 6, 12):
+        runs = [{"memory": 4 * GIB + (-1) ** i * 100 * MIB} for i in range(count)]
+        requests.append(several(MEMORY, *runs).request or 0)
+    assert requests == sorted(requests, reverse=True)
+    assert requests[0] > requests[-1] > 4 * GIB
+
+
+def test_two_runs_that_have_nothing_in_common_are_not_multiplied() -> None:
+    advice = several(MEMORY, {"memory": GIB}, {"memory": 8 * GIB})
+    assert advice.request is not None and advice.request <= 2 * 8 * GIB * 1.11
+    assert "guess" in advice.basis
+
+
+def test_one_run_far_above_all_others_is_told() -> None:
+    advice = several(MEMORY, *({"memory": GIB} for _ in range(6)), {"memory": 8 * GIB})
+    assert advice.request is not None and advice.request > 8 * GIB
+    assert any("one run used 8 GiB, no other more than 1 GiB" in note for note in advice.notes)
+
+
+@patient
+@given(st.lists(st.integers(MIB, 1 << 40), min_size=1, max_size=12))
+def test_memory_is_never_less_than_was_used(used: list[int]) -> None:
+    advice = several(MEMORY, *({"memory": each} for each in used))
+    assert advice.request is not None and advice.request >= max(used) + 32 * MIB
+    assert advice.request % MIB == 0
+
+
+@patient
+@given(st.lists(st.floats(0.01, 1e6), min_size=1, max_size=12))
+def test_time_is_never_less_than_was_used(walls: list[float]) -> None:
+    advice = several(TIME, *({"wall": each} for each in walls))
+    assert advice.request is not None and advice.request >= max(walls) + 60
+    assert advice.request % 60 == 0
+
+
+def test_memory_is_never_that_of_the_cgroup_with_its_page_cache() -> None:
+    advice = one(MEMORY, memory=GIB)  # the cgroup's peak is 100 GiB there
+    assert advice.used == GIB
+
+
+def test_memory_is_the_largest_process_where_that_is_more() -> None:
+    assert one(MEMORY, memory=GIB, process=3 * GIB).used == 3 * GIB
+
+
+def test_what_was_swapped_out_is_needed_too() -> None:
+    assert one(MEMORY, memory=GIB, swap=GIB // 2).used == 1.5 * GIB
+
+
+def test_oom_says_more_than_the_limit() -> None:
+    advice = one(MEMORY, memory=3 * GIB, verdict="oom", evidence="killed", limits={"memory_bytes": 4 * GIB})
+    assert advice.request is None and advice.at_least == 4 * GIB and "oom" in advice.basis
+    without_limit = one(MEMORY, memory=3 * GIB, verdict="oom", evidence="killed")
+    assert without_limit.request is None and without_limit.at_least == 3 * GIB
+
+
+@pytest.mark.parametrize("verdict", ["oom", "limit", "killed", "timeout", "failed", "strange"])
+def test_a_run_that_was_cut_off_proves_no_memory_and_no_time(verdict: str) -> None:
+    for resource, least in ((MEMORY, 3 * GIB), (TIME, 50.0)):
+        advice = one(resource, memory=3 * GIB, wall=50.0, verdict=verdict, evidence="why")
+        assert advice.request is None
+        assert advice.at_least == least
+        assert "why" in advice.basis
+
+
+def test_a_run_that_was_cut_off_below_the_others_is_left_out() -> None:
+    whole = [{"memory": 4 * GIB, "wall": 1000.0}] * 3
+    advice = several(MEMORY, *whole, {"memory": GIB, "verdict": "failed", "evidence": "exit status 2"})
+    assert advice.request is not None and advice.runs == 3 and advice.others == 1
+    assert any("exit status 2" in note for note in advice.notes)
+    assert advice.request == several(MEMORY, *whole).request
+
+
+def test_a_run_that_was_killed_above_the_others_undoes_the_advice() -> None:
+    whole = [{"memory": 4 * GIB, "wall": 1000.0}] * 3
+    advice = several(
+        MEMORY, *whole, {"memory": GIB, "verdict": "oom", "evidence": "x", "limits": {"memory_bytes": 8 * GIB}}
+    )
+    assert advice.request is None and advice.at_least == 8 * GIB
+    assert several(TIME, *whole, {"wall": 1000.0, "verdict": "timeout", "evidence": "x"}).at_least == 1000.0
+    assert several(TIME, *whole, {"wall": 900.0, "verdict": "timeout", "evidence": "x"}).request is not None
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"limits": {"memory_high_bytes": GIB + MIB}}, "memory.high"),
+        ({"cgroup": {"memory_pressure_seconds": 10.0}}, "waited for memory"),
+        ({"memory_coverage": "peaks as sampled; PSS of 3 processes is denied"}, "denied"),
+    ],
+)
+def test_memory_that_was_taken_away_or_not_seen_is_no_evidence(more: dict[str, Any], why: str) -> None:
+    covered = more.pop("memory_coverage", None)
+    made = lines(memory=GIB, wall=100.0, **more)
+    if covered is not None:
+        made[-1]["memory"]["coverage"] = covered
+    advice = advise_on([Evidence.of(made)])[MEMORY]
+    assert advice.request is None and advice.at_least == GIB and why in advice.basis
+
+
+def test_too_short_to_be_sampled() -> None:
+    made = lines(memory=None, process=None, cores=[])
+    made[-1]["memory"]["peak_process_rss_bytes"] = None
+    advice = advise_on([Evidence.of(made)])[MEMORY]
+    assert advice.request is None and advice.at_least is None and "too short" in advice.basis
+
+
+# -- cores -----------------------------------------------------------------------------------------------------------
+
+
+def test_cores_by_how_much_longer_it_takes() -> None:
+    """8 cores for 1 % of the time and else 2: on 2 cores that takes 3 % longer, and is right."""
+    assert one(CORES, cores=[2.0] * 99 + [8.0]).whole == 2
+    assert one(CORES, cores=[2.0] * 90 + [8.0] * 10).whole == 6
+    assert one(CORES, cores=[1.02] * 50).whole == 1  # clocks that differ by a little are no core
+    assert one(CORES, cores=[0.0] * 50).whole == 1
+    assert one(CORES, cores=[7.9] * 50, limits={"cpu_cores": 64}).whole == 8
+
+
+@patient
+@given(st.lists(st.floats(0, 64), min_size=1, max_size=40))
+def test_on_the_cores_that_are_advised_it_takes_at_most_five_percent_longer(cores: list[float]) -> None:
+    advice = one(CORES, cores=cores, wall=100.0, limits={"cpu_cores": 1000})
+    asked = advice.request
+    assert asked is not None
+    longer = sum(max(0.0, each - asked) for each in cores) / len(cores) / asked
+    assert longer <= 0.05 + 1e-9
+    fewer = asked - 0.11
+    if fewer > 0:  # and none fewer would do
+        assert sum(max(0.0, each - fewer) for each in cores) / len(cores) / fewer > 0.05 - 1e-6
+
+
+def test_throttled_is_no_evidence() -> None:
+    held = {"throttled_seconds": 30.0, "throttled_periods": 600, "periods": 1000}
+    advice = one(CORES, cores=[1.0] * 10, waiting=held)
+    assert advice.request is None and "throttled" in advice.basis and "60 %" in advice.basis
+    barely = {"throttled_seconds": 0.2, "throttled_periods": 10, "periods": 1000}
+    assert one(CORES, cores=[1.0] * 10, waiting=barely).request is not None
+    assert (
+        one(CORES, cores=[1.0] * 10, waiting={"throttled_seconds": 30.0}).request is None
+    )  # without counts of periods
+
+
+def test_starved_is_no_evidence() -> None:
+    advice = one(CORES, cores=[1.0] * 10, wall=100.0, waiting={"run_delay_seconds": 60.0})
+    assert advice.request is None and "starved" in advice.basis and "1.6 threads" in advice.basis
+    assert one(CORES, cores=[1.0] * 10, wall=100.0, waiting={"run_delay_seconds": 5.0}).request is not None
+    assert one(CORES, cores=[0.0] * 10, wall=100.0, waiting={"run_delay_seconds": 1.0}).request is not None  # it sleeps
+    pressed = {"cgroup": {"cpu_pressure_seconds": 40.0}, "waiting": {"run_delay_seconds": None}}
+    assert one(CORES, cores=[1.0] * 10, wall=100.0, **pressed).request is None
+
+
+def test_a_run_that_had_all_cores_is_worth_more_than_one_that_was_starved() -> None:
+    starved = {"cores": [1.9] * 10, "waiting": {"run_delay_seconds": 500.0}}
+    assert several(CORES, {"cores": [3.5] * 10}, starved).whole == 4
+    assert several(CORES, {"cores": [0.5] * 10}, starved).request is None
+
+
+def test_who_uses_all_it_has_may_want_more() -> None:
+    assert any("all it had" in note for note in one(CORES, cores=[7.9] * 10).notes)
+    assert not one(CORES, cores=[3.0] * 10).notes
+
+
+def test_cores_of_a_run_that_was_cut_off_count_as_far_as_it_went() -> None:
+    advice = one(CORES, cores=[3.0] * 10, verdict="timeout", evidence="x")
+    assert advice.whole == 3 and "as far as it went" in advice.notes
+    assert one(CORES, cores=[3.0] * 10, verdict="failed", evidence="exit status 1").request is None
+
+
+# -- time, GPUs, ends ------------------------------------------------------------------------------------------------
+
+
+def test_time_of_a_run_that_was_held_back_is_said_to_be() -> None:
+    advice = one(TIME, wall=1000.0, waiting={"run_delay_seconds": 600.0})
+    assert advice.request is not None and any("waited for CPUs" in note for note in advice.notes)
+
+
+def test_time_of_an_attach_is_not_that_of_the_job() -> None:
+    ended = "its root and all known members ended"
+    made = {"kind": "attach", "verdict": "ended", "evidence": ended}
+    assert one(TIME, **made).request is None
+    assert one(MEMORY, **made).request is not None
+    assert one(MEMORY, kind="attach", verdict="ended", evidence="the duration of 5 s is over").request is None
+
+
+def test_a_record_without_an_end_has_lower_bounds() -> None:
+    advice = advise_on([evidence(memory=3 * GIB, wall=1000.0, end=False)])
+    assert advice[MEMORY].at_least == 3 * GIB and advice[TIME].at_least == 1000.0
+    assert "no end" in advice[TIME].basis
+    assert advice[CORES].whole == 1
+
+
+@pytest.mark.parametrize(
+    ("gpus", "request_", "note"),
+    [
+        ([], 0, None),
+        (None, None, None),
+        ([gpu(0), gpu(1)], 0, None),
+        ([gpu(0, ratio=0.4, memory=GIB), gpu(1, ratio=0.4, memory=GIB)], 2, None),
+        ([gpu(0, ratio=0.4, memory=GIB), gpu(1, memory=GIB)], 1, "it held memory on 2 and used 1"),
+        ([gpu(0, ratio=None, memory=GIB)], 1, None),  # MIG: whose memory it is is known, how busy is not
+        ([gpu(0, ratio=None, memory=None)], None, None),
+    ],
+)
+def test_gpus(gpus: Any, request_: int | None, note: str | None) -> None:
+    advice = one(GPUS, gpus=gpus)
+    assert advice.request == request_
+    assert note is None or note in advice.notes
+
+
+@pytest.mark.parametrize("field", ["cpu", "memory", "waiting", "limits", "cgroup", "processes", "verdict", "evidence"])
+def test_null_anywhere_is_unknown_and_no_fault(field: str) -> None:
+    made = lines()
+    made[-1][field] = None
+    made[1]["tree"] = None
+    for sample in made[2:-1]:
+        sample["tree"] = dict.fromkeys(sample["tree"])
+    for advice in advise_on([Evidence.of(made)]).values():
+        assert advice.basis
+
+
+def test_lines_for_the_head_of_a_report() -> None:
+    said = advice_lines([evidence(memory=4 * GIB, wall=3000.0, cores=[2.0] * 10)])
+    assert [line.partition(" (")[0] for line in said] == ["cores: 2", "memory: 5 GiB", "time: 1:15:00"]
+    said = advice_lines([evidence(memory=4 * GIB, verdict="oom", evidence="killed", gpus=[gpu(0)])])
+    assert said[1].startswith(f"memory: {NOT_ENOUGH}: more than 4 GiB needed (oom: killed")
+    assert said[3].startswith("GPUs: 0")
+    assert advice_lines([evidence(kind="system")]) == []
+    assert advice_lines([]) == []
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def told(done: Done) -> str:
+    assert done.status == 0, done.stderr
+    assert done.stderr == b""
+    return done.stdout.decode()
+
+
+def test_advise_of_a_name(tmp_path: Path) -> None:
+    for number in range(4):
+        record(tmp_path, name="train", number=number, memory=4 * GIB + number * MIB, wall=1000.0 + number)
+    record(tmp_path, name="other", number=9, memory=40 * GIB)
+    said = told(call(tmp_path, "advise", "--name", "tra*"))
+    assert said.startswith("proctally advise  train, 4 runs\n")
+    assert all(f"\n{name}:\n" in said for name in ("slurm", "pbs", "kubernetes", "docker", "nextflow", "snakemake"))
+    assert said == told(call(tmp_path, "advise", "name:train"))
+    assert max(len(line) for line in said.splitlines()) <= 90
+    quiet = told(call(tmp_path, "advise", "-q", "--for", "docker,slurm", "name:train"))
+    assert [line.split("=")[0] for line in quiet.splitlines()] == [
+        "docker run --cpus",
+        "#SBATCH --cpus-per-task",
+        "#SBATCH --mem",
+        "#SBATCH --time",
+    ]
+    assert told(call(tmp_path, "advise")).startswith("proctally advise  other ")  # without a word: the last
+
+
+def test_advise_as_json_and_markdown(tmp_path: Path) -> None:
+    record(tmp_path, name="a|b<i>`", memory=4 * GIB, verdict="failed", evidence="exit <script>|`x` \x1b[31m")
+    found = json.loads(told(call(tmp_path, "advise", "-f", "json", "--for", "slurm")))
+    assert found["advice"]["memory"]["enough_evidence"] is False
+    assert found["advice"]["memory"]["at_least"] == 4 * GIB
+    assert found["runs"][0]["verdict"] == "failed"
+    assert list(found["directives"]) == ["slurm"]
+    said = told(call(tmp_path, "advise", "-f", "markdown"))
+    assert "<" not in said.replace("```", "") and "\x1b" not in said and "a&#124;b" in said
+    assert all(line.count("|") == 4 for line in said.splitlines() if line.startswith("| "))
+    assert "\x1b" not in told(call(tmp_path, "advise"))
+
+
+def test_advise_without_anything_to_go_by(tmp_path: Path) -> None:
+    record(tmp_path, name="machine", kind="system", number=1)
+    running = record(tmp_path, name="running", number=2, end=False)
+    for arguments, status, why in (
+        (["--name", "nobody"], 1, b"no past run"),
+        (["name:machine"], 1, b"whole machine"),
+        (["name:running"], 1, b"still runs"),
+        (["nothing-such"], 1, b"no record"),
+        (["--for", "cray"], 2, b"'cray' is not known"),
+        (["--for", ","], 2, b"for which"),
+        (["-f", "csv"], 2, b"text or markdown or json"),
+        (["--since", "yesterday"], 2, b"no age"),
+    ):
+        done = call(tmp_path, "advise", *arguments)
+        assert (done.status, done.stdout) == (status, b""), arguments
+        assert why in done.stderr and done.stderr.startswith(b"proctally: ") and done.stderr.count(b"\n") == 1
+    os.utime(running, (time.time() - 3600,) * 2)  # nobody writes it any more: what is there are lower bounds
+    assert "more than" in told(call(tmp_path, "advise", "name:running"))
+
+
+def test_advise_of_a_real_run(tmp_path: Path) -> None:
+    held = 100 * MIB
+    script = f"import time; a = bytearray({held}); a[::4096] = b'x' * len(a[::4096]); time.sleep(0.3)"
+    assert run(tmp_path, "-q", "-i", "0.05", "--", sys.executable, "-S", "-c", script).status == 0
+    found = json.loads(told(call(tmp_path, "advise", "-f", "json")))["advice"]
+    assert held < found["memory"]["used"] < held + 60 * MIB
+    assert found["memory"]["request"] >= found["memory"]["used"] + 32 * MIB
+    assert found["time"]["request"] in (120, 180)
+    assert 0 < (found["cores"]["request"] or found["cores"]["at_least"]) <= 2
+
+
+def test_advise_of_a_run_that_its_limit_ended(tmp_path: Path) -> None:
+    script = f"import time; a = bytearray({80 * MIB}); a[::4096] = b'x' * len(a[::4096]); time.sleep(20)"
+    options = ("-q", "-i", "0.05", "--max-memory", "30MiB")
+    run(tmp_path, *options, "--", sys.executable, "-S", "-c", script)
+    found = json.loads(told(call(tmp_path, "advise", "-f", "json")))["advice"]
+    assert found["memory"]["request"] is None and found["memory"]["at_least"] > 30 * MIB
+    assert found["time"]["request"] is None
+
+
+def test_advise_of_a_run_that_its_timeout_ended(tmp_path: Path) -> None:
+    run(tmp_path, "-q", "-i", "0.05", "--timeout", "0.4", "--", "sleep", "20")
+    found = json.loads(told(call(tmp_path, "advise", "-f", "json")))["advice"]
+    assert found["time"]["request"] is None and found["time"]["at_least"] >= 0.4
+    assert "timeout" in found["time"]["basis"]
