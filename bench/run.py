@@ -15,6 +15,7 @@ from pathlib import Path
 
 from accuracy import accuracy
 from build import build_bench
+from decide_cost import decide_cost
 from library_cost import library_cost
 from peers import peers
 from programs import Missing, Programs
@@ -37,6 +38,7 @@ BENCHES: dict[str, Callable[[Programs], Iterator[Line]]] = {
     "library_cost": library_cost,
     "track_cost": track_cost,
     "scrape_cost": scrape_cost,
+    "decide_cost": decide_cost,
     "build": build_bench,
     "accuracy": accuracy,
     "peers": peers,

@@ -218,7 +218,8 @@ def _middle(values: Sequence[float]) -> float | None:
 
 def _commands(record: Past) -> dict[str, dict[str, Any]]:
     listed = (record.summary or {}).get("commands")
-    known = [entry for entry in listed or () if isinstance(entry, dict) and isinstance(entry.get("command"), str)]
+    entries = listed if isinstance(listed, list) else []
+    known = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("command"), str)]
     return {entry["command"]: entry for entry in known}
 
 
@@ -282,5 +283,5 @@ def _has(side: Side, row: Row) -> bool:
 
 
 def _told(side: Side, path: str) -> list[str]:
-    found = {record.figure(path) for record in side.counted} - {None}
-    return sorted(f"{value:g}" if is_number(value) else str(value) for value in found)
+    found = [record.figure(path) for record in side.counted]
+    return sorted({f"{value:g}" if is_number(value) else str(value) for value in found if value is not None})

@@ -82,7 +82,7 @@ class Evidence:
             return
         self._tree = tree
         cores, pss, swapped = tree.get("cpu_cores"), tree.get("pss_bytes"), tree.get("swap_bytes")
-        if is_number(cores) and is_number(interval) and interval > 0:
+        if is_number(cores) and cores >= 0 and is_number(interval) and interval > 0:
             self._loads.append((cores, interval))
         if is_number(pss):
             held = pss + (swapped if is_number(swapped) else 0)  # what was swapped out is in no PSS, and is needed

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 LESS, MORE, EITHER = "less", "more", ""  # which of two is the better one
 TREE, MACHINE = "tree", "machine"  # of the job, or of all that the machine did meanwhile
+LARGEST = 1e300  # JSON knows numbers that no calculation holds
 SECONDS, BYTES, NUMBER = "s", "By", "1"
 
 
@@ -100,9 +101,9 @@ def _number(value: Any, path: tuple[str, ...]) -> float | None:
         if not isinstance(value, dict):
             return None
         value = value.get(name)
-    return value if is_number(value) else None
+    return value if is_number(value) and value >= 0 else None
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
     """Whether this is a number that can be calculated with."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
