@@ -152,6 +152,13 @@ def test_memory_that_was_taken_away_or_not_seen_is_no_evidence(more: dict[str, A
     assert advice.request is None and advice.at_least == GIB and why in advice.basis
 
 
+def test_what_was_not_read_at_the_peak_is_told() -> None:
+    made = lines(memory=GIB)
+    made[-1]["memory"]["coverage"] = "peaks as sampled; PSS of 2 processes had not been read at the peak"
+    advice = advise_on([Evidence.of(made)])[MEMORY]
+    assert advice.request is not None and advice.notes == ["PSS of some processes had not been read at the peak"]
+
+
 def test_too_short_to_be_sampled() -> None:
     made = lines(memory=None, process=None, cores=[])
     made[-1]["memory"]["peak_process_rss_bytes"] = None

@@ -299,13 +299,17 @@ def test_a_day_and_more() -> None:
         (None, "nvidia.com/gpu: 2", "--gpus=2"),
         ("nvidia", "nvidia.com/gpu: 2", "--gpus=2"),
         ("amd", "amd.com/gpu: 2", "# GPUs: 2 needed"),
+        ("intel", "gpu.intel.com/i915: 2  # or gpu.intel.com/xe", "# GPUs: 2 needed"),
     ],
 )
 def test_gpus_of_a_vendor(vendor: str | None, kubernetes: str, docker: str) -> None:
     found = directives(made(1, GIB, 60, 2), ["kubernetes", "docker"], vendor=vendor)
     assert any(kubernetes in line for line in found["kubernetes"])
     assert any(docker in line for line in found["docker"])
-    assert ("--gpus" in "".join(line for line in found["docker"] if line.startswith("docker"))) is (vendor != "amd")
+    assert ("--gpus" in "".join(line for line in found["docker"] if line.startswith("docker"))) is (
+        vendor in (None, "nvidia")
+    )
+    assert by_kubernetes(found["kubernetes"]).gpus == 2
 
 
 def test_gpus_from_a_record() -> None:

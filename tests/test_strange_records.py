@@ -7,10 +7,12 @@ import json
 import re
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made import gpu, lines
+from proctally import advise
 from proctally.advice import advice_lines, advise_on
 from proctally.comparison import Diff, Side
 from proctally.diff import as_json, as_markdown, as_text
@@ -54,7 +56,7 @@ def test_anything_may_stand_anywhere(changes: list[tuple[tuple[Any, ...], Any]])
         try:
             for key in path[:-1]:
                 where = where[key]
-            where[path[-1]] = value
+            where[path[-1]] = copy.deepcopy(value)
         except (KeyError, IndexError, TypeError):  # an earlier change has taken that place away
             continue
     runs = [Evidence.of(made), Evidence.of(RECORD)]
@@ -66,4 +68,7 @@ def test_anything_may_stand_anywhere(changes: list[tuple[tuple[Any, ...], Any]])
     ]
     found = Diff(*sides, gates("cpu=+10%,memory=+1MB,verdict"))
     assert as_text(found, verbose=True, colour=True) and as_markdown(found, verbose=True)
-    json.loads(as_json(found))
+    for text in (as_json(found), advise.as_json(advise.Found(runs, []), list(SCHEDULERS))):
+        json.loads(text, parse_constant=pytest.fail)
+    assert advise.as_text(advise.Found(runs, []), ["slurm"], colour=True)
+    assert advise.as_markdown(advise.Found(runs, []), ["slurm"])

@@ -176,7 +176,7 @@ def as_json(found: Found, names: Sequence[str]) -> str:
     """One object; cores, bytes, seconds and devices."""
     said = {
         "runs": [
-            {"path": run.path, "run_id": run.run.get("run_id"), "name": run.name, "verdict": run.verdict}
+            {"path": run.path, "run_id": str(run.run.get("run_id")), "name": run.name, "verdict": run.verdict}
             for run in found.runs
         ],
         "advice": {

@@ -7,7 +7,7 @@ import os
 from proctally.figures import FIGURES, LESS, SECONDS, TREE, is_number
 from proctally.gates import FAILED, PASSED, UNKNOWN, WITHIN
 from proctally.history import NoRecord, Past, glance, resolve
-from proctally.quantities import percent, with_unit
+from proctally.quantities import NOTHING, percent, with_unit
 from proctally.spread import NO_SPREAD, Group, compare
 
 TYPE_CHECKING = False
@@ -69,7 +69,7 @@ class Row:
     @property
     def ratio(self) -> float | None:
         """NEW through BASE, by their medians; None where BASE is 0."""
-        if self.base is None or self.new is None or self.base.median <= 0:
+        if self.base is None or self.new is None or self.base.median <= NOTHING:
             return None
         return self.new.median / self.base.median
 

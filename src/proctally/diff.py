@@ -252,10 +252,10 @@ def _side_json(side: Side) -> dict[str, Any]:
         "runs": [
             {
                 "path": record.path,
-                "run_id": record.run.get("run_id"),
+                "run_id": str(record.run.get("run_id")),
                 "name": record.name,
                 "verdict": record.verdict,
-                "started_at": record.run.get("started_at"),
+                "started_at": record.started_at,
                 "counted": record in side.counted,
             }
             for record in side.found

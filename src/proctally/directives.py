@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from proctally.advice import Advice
 
 MIB, MB = 1 << 20, 1_000_000
-KUBERNETES_GPUS = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu", "intel": "gpu.intel.com/xe"}
+KUBERNETES_GPUS = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu", "intel": "gpu.intel.com/i915"}
 
 
 class Request:
@@ -111,9 +111,10 @@ def kubernetes(request: Request) -> list[str]:
         *_given("    memory: {}Mi", request.mebibytes()),
     ]
     device = KUBERNETES_GPUS.get(request.vendor or "nvidia", "nvidia.com/gpu")
+    driver = "  # or gpu.intel.com/xe, as its driver is" if request.vendor == "intel" else ""
     limits = [
         *_given("    memory: {}Mi", request.mebibytes()),
-        *_given(f"    {device}: {{}}", request.gpus),
+        *_given(f"    {device}: {{}}{driver}", request.gpus),
     ]
     lines = [f"# {each}" for each in request.missing]
     if requests or limits:

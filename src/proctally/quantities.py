@@ -8,6 +8,7 @@ SCALES = {
            (0, 1, "B")),
     "1": ((0, 1, ""),),
 }  # fmt: skip
+NOTHING = 1e-9  # in seconds, bytes or a count: no ratio is taken of less
 MOST_PERCENT = 10  # beyond ten times as much it is told in times
 
 
@@ -34,7 +35,7 @@ def percent(base: float, new: float) -> str:
     """From one to the other: `+12.5 %`, `x 12.0`, `=`."""
     if base == new:
         return "="
-    if base <= 0:
+    if base <= NOTHING:
         return "from 0"
     ratio = new / base
     return f"{100 * (ratio - 1):+.1f} %" if ratio < MOST_PERCENT else f"x {ratio:,.1f}"
