@@ -269,6 +269,14 @@ def test_gpus(gpus: Any, request_: int | None, note: str | None) -> None:
     assert note is None or note in advice.notes
 
 
+def test_the_vendor_of_gpus_is_told_of_the_host_once() -> None:
+    listed = gpu(0, ratio=0.5, memory=GIB, vendor="amd") | {"uuid": None, "name": "gfx"}
+    made = lines(gpus=[{key: value for key, value in listed.items() if key != "vendor"}])
+    assert Evidence.of(made).gpu_vendor is None
+    host = {"type": "host", "gpus": [listed | {"pci": "0000:01:00.0"}]}
+    assert Evidence.of([made[0], host, *made[1:]]).gpu_vendor == "amd"
+
+
 @pytest.mark.parametrize("field", ["cpu", "memory", "waiting", "limits", "cgroup", "processes", "verdict", "evidence"])
 def test_null_anywhere_is_unknown_and_no_fault(field: str) -> None:
     made = lines()

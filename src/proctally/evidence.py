@@ -69,6 +69,8 @@ class Evidence:
         kind = line.get("type")
         if kind == "sample":
             self._take_sample(line)
+        elif kind == "host":
+            self._gpus.know(line.get("gpus"))
         elif kind == "run":
             self.run = dict(line)
         elif kind == "summary":
@@ -274,13 +276,12 @@ class Gpus:
         if not isinstance(listed, list):
             return
         self._was_read = True
+        self.know(listed)
         for entry in listed:
             if not isinstance(entry, dict):
                 continue
-            key = str(entry.get("uuid") or entry.get("pci") or entry.get("index"))
+            key = self._identity(entry)
             self.seen.add(key)
-            if entry.get("vendor"):
-                self._vendors[key] = str(entry["vendor"])
             ratio, memory = entry.get("tree_utilization_ratio"), entry.get("tree_memory_bytes")
             if ratio:
                 self._busy.add(key)
@@ -288,6 +289,16 @@ class Gpus:
                 self._held.add(key)
             if ratio is None and memory is None and entry.get("tree_processes") is None:
                 self._unknown = True
+
+    def know(self, listed: Any) -> None:
+        """What does not change of them: the `gpus` of the host, or of a sample in which that was told anew."""
+        for entry in listed if isinstance(listed, list) else ():
+            if isinstance(entry, dict) and entry.get("vendor"):
+                self._vendors[self._identity(entry)] = str(entry["vendor"])
+
+    @staticmethod
+    def _identity(entry: Mapping[str, Any]) -> str:
+        return str(entry.get("uuid") or f"{entry.get('index')} {entry.get('name')}")
 
     def held(self) -> int:
         """How many the tree had memory or a process on."""
