@@ -23,6 +23,7 @@ from sample_cost import sample_cost, scaling
 from scrape_cost import scrape_cost
 from system_cost import system_cost
 from table import HEAD, Line, Row
+from top_cost import top_cost
 from track_cost import track_cost
 from wrapper import end_latency, forks, record_size, rss, startup
 
@@ -39,6 +40,7 @@ BENCHES: dict[str, Callable[[Programs], Iterator[Line]]] = {
     "track_cost": track_cost,
     "scrape_cost": scrape_cost,
     "decide_cost": decide_cost,
+    "top_cost": top_cost,
     "build": build_bench,
     "accuracy": accuracy,
     "peers": peers,

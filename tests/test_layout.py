@@ -46,7 +46,7 @@ RULES: dict[str, frozenset[str]] = {
         "magic",
     },  # in functions only, see EAGER_NOTHING
     "__main__": frozenset({"cli"}),
-    "cli": ANYTHING_BUT_CLI | {"run", "attach", "whole", "export", "listing", "marks", "diff", "advise"},
+    "cli": ANYTHING_BUT_CLI | {"run", "attach", "whole", "export", "listing", "marks", "diff", "advise", "top"},
     "run": ANYTHING_BUT_CLI | {"marks"},
     "marks": frozenset({"kernel"}),
     "attach": ANYTHING_BUT_CLI,
@@ -59,6 +59,7 @@ RULES: dict[str, frozenset[str]] = {
     "per_test": frozenset({"options", "tracking"}),
     "results": frozenset(),
     "export": frozenset({"kernel", "history", "record", "outputs"}),
+    "lookout": KERNEL_USERS | {"record", "sampler", "watch"},
     "history": frozenset({"record"}),
     "listing": frozenset({"figures", "history", "kernel", "options", "record", "summary"}),
     "figures": frozenset(),
@@ -100,7 +101,7 @@ RULES: dict[str, frozenset[str]] = {
     "gauges": frozenset({"kernel", "processes"}),
     "outputs": READERS | {"outputs"},
     "report": READERS | {"report"},
-    "top": READERS,
+    "top": READERS | {"history", "lookout", "options", "summary", "top"},
     "summary": READERS,
 }
 

@@ -26,6 +26,7 @@ proctally: an exact, lightweight resource tracker
   proctally attach [options] PID              track a tree that runs already
   proctally system [options]                  track the whole machine
   proctally serve [options] [PID]             answer scrapes of Prometheus
+  proctally top [options] [PID|RECORD]        a live view of a tree, or a run
   proctally ls [options]                      the runs of the past
   proctally rm [options] [RECORD ...]         delete some of them
   proctally diff [options] BASE NEW           compare runs; fail a CI job
@@ -94,6 +95,18 @@ Write a record of the past as a table of 32 columns (csv), or as a whole copy of
 {options}
 
 Exit status: 0, 1 when it cannot be read or written, 2 for a mistake in the options.
+"""
+
+TOP_HELP = """\
+proctally top [options] [PID|RECORD]
+
+A live view: with a PID of its process tree, which is sampled from then on; with a record that is still written (a file,
+an id, last) of that run; without, of a run to choose from those of yours that are running. The key ? lists the keys.
+Where stdin or stdout is no terminal it is plain text, a block for each interval.
+
+{options}
+
+Exit status: 0, 1 when there is nothing to show, or not any more, 2 for a mistake in the options.
 """
 
 LS_HELP = """\
@@ -264,6 +277,18 @@ def _export(arguments: list[str]) -> int:
     return export(words[0], options.format, options.output or "-", dict(os.environ), force=options.force)
 
 
+def _top(arguments: list[str]) -> int:
+    options, words = parse("top", arguments, {}, to_first_word=False)
+    from proctally.top.command import top
+    from proctally.top.scene import CannotShow
+
+    try:
+        return top(options, words, dict(os.environ))
+    except CannotShow as error:
+        _complain(str(error))
+        return 1
+
+
 def _ls(arguments: list[str]) -> int:
     options, words = parse("ls", arguments, {}, to_first_word=False)
     if words:
@@ -381,6 +406,7 @@ COMMANDS = {
     "attach": Command(_attach, ATTACH_HELP),
     "system": Command(_system, SYSTEM_HELP),
     "serve": Command(_serve, SERVE_HELP),
+    "top": Command(_top, TOP_HELP),
     "export": Command(_export, EXPORT_HELP),
     "ls": Command(_ls, LS_HELP),
     "rm": Command(_rm, RM_HELP),

@@ -18,6 +18,7 @@ CHOICES = {
     "format of diff advise": ("text", "markdown", "json"),
     "commands": ("auto", "on", "off"),
     "sort": ("when", "name", "verdict", "wall", "cpu", "memory"),
+    "sort of top": ("cpu", "memory", "io", "pid", "name"),
 }
 ON = ("1", "true", "yes", "on")
 OFF = ("", "0", "false", "no", "off")
@@ -76,6 +77,8 @@ class Options:
     end: bool = False
     fail_on: str | None = None
     for_: str | None = None
+    plain: bool = False
+    count: int | None = None
 
     def __init__(self) -> None:
         self.tag = {}
@@ -158,6 +161,12 @@ TABLE = (
     ("", "reverse", FLAG, "ls", "in the opposite order"),
     ("", "limit", COUNT, "ls", "at most so many"),
     ("", "json", FLAG, "ls", "as JSON, a line for each run: file, id, name, tags and summary"),
+    ("i", "interval", SECONDS, "top", f"time between two pictures, {MIN_INTERVAL} or more (default 1)"),
+    ("", "duration", SECONDS, "top", "stop after this time"),
+    ("", "count", COUNT, "top", "stop after so many pictures"),
+    ("", "sort", "COLUMN", "top", "by cpu (default), memory, io, pid or name"),
+    ("", "plain", FLAG, "top", "as plain text, on a terminal too"),
+    ("", "limit", COUNT, "top", "of plain text: at most so many processes (default 20)"),
     ("", "dry-run", FLAG, "rm", "tell what would be deleted"),
     ("", "begin", FLAG, "mark", "begin it beside what was marked before, which goes on"),
     ("", "end", FLAG, "mark", "end it; without a NAME all that are open"),
@@ -176,7 +185,12 @@ TABLE = (
     ("", "for", "NAMES", "advise", "lines for slurm, pbs, kubernetes, docker, nextflow, snakemake (default: all)"),
     ("q", "quiet", FLAG, "advise", "the lines alone, to be pasted"),
 )
-DEFAULTS = {"export": {"format": "csv"}, "diff": {"format": "text"}, "advise": {"format": "text"}}
+DEFAULTS = {
+    "export": {"format": "csv"},
+    "diff": {"format": "text"},
+    "advise": {"format": "text"},
+    "top": {"sort": "cpu"},
+}
 
 # what a job inside must not inherit: it would write over what the run outside writes
 NOT_PASSED_ON = (

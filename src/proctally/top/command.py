@@ -1,0 +1,136 @@
+"""What `proctally top` is asked to show, and how."""
+
+from __future__ import annotations
+
+import locale
+import os
+import shutil
+import sys
+
+from proctally.history import NoRecord, one
+from proctally.options import UsageError
+from proctally.top.followed import Followed
+from proctally.top.layout import Signs, View
+from proctally.top.running import NONE, Running
+from proctally.top.scene import CannotShow
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from proctally.options import Options
+    from proctally.top.living import Living
+
+MOST_PID_DIGITS = 7
+PLAIN_WIDTH = 100
+PLAIN_ROWS = 20
+POOR_TERMINALS = ("", "dumb", "unknown")
+WITHOUT_BLOCKS = ("linux", "vt100", "vt220")  # their fonts lack the signs of which graphs are made
+
+
+def top(options: Options, words: list[str], environment: dict[str, str]) -> int:
+    """Show a process, a run, or the runs to choose from; the exit status. Raises CannotShow, UsageError."""
+    if len(words) > 1:
+        raise UsageError(f"{words[1][:40]!r}: top takes one process id or one record, or none")
+    on_terminal = not options.plain and _is_terminal(environment)
+    if on_terminal:
+        _need_urwid()
+    try:
+        return _top(options, words, environment, on_terminal)
+    except NoRecord as error:
+        raise CannotShow(str(error)) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
+        return 1
+    except OSError as error:
+        raise CannotShow(f"cannot write: {error.strerror}") from None
+    except KeyboardInterrupt:
+        return 0
+
+
+def _top(options: Options, words: list[str], environment: dict[str, str], on_terminal: bool) -> int:
+    watched = None if not words else _watched(words[0], options, environment)
+    running = Running(environment) if watched is None else None
+    view = View(options.sort)
+    signs = Signs(ascii_only=not _has_blocks(environment))
+    try:
+        if on_terminal:
+            from proctally.top.screen import Screen, show
+
+            screen = Screen(
+                watched,
+                running,
+                interval=options.interval,
+                view=view,
+                signs=signs,
+                duration=options.duration,
+                count=options.count,
+            )
+            show(screen, colours=not environment.get("NO_COLOR"))
+            watched = screen.watched
+            return 0
+        if watched is None:
+            assert running is not None
+            return _list(running)
+        from proctally.top.plain import write_blocks
+
+        width = shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns
+        rows = PLAIN_ROWS if options.limit is None else options.limit
+        is_well = write_blocks(
+            watched,
+            interval=options.interval,
+            view=view,
+            signs=signs,
+            width=width,
+            rows=rows,
+            duration=options.duration,
+            count=options.count,
+        )
+        if not is_well:
+            raise CannotShow(f"{words[0]}: nothing is written any more: stopped, or its tracker was killed")
+        return 0
+    finally:
+        if watched is not None:
+            watched.close()
+
+
+def _watched(word: str, options: Options, environment: dict[str, str]) -> Living | Followed:
+    """A process that lives, else a record. Raises CannotShow, NoRecord."""
+    if word.isascii() and word.isdecimal() and len(word) <= MOST_PID_DIGITS:
+        from proctally.top.living import Living
+
+        try:
+            return Living(int(word), options.interval)
+        except CannotShow as error:
+            try:
+                path = one(word, environment)
+            except NoRecord:
+                raise error from None
+    else:
+        path = one(word, environment)
+    return Followed(path, word)
+
+
+def _list(running: Running) -> int:
+    if not running.records:
+        raise CannotShow(NONE)
+    for line in running.lines():
+        sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+    return 0
+
+
+def _is_terminal(environment: dict[str, str]) -> bool:
+    return os.isatty(0) and os.isatty(1) and environment.get("TERM", "") not in POOR_TERMINALS
+
+
+def _has_blocks(environment: dict[str, str]) -> bool:
+    encoding = locale.getencoding().lower().replace("-", "")
+    return (encoding == "utf8" or sys.flags.utf8_mode == 1) and environment.get("TERM") not in WITHOUT_BLOCKS
+
+
+def _need_urwid() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("urwid") is None:
+        raise CannotShow(
+            "the live view needs urwid: pip install 'proctally[top]'; as plain text: proctally top --plain"
+        )

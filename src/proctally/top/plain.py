@@ -1,0 +1,82 @@
+"""The live view as plain text: a block for each interval, for pipes, files and logs."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from proctally.top.followed import Followed
+from proctally.top.layout import Signs, View, head, table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from proctally.top.layout import Line
+    from proctally.top.living import Living
+
+POLL_SECONDS = 0.1
+
+
+def write_blocks(
+    watched: Living | Followed,
+    *,
+    interval: float,
+    view: View,
+    signs: Signs,
+    width: int,
+    rows: int,
+    duration: float | None,
+    count: int | None,
+) -> bool:
+    """Write until it ended, the time is over or so many blocks are written; False where the tracker is gone.
+
+    Raises OSError where the output takes no more.
+    """
+    watched.tick()
+    begun = time.monotonic()
+    deadline = None if duration is None else begun + duration
+    due = begun + interval
+    written = 0
+    if isinstance(watched, Followed) and watched.scene.sample:  # rates need two samples: a record has them already
+        _write(watched, view, width, rows, signs)
+        written = 1
+    while True:
+        if count is not None and written >= count:
+            return True
+        news = _wait(watched, due, deadline)
+        if news:
+            _write(watched, view, width, rows, signs)
+            written += 1
+        if watched.has_ended or (deadline is not None and time.monotonic() >= deadline):
+            return True
+        if watched.is_silent:
+            return False
+        due = max(due + interval, time.monotonic())
+
+
+def _wait(watched: Living | Followed, due: float, deadline: float | None) -> bool:
+    """Until a block is due; whether there is anything to write. A tree is then sampled, a record read meanwhile."""
+    news = False
+    while True:
+        if isinstance(watched, Followed):
+            news = watched.tick() or news
+            if watched.has_ended or watched.is_silent:
+                return news
+        now = time.monotonic()
+        end = due if deadline is None else min(due, deadline)
+        if now >= end:
+            return watched.tick() if not isinstance(watched, Followed) else news
+        time.sleep(min(POLL_SECONDS if isinstance(watched, Followed) else end - now, end - now))
+
+
+def _write(watched: Living | Followed, view: View, width: int, rows: int, signs: Signs) -> None:
+    scene = watched.scene
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(scene.figure("at")))
+    lines: list[Line] = [[("plain", moment)]]
+    if scene.ending is None:
+        lines += head(scene, width, signs) + [[("note", note)] for note in scene.notes]
+        lines += table(scene, view, width, rows + 1, signs)
+    else:
+        lines += [[("plain", text)] for text in scene.ending]
+    for line in [*lines, []]:
+        sys.stdout.write("".join(text for _, text in line).rstrip() + "\n")
+    sys.stdout.flush()
