@@ -588,7 +588,7 @@ OPAQUE = {
     "summary.limits",
 }
 # there is one only where it tells something: PSS that is denied or not read yet
-SOMETIMES = {"tree.pss_unread", "tree.io_unread"}
+SOMETIMES = {"tree.pss_unread", "tree.io_unread", "run.thinned_seconds"}
 SOMETIMES |= {f"{row.scope}.{row.name}" for row in fields() if row.scope.startswith(("gpus", "system.pressure"))}
 SOMETIMES |= {f"{row.scope}.{row.name}" for row in fields() if row.scope in ("system.disks", "system.interfaces")}
 SOMETIMES |= {f"{row.scope}.{row.name}" for row in fields() if "gpu" in row.name or row.scope == "summary.gpu"}

@@ -187,6 +187,7 @@ _ROWS = (
     ),
     ("run", "scheduler", "", INFO, "identity of the batch job: SLURM_JOB_ID, PBS_JOBID and their like, when set"),
     ("run", "tags", "", INFO, "pairs given with --tag"),
+    ("run", "thinned_seconds", "s", INFO, "of a copy by export --every: the time for which it has one sample"),
     # the host, once
     ("host", "type", "", INFO, "host"),
     ("host", "hostname", "", INFO, "name of the machine, or of its container"),

@@ -18,6 +18,7 @@ CHOICES = {
     "format of diff advise": ("text", "markdown", "json"),
     "commands": ("auto", "on", "off"),
     "sort": ("when", "name", "verdict", "wall", "cpu", "memory"),
+    "format of export": ("csv", "jsonl", "parquet"),
     "sort of top": ("cpu", "memory", "io", "pid", "name"),
 }
 ON = ("1", "true", "yes", "on")
@@ -79,6 +80,7 @@ class Options:
     for_: str | None = None
     plain: bool = False
     count: int | None = None
+    every: float | None = None
 
     def __init__(self) -> None:
         self.tag = {}
@@ -106,7 +108,8 @@ TABLE = (
         "of the output: jsonl or csv (the record is still written to its default place)",
     ),
     ("o", "output", "FILE", "export", "where it goes (default: stdout)"),
-    ("f", "format", "FORMAT", "export", "csv (default) or jsonl"),
+    ("f", "format", "FORMAT", "export", "csv (default), jsonl or parquet"),
+    ("", "every", SECONDS, "export", "one sample for so much time: the last counters, the mean rates, the peak levels"),
     ("", "force", FLAG, "run attach system export", "write over an existing output file"),
     ("n", "name", TEXT, "run attach system serve", "name of the run (default: the command's)"),
     ("", "tag", PAIR, "run attach system serve", "a pair to keep with the run; may be repeated"),

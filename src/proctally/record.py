@@ -74,6 +74,12 @@ class Record:
         while (len(self._kept) > KEPT_LINES or self._bytes > KEPT_BYTES) and self._give_up_one():
             pass
 
+    def write_bytes(self, data: bytes) -> None:
+        """What is no line. Never raises for the file's sake, and is never given up."""
+        self._kept.append((data, False))
+        self._bytes += len(data)
+        self._flush()
+
     def _give_up_one(self) -> bool:
         """Give up the oldest kept line that may be: no header, no summary, none of which a part is out already."""
         for expendable in (True, False):

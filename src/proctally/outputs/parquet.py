@@ -1,0 +1,159 @@
+"""Parquet: a row for each sample, a typed column for each single value, and what the run was in its metadata.
+
+The columns are those of `Run.to_dataframe()`: dotted names. Whole numbers are int64, others double, unknown is null;
+which it is stands in the table of fields, so that files of many runs fit together. pyarrow is imported here alone.
+"""
+
+from __future__ import annotations
+
+from json import dumps
+
+import pyarrow  # type: ignore[import-untyped, unused-ignore]
+from pyarrow import parquet  # type: ignore[import-untyped, unused-ignore]
+
+from proctally.model import INFO, fields
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from io import RawIOBase
+    from typing import Any
+
+ROWS = 4096  # that are held as Python's objects; the others are compact already
+SECTIONS = ("tree", "system", "gpus", "cgroup", "top")
+PREFIX = "proctally."
+FRACTIONS = ("_seconds", "_cores", "_ratio", "_per_second", "_celsius", "_watts", "_hertz", "_joules")
+
+
+def write(lines: Iterable[dict[str, Any]], out: RawIOBase) -> None:
+    """The samples of a record as one file. Raises OSError, and ValueError for what is no record."""
+    table = Columns()
+    about: dict[str, Any] = {}
+    phases = []
+    for line in lines:
+        kind = line["type"]
+        if kind == "sample":
+            table.add(line)
+        elif kind in ("run", "host", "summary"):
+            about[kind] = line
+        elif kind == "phase":
+            phases.append(line)
+    about["phases"] = phases
+    parquet.write_table(table.whole(_metadata(about)), out, compression="zstd")
+
+
+def _metadata(about: dict[str, Any]) -> dict[str, str]:
+    """What the run was: the lines of the record that are no samples, as JSON, and its identity in the clear."""
+    run, summary = about.get("run", {}), about.get("summary") or {}
+    found = {PREFIX + name: dumps(line) for name, line in about.items()}
+    for name in ("schema", "version", "run_id", "kind", "name", "started_at", "interval_seconds", "thinned_seconds"):
+        if run.get(name) is not None:
+            found[PREFIX + name] = str(run[name])
+    if summary.get("verdict") is not None:
+        found[PREFIX + "verdict"] = str(summary["verdict"])
+    return found
+
+
+class Columns:
+    """Samples, a column for each of their single values, in the order of their first appearance."""
+
+    def __init__(self) -> None:
+        self._known = _types()
+        self._rows: list[dict[str, Any]] = []
+        self._names: dict[str, None] = {}
+        self._parts: list[pyarrow.Table] = []
+
+    def add(self, sample: dict[str, Any]) -> None:
+        """One more row."""
+        row: dict[str, Any] = {}
+        _flatten(sample, "", row)
+        self._rows.append(row)
+        self._names.update(dict.fromkeys(row))
+        if len(self._rows) >= ROWS:
+            self._pack()
+
+    def _pack(self) -> None:
+        names = dict.fromkeys(name for row in self._rows for name in row)
+        columns = {name: _array([row.get(name) for row in self._rows], self._known.get(name)) for name in names}
+        self._parts.append(pyarrow.table(columns))
+        self._rows = []
+
+    def whole(self, metadata: dict[str, str]) -> pyarrow.Table:
+        """All of them as one table: a column that came later is null before."""
+        if self._rows or not self._parts:
+            self._pack()
+        schema = pyarrow.schema([(name, self._common(name)) for name in self._names])
+        parts = [
+            pyarrow.table([_cast(part, field.name, field.type) for field in schema], schema=schema)
+            for part in self._parts
+        ]
+        return pyarrow.concat_tables(parts).replace_schema_metadata(metadata)
+
+    def _common(self, name: str) -> pyarrow.DataType:
+        """The type of a column in which each part of it has room."""
+        kinds = {part.schema.field(name).type for part in self._parts if name in part.column_names}
+        kinds.discard(pyarrow.null())
+        if len(kinds) == 1:
+            return kinds.pop()
+        if not kinds:
+            return self._known.get(name, pyarrow.null())
+        return pyarrow.float64() if kinds == {pyarrow.int64(), pyarrow.float64()} else pyarrow.string()
+
+
+def _cast(part: pyarrow.Table, name: str, kind: pyarrow.DataType) -> Any:
+    return part.column(name).cast(kind) if name in part.column_names else pyarrow.nulls(part.num_rows, kind)
+
+
+def _array(values: list[Any], kind: pyarrow.DataType | None) -> pyarrow.Array:
+    """A typed column. What contradicts the table of fields has a column of what it is."""
+    known = [value for value in values if value is not None]
+    if kind is None or (kind == pyarrow.int64() and not set(map(type, known)) <= {int}):
+        kind = _type_of(known)  # a fraction would be cut off without a word
+    if kind == pyarrow.float64():
+        values = [float(value) if type(value) is int else value for value in values]
+    try:
+        return pyarrow.array(values, kind)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
+        other = _type_of(known)
+        if other == pyarrow.string():
+            values = [value if value is None or isinstance(value, str) else dumps(value) for value in values]
+        elif other == pyarrow.float64():
+            values = [None if value is None else float(value) for value in values]
+        return pyarrow.array(values, other)
+
+
+def _type_of(known: list[Any]) -> pyarrow.DataType:
+    kinds = {type(value) for value in known}
+    if not kinds:
+        return pyarrow.null()
+    if kinds == {bool}:
+        return pyarrow.bool_()
+    if kinds == {int} and all(-(1 << 63) <= value < 1 << 63 for value in known):
+        return pyarrow.int64()
+    return pyarrow.float64() if kinds <= {int, float} else pyarrow.string()
+
+
+def _types() -> dict[str, pyarrow.DataType]:
+    """Of the fields of a sample, by their path."""
+    found = {}
+    for field in fields():
+        if field.scope == "sample" or field.scope.split(".")[0] in SECTIONS:
+            path = field.name if field.scope == "sample" else f"{field.scope}.{field.name}"
+            found[path] = pyarrow.float64() if _has_fractions(field.name) else pyarrow.int64()
+            if field.kind == INFO and not field.unit:
+                found[path] = pyarrow.string()
+    return found
+
+
+def _has_fractions(name: str) -> bool:
+    return name.endswith(FRACTIONS) or name == "at" or name.startswith("load_")
+
+
+def _flatten(line: dict[str, Any], prefix: str, row: dict[str, Any]) -> None:
+    """As `results.flat`, and without a column for a section that a sample does not have."""
+    for name, value in line.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, dict):
+            _flatten(value, f"{path}.", row)
+        elif not isinstance(value, list) and path != "type" and not (value is None and path in SECTIONS):
+            row[path] = value
