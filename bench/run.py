@@ -19,6 +19,7 @@ from decide_cost import decide_cost
 from library_cost import library_cost
 from peers import peers
 from programs import Missing, Programs
+from report_cost import report_cost
 from sample_cost import sample_cost, scaling
 from scrape_cost import scrape_cost
 from system_cost import system_cost
@@ -41,6 +42,7 @@ BENCHES: dict[str, Callable[[Programs], Iterator[Line]]] = {
     "scrape_cost": scrape_cost,
     "decide_cost": decide_cost,
     "top_cost": top_cost,
+    "report_cost": report_cost,
     "build": build_bench,
     "accuracy": accuracy,
     "peers": peers,

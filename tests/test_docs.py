@@ -82,7 +82,7 @@ def test_readme_names_every_option() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [
         spec.name
-        for command in ("run", "attach", "system", "serve", "export", "diff", "advise")
+        for command in ("run", "attach", "system", "serve", "export", "diff", "advise", "report")
         for spec in specs(command)
         if f"--{spec.name}" not in readme
     ]

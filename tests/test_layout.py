@@ -46,7 +46,8 @@ RULES: dict[str, frozenset[str]] = {
         "magic",
     },  # in functions only, see EAGER_NOTHING
     "__main__": frozenset({"cli"}),
-    "cli": ANYTHING_BUT_CLI | {"run", "attach", "whole", "export", "listing", "marks", "diff", "advise", "top"},
+    "cli": ANYTHING_BUT_CLI
+    | {"run", "attach", "whole", "export", "listing", "marks", "diff", "advise", "top", "report", "history"},
     "run": ANYTHING_BUT_CLI | {"marks"},
     "marks": frozenset({"kernel"}),
     "attach": ANYTHING_BUT_CLI,
@@ -101,7 +102,7 @@ RULES: dict[str, frozenset[str]] = {
     "system": frozenset({"kernel", "process"}),
     "gauges": frozenset({"kernel", "processes"}),
     "outputs": READERS | {"outputs"},
-    "report": READERS | {"report"},
+    "report": READERS | {"report", "history", "summary", "options"},
     "top": READERS | {"history", "lookout", "options", "summary", "top"},
     "summary": READERS,
 }

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CANNOT_RUN = 125
 USAGE = 2
+FAILED = 1
+INTERRUPTED = 130
 
 HELP = """\
 proctally: an exact, lightweight resource tracker
@@ -27,6 +29,7 @@ proctally: an exact, lightweight resource tracker
   proctally system [options]                  track the whole machine
   proctally serve [options] [PID]             answer scrapes of Prometheus
   proctally top [options] [PID|RECORD]        a live view of a tree, or a run
+  proctally report [options] [RECORD ...]     HTML page, text, Markdown, JSON
   proctally ls [options]                      the runs of the past
   proctally rm [options] [RECORD ...]         delete some of them
   proctally diff [options] BASE NEW           compare runs; fail a CI job
@@ -108,6 +111,20 @@ Where stdin or stdout is no terminal it is plain text, a block for each interval
 {options}
 
 Exit status: 0, 1 when there is nothing to show, or not any more, 2 for a mistake in the options.
+"""
+
+REPORT_HELP = """\
+proctally report [options] [RECORD|last ...]
+
+Make a report of a record (a file, an id, last, name:X; last without one): what it used and waited for, charts over
+time, who ran when, what the numbers cannot see. Several records are laid over each other, each from its own start.
+
+{options}
+
+HTML goes to a file in the working directory that is called as the record is, RECORD.html, and its name to stdout; it is
+one file that needs no network. It needs the extra: pip install 'proctally[report]'. The others go to stdout.
+
+Exit status: 0, 1 when the record cannot be read or the report not written or shown, 2 for a mistake in the options.
 """
 
 LS_HELP = """\
@@ -291,6 +308,26 @@ def _top(arguments: list[str]) -> int:
         return 1
 
 
+def _report(arguments: list[str]) -> int:
+    options, words = parse("report", arguments, {}, to_first_word=False)
+    from proctally.history import NoRecord
+    from proctally.report.command import report
+
+    try:
+        trouble = report(options, words, dict(os.environ))
+    except NoRecord as error:
+        trouble = str(error)
+    except BrokenPipeError:  # whoever reads it has enough
+        return FAILED
+    except OSError as error:
+        trouble = f"{error.filename or 'stdout'}: {error.strerror}"
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    if trouble:
+        _complain(trouble)
+    return FAILED if trouble else 0
+
+
 def _ls(arguments: list[str]) -> int:
     options, words = parse("ls", arguments, {}, to_first_word=False)
     if words:
@@ -410,6 +447,7 @@ COMMANDS = {
     "serve": Command(_serve, SERVE_HELP),
     "top": Command(_top, TOP_HELP),
     "export": Command(_export, EXPORT_HELP),
+    "report": Command(_report, REPORT_HELP),
     "ls": Command(_ls, LS_HELP),
     "rm": Command(_rm, RM_HELP),
     "mark": Command(_mark, MARK_HELP),

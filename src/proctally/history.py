@@ -52,7 +52,7 @@ class Past:
         """That of its summary; `running` or `lost` without one."""
         if self.summary is not None:
             return str(self.summary.get("verdict"))
-        interval = self.run.get("interval_seconds") or 0
+        interval = _number(self.run.get("interval_seconds"))
         return RUNNING if time.time() - self.modified_at < max(FRESH_SECONDS, FRESH_INTERVALS * interval) else LOST
 
     @property
@@ -63,11 +63,16 @@ class Past:
     @property
     def started_at(self) -> float:
         """When it began, Unix seconds."""
-        return float(self.run.get("started_at") or 0.0)
+        return _number(self.run.get("started_at"))
 
     def figure(self, path: str) -> Any:
         """A value of its summary by its path (`cpu.total_seconds`); None where it is not known."""
         return value_at(self.summary, path)
+
+
+def _number(value: Any) -> float:
+    """A number that a clock may show; 0 for anything else that a file may hold."""
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e11 else 0.0
 
 
 def value_at(value: Any, path: str) -> Any:

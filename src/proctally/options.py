@@ -16,6 +16,7 @@ CHOICES = {
     "source": ("auto", "cgroup", "perf", "procfs"),
     "format": ("jsonl", "csv"),
     "format of diff advise": ("text", "markdown", "json"),
+    "format of report": ("html", "text", "markdown", "json"),
     "commands": ("auto", "on", "off"),
     "sort": ("when", "name", "verdict", "wall", "cpu", "memory"),
     "format of export": ("csv", "jsonl", "parquet"),
@@ -81,6 +82,7 @@ class Options:
     plain: bool = False
     count: int | None = None
     every: float | None = None
+    open: bool = False
 
     def __init__(self) -> None:
         self.tag = {}
@@ -110,7 +112,16 @@ TABLE = (
     ("o", "output", "FILE", "export", "where it goes (default: stdout)"),
     ("f", "format", "FORMAT", "export", "csv (default), jsonl or parquet"),
     ("", "every", SECONDS, "export", "one sample for so much time: the last counters, the mean rates, the peak levels"),
-    ("", "force", FLAG, "run attach system export", "write over an existing output file"),
+    (
+        "o",
+        "output",
+        "FILE",
+        "report",
+        "where it goes; - is stdout (default: html to a file here, the others to stdout)",
+    ),
+    ("f", "format", "FORMAT", "report", "html (default), text, markdown or json"),
+    ("", "open", FLAG, "report", "show the file in a browser"),
+    ("", "force", FLAG, "run attach system export report", "write over an existing output file"),
     ("n", "name", TEXT, "run attach system serve", "name of the run (default: the command's)"),
     ("", "tag", PAIR, "run attach system serve", "a pair to keep with the run; may be repeated"),
     ("q", "quiet", FLAG, "run attach system serve", "no summary"),
@@ -189,6 +200,7 @@ TABLE = (
     ("q", "quiet", FLAG, "advise", "the lines alone, to be pasted"),
 )
 DEFAULTS = {
+    "report": {"format": "html"},
     "export": {"format": "csv"},
     "diff": {"format": "text"},
     "advise": {"format": "text"},

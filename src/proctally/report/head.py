@@ -1,0 +1,89 @@
+"""The head of a page: verdict, the figures that matter, what was waited for, what to request next time."""
+
+from __future__ import annotations
+
+import shlex
+import time
+
+from proctally.report import figures, request, waits
+from proctally.report.markup import bullets, said, section
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from proctally.report.figures import Facts
+
+
+def title(facts: Facts) -> str:
+    """What ran, how it ended, where and when."""
+    run, story = facts.story.run, facts.story
+    mood = figures.MOODS.get(facts.verdict, figures.BAD)
+    command = run.get("command")
+    words = command if isinstance(command, list) else []
+    told = f'<pre class="command"><code>{said(shlex.join(map(str, words)))}</code></pre>' if words else ""
+    tags = run.get("tags")
+    where = [
+        time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(story.past.started_at)),
+        f"host {story.host['hostname']}" if story.host.get("hostname") else "",
+        f"user {run['user']}" if run.get("user") else "",
+        f"in {run['cwd']}" if run.get("cwd") else "",
+        f"{run.get('kind')} {str(run.get('run_id') or '')[:8]}",
+        *(f"{key}={value}" for key, value in (tags.items() if isinstance(tags, dict) else ())),
+    ]
+    return f"""<div class="title"><h1>{said(story.title)}</h1>
+<span class="verdict {mood}">{said(facts.verdict)}</span><span>{said(facts.evidence)}</span></div>
+{told}<p class="small soft">{said(" · ".join(fact for fact in where if fact))}</p>"""
+
+
+def figures_that_matter(facts: Facts) -> str:
+    """A card each, with a meter where there is a limit."""
+    rows = []
+    for figure in figures.head(facts):
+        meter = ""
+        if figure.ratio is not None:
+            share = min(1.0, max(0.0, figure.ratio))
+            text = f"{figures.percent(figure.ratio)} {figure.of}"
+            meter = f'<meter min="0" max="1" value="{share:.4f}" aria-label="{said(text)}">{said(text)}</meter>'
+        mark = ' <span class="soft small">at least</span>' if figure.incomplete else ""
+        rows.append(
+            f'<div class="figure"><dt>{said(figure.label)}</dt><dd><div class="value">{said(figure.value)}{mark}</div>'
+            f'{meter}<div class="note">{said(figure.note)}</div></dd></div>'
+        )
+    return f'<section aria-label="Figures"><dl class="figures">{"".join(rows)}</dl></section>'
+
+
+def what_it_waited_for(facts: Facts) -> str:
+    """What it waited for: in one sentence, and each with its share."""
+    rows = []
+    for wait in waits.waits(facts):
+        share = "" if wait.share is None else f' <span class="share">{said(figures.percent(wait.share))}</span>'
+        rows.append(f'<li><span class="what">{said(wait.what)}{share}</span><span>{said(wait.text)}</span></li>')
+    told = f'<p class="headline">{said(waits.headline(facts))}</p><ul class="waits small">{"".join(rows)}</ul>'
+    return section("waits", "What it waited for", told)
+
+
+def what_to_request(facts: Facts) -> str:
+    """The place for advice."""
+    found = request.next_time(facts)
+    return section("next", "What to request next time", bullets(found)) if found else ""
+
+
+def tools(wall_seconds: float) -> str:
+    """The controls of the time axis and of the cursor."""
+    most = max(wall_seconds, 0.001) * 1000
+    buttons = "".join(
+        f'<button type="button" data-act="{act}" aria-label="{label}">{sign}</button>\n'
+        for act, label, sign in (
+            ("in", "Zoom in", "Zoom in"),
+            ("out", "Zoom out", "Zoom out"),
+            ("left", "Earlier", "&larr;"),
+            ("right", "Later", "&rarr;"),
+            ("all", "Show all of the time", "All"),
+        )
+    )
+    return f"""<div class="tools" role="group" aria-label="Time axis of all charts">
+{buttons}<input type="range" id="cursor" min="0" max="{most:.0f}" value="0" step="any"
+ aria-label="Cursor: the time at which the legends tell values">
+<output id="at" for="cursor" class="soft">Point at a chart or move the slider; drag to zoom.</output>
+<button type="button" data-act="theme">Dark / light</button>
+</div>
+<noscript><p>The charts need JavaScript; all figures and tables are here without it.</p></noscript>"""

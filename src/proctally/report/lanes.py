@@ -1,0 +1,87 @@
+"""Who ran when: bars in as few lanes as there is room for, those that matter most first."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+
+from proctally.report.series import number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from proctally.report.series import Story
+
+MOST_BARS = 600
+MOST_LANES = 40
+# mean cores over its life from which a bar has the shade of its place
+SHADES = (
+    (0.0, "idle (below 5 % of a core)"),
+    (0.05, "5 to 25 %"),
+    (0.25, "25 to 75 %"),
+    (0.75, "75 % of a core or more"),
+    (1.25, "more than one core"),
+)
+
+
+class Bar:
+    """One process or phase: when (seconds since the start), in which lane, how much CPU, and its line."""
+
+    __slots__ = ("begin", "cores", "end", "lane", "line", "shade")
+
+    def __init__(self, begin: float, end: float, cores: float | None, line: dict[str, Any]) -> None:
+        self.begin = begin
+        self.end = end
+        self.cores = cores
+        self.line = line
+        self.lane = 0
+        self.shade = None if cores is None else max(n for n, (low, _) in enumerate(SHADES) if cores >= low)
+
+
+def of_processes(story: Story) -> list[Bar]:
+    """The processes that find room."""
+    origin, end = number(story.run.get("started_at")), story.wall_seconds
+    bars = []
+    for line in story.processes:
+        began, ended = number(line.get("started_at")) - origin, number(line.get("ended_at")) - origin
+        began, ended = max(0.0, began), min(end, ended) if ended == ended else end
+        if began != began or ended < began:
+            continue
+        used = number(line.get("cpu_seconds"))
+        life = max(ended - began, 0.01)  # started_at is known to a tick
+        bars.append(Bar(began, ended, used / life if used >= 0 else None, line))
+    return placed(bars)
+
+
+def of_phases(story: Story) -> list[Bar]:
+    """The phases; one that was not ended goes on to the end."""
+    end = story.wall_seconds
+    bars = []
+    for phase in story.phases:
+        begin = min(max(0.0, phase["begin"]), end)
+        until = end if phase["end"] is None else min(max(begin, phase["end"]), end)
+        bars.append(Bar(begin, until, None, phase))
+    return placed(sorted(bars, key=lambda bar: (bar.begin, -bar.end)))
+
+
+def placed(bars: Iterable[Bar]) -> list[Bar]:
+    """Each in the first lane where nothing is at its time, as long as there is one; in order of their begin."""
+    lanes: list[list[tuple[float, float]]] = []
+    kept: list[Bar] = []
+    for bar in bars:
+        lane = next((n for n, taken in enumerate(lanes) if _free(taken, bar)), len(lanes))
+        if lane >= MOST_LANES or len(kept) >= MOST_BARS:
+            continue
+        if lane == len(lanes):
+            lanes.append([])
+        insort(lanes[lane], (bar.begin, bar.end))
+        bar.lane = lane
+        kept.append(bar)
+    return sorted(kept, key=lambda bar: bar.begin)
+
+
+def _free(taken: list[tuple[float, float]], bar: Bar) -> bool:
+    place = bisect_left(taken, (bar.begin, bar.end))
+    before = place == 0 or taken[place - 1][1] <= bar.begin
+    return before and (place == len(taken) or taken[place][0] >= bar.end)

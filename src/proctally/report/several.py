@@ -1,0 +1,62 @@
+"""Several runs laid over each other: their figures side by side, and a chart for each thing to compare."""
+
+from __future__ import annotations
+
+from proctally.report import charts, figures, waits
+from proctally.report.drawings import COLOURS, HEAD_ROOM, entry, framed, spoken
+from proctally.report.head import tools
+from proctally.report.markup import bullets, said, table
+from proctally.report.plots import PLOTS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proctally.report.figures import Facts
+    from proctally.report.plots import Line, Plot
+
+DASHES = ("solid", "dashed", "dotted")
+
+
+def body(facts: Sequence[Facts], canvas: charts.Canvas, plots: charts.Plots) -> str:
+    """The page's body; each chart is added to `plots` by its key."""
+    names = figures.labels(facts)
+    styles = [(COLOURS[n % len(COLOURS)], DASHES[n // len(COLOURS) % len(DASHES)]) for n in range(len(facts))]
+    parts = []
+    for plot in PLOTS:
+        for line in plot.lines:
+            there = [n for n, one in enumerate(facts) if line.main and one.story.peak(line.key)]
+            if there:
+                key = line.key.replace(".", "-")
+                peak = max(facts[n].story.peak(line.key) or 0.0 for n in there)
+                lines = [(line.key, n, names[n], *styles[n]) for n in there]
+                plots[key] = canvas.chart(charts.Chart(key, plot.unit, peak * HEAD_ROOM, lines, []))
+                legend = [_entry(facts[n], plot, line, names[n], styles[n], n) for n in there]
+                parts.append(framed(key, line.main, legend, plot.note))
+    heads = ["Figure", *(_swatch(colour) + said(name) for name, (colour, _) in zip(names, styles, strict=True))]
+    rows = [[said(label), *map(said, values)] for label, values in figures.side_by_side(facts)]
+    ends = "".join(_end(one, name) for one, name in zip(facts, names, strict=True))
+    return f"""<header><h1>{len(facts)} runs, laid over each other</h1>
+<p class="soft">Each from its own start.</p></header>
+<main>
+{table("Figures of the runs", "", heads, rows)}
+<section aria-labelledby="charts"><h2 id="charts" tabindex="-1">Over time</h2>
+{tools(max(one.wall for one in facts))}
+{"".join(parts)}</section>
+{ends}</main>"""
+
+
+def _entry(facts: Facts, plot: Plot, line: Line, name: str, style: tuple[str, str], number: int) -> str:
+    colour, dash = style
+    told = spoken(facts.story, plot, line)
+    return entry(name, colour, dash, told, column=line.key, unit=plot.unit, table=number)
+
+
+def _swatch(colour: str) -> str:
+    return f'<span class="bar" style="width:14px;background:{colour}" aria-hidden="true"></span>'
+
+
+def _end(facts: Facts, name: str) -> str:
+    return f"""<section><h2>{said(name)}</h2><p>{said(waits.headline(facts))}</p>
+<p class="soft small">What its numbers cannot see:</p>{bullets(figures.unseen(facts))}</section>
+"""

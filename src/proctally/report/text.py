@@ -1,0 +1,153 @@
+"""A record for a terminal: figures, sparklines, what it waited for; 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+
+from proctally.report import figures, request, waits
+from proctally.report.plots import CORES
+from proctally.report.series import shown
+from proctally.summary import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from proctally.report.figures import Facts
+
+WIDTH = 80
+LABEL = 13
+SPARK = 32
+BLOCKS = "▁▂▃▄▅▆▇█"
+ASCII = "_.-:=+*#"
+COMMANDS = 10
+BESIDE = 24  # columns for each of several runs
+
+
+def text(runs: Sequence[Facts], *, blocks: bool) -> str:
+    """The lines, each with its newline. `blocks`: the terminal knows block characters, and Unicode at all."""
+    signs = BLOCKS if blocks else ASCII
+    lines = _several(runs, signs) if len(runs) > 1 else _one(runs[0], signs)
+    told = "".join(f"{line}\n" for line in lines)
+    return told if blocks else told.replace("…", "...").encode("ascii", "backslashreplace").decode()
+
+
+def _one(facts: Facts, signs: str) -> list[str]:
+    lines = [f"{printable(facts.story.title)}  {printable(facts.verdict)}: {printable(facts.evidence)}", ""]
+    for figure in figures.head(facts):
+        value = f"at least {figure.value}" if figure.incomplete else figure.value
+        lines += _entry(figure.label, f"{value}  ({figure.note})" if figure.note else value)
+    lines += ["", *_wrapped(waits.headline(facts), "")]
+    for wait in waits.waits(facts):
+        lines += _entry(wait.what, wait.text)
+    if found := request.next_time(facts):
+        lines += ["", "What to request next time"]
+        lines += [row for line in found for row in _wrapped(line, "  - ")]
+    charts = list(sparks(facts, signs))
+    if charts:
+        lines += ["", f"Over time, from 0 to {figures.time(facts.wall)}, largest of each part", *charts]
+    if rows := figures.commands(facts):
+        lines += ["", "Commands by CPU time"]
+        lines += [
+            f"  {figures.UNKNOWN if row['cpu'] is None else format(row['cpu'], ',.3f'):>12} s"
+            f"  {row['processes'] or 0:>8,.0f} x  {_cut(printable(row['command']), 40)}"
+            for row in rows[:COMMANDS]
+        ]
+        if len(rows) > COMMANDS:
+            lines.append(f"  {len(rows) - COMMANDS:,} more used less")
+    if facts.story.phases:
+        lines += ["", "Phases"]
+        lines += [
+            f"  {figures.time(phase['begin']):>14}  {_cut(printable(phase['name']), 24):<24}"
+            f"  {'not ended' if phase['end'] is None else figures.time(phase['end'] - phase['begin'])}"
+            f", CPU {figures.time(phase['used'])}"
+            for phase in facts.story.phases
+        ]
+    lines += ["", "Machine"]
+    for label, told in figures.host(facts):
+        lines += _entry(label, told)
+    lines += ["", "What tracking cost", *(f"  {line}" for line in figures.tracker(facts))]
+    lines += ["", "What the numbers cannot see"]
+    for line in figures.unseen(facts):
+        lines += _wrapped(printable(line), "  - ")
+    return [*lines, "", f"Record: {printable(facts.story.past.path)}"]
+
+
+def _entry(label: str, told: str) -> list[str]:
+    label = printable(label)
+    if len(label) > LABEL:
+        return [f"  {label}", *_wrapped(printable(told), " " * (LABEL + 4))]
+    return _wrapped(printable(told), f"  {label:<{LABEL}}  ")
+
+
+def _wrapped(told: str, before: str) -> list[str]:
+    after = " " * len(before)
+    return textwrap.wrap(told, WIDTH, initial_indent=before, subsequent_indent=after) or [before.rstrip()]
+
+
+def _cut(name: str, room: int) -> str:
+    return name if len(name) <= room else name[: room - 1] + "…"
+
+
+def sparks(facts: Facts, signs: str) -> Iterable[str]:
+    """A line for each line of a chart: its course, its mean and its peak."""
+    for plot, rows in shown(facts.story)[0]:
+        yield f"  {plot.title}"
+        for row in rows:
+            peak = facts.story.peak(row.key)
+            course = spark(facts, row.key, peak or 0.0, signs)
+            yield f"    {_cut(printable(row.label), 26):<26} {course} {_said(plot.unit, peak)}"
+
+
+def _said(unit: str, value: float | None) -> str:
+    return figures.cores(value) if unit == CORES else figures.said(unit, value)
+
+
+def spark(facts: Facts, key: str, top: float, signs: str, width: int = SPARK, wall: float | None = None) -> str:
+    """The largest value in each of `width` parts of the time; a blank where none is known."""
+    story = facts.story
+    wall = facts.wall if wall is None else wall
+    best: list[float | None] = [None] * width
+    for at, value in zip(story.times, story.columns[key], strict=True):
+        if value == value:
+            place = min(width - 1, int(at / wall * width)) if wall > 0 else 0
+            now = best[place]
+            best[place] = value if now is None else max(now, value)
+    if len(story.times) < width:
+        _bridged(best)
+    last = len(signs) - 1
+    return "".join(" " if value is None else signs[round(value / top * last) if top > 0 else 0] for value in best)
+
+
+def _bridged(best: list[float | None]) -> None:
+    """Where there are fewer samples than parts, a part without one is of the interval that the next one ends."""
+    following: float | None = None
+    known = [place for place, value in enumerate(best) if value is not None]
+    for place in range(known[-1] if known else 0, known[0] if known else 0, -1):
+        following = best[place] if best[place] is not None else following
+        best[place] = following
+
+
+def _several(runs: Sequence[Facts], signs: str) -> list[str]:
+    names = figures.labels(runs)
+    lines = [f"{len(runs)} runs"]
+    for first in range(0, len(runs), 2):  # two beside each other have room
+        part = slice(first, first + 2)
+        lines += ["", " " * LABEL + "".join(f"{_cut(printable(name), BESIDE):>{BESIDE + 4}}" for name in names[part])]
+        for label, values in figures.side_by_side(runs):
+            lines.append(
+                f"{label:<{LABEL + 4}}"[: LABEL + 4]
+                + "".join(f"{value:>{BESIDE}}    " for value in values[part]).rstrip()
+            )
+    wall = max(one.wall for one in runs)
+    for key, title in (("tree.cpu_cores", "CPU, cores"), ("tree.pss_bytes", "Memory, PSS")):
+        top = max((one.story.peak(key) or 0.0 for one in runs), default=0.0)
+        if top:
+            unit = CORES if key.endswith("cores") else "bytes"
+            lines += ["", f"{title}, from 0 to {figures.time(wall)}"]
+            lines += [
+                f"  {_cut(printable(name), 28):<28} {spark(one, key, top, signs, wall=wall)}"
+                f" {_said(unit, one.story.peak(key))}"
+                for one, name in zip(runs, names, strict=True)
+            ]
+    return lines
