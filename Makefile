@@ -28,7 +28,7 @@ test: .venv/installed-dev tools
 	.venv/bin/python -m pytest
 
 bench: .venv/installed-wheel
-	.venv/bin/python $(PIP) '.[prometheus]'
+	.venv/bin/python $(PIP) '.[prometheus,top,parquet,report]' playwright
 	.venv/bin/python bench/run.py
 
 # One .venv, two ways to fill it. The demo and the benchmarks install a wheel, as a user does; the tests install

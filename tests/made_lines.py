@@ -13,7 +13,7 @@ MIB = 1 << 20
 def run(**more: Any) -> dict[str, Any]:
     return {
         "type": "run", "schema": "proctally/1", "version": "0", "run_id": "0123456789abcdef" * 2, "parent_run_id": None,
-        "kind": "run", "name": "made", "command": ["make", "-j4"], "cwd": "/home/somebody", "user": "somebody", "pid": 7,
+        "kind": "run", "name": "made", "command": ["make", "-j4"], "cwd": "/home/some", "user": "somebody", "pid": 7,
         "started_at": START, "interval_seconds": 1.0,
         "limits": {"cpu_cores": 4, "memory_bytes": 1 << 30, "memory_high_bytes": None, "from": "cgroup"},
         "scheduler": None, "tags": {},
