@@ -418,7 +418,7 @@ def strange_records(draw: st.DrawFn) -> list[dict[str, Any]]:
         else:
             if isinstance(place, dict) and draw(st.integers(0, 4)) == 0:
                 place.pop(last, None)
-            elif isinstance(place, dict) or isinstance(place, list) and last < len(place):
+            elif isinstance(place, dict) or isinstance(place, list) and isinstance(last, int) and last < len(place):
                 place[last] = draw(STRANGE)
     return lines
 
