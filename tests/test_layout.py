@@ -102,7 +102,7 @@ RULES: dict[str, frozenset[str]] = {
     "system": frozenset({"kernel", "process"}),
     "gauges": frozenset({"kernel", "processes"}),
     "outputs": READERS | {"outputs"},
-    "report": READERS | {"report", "history", "summary", "options"},
+    "report": READERS | {"advice", "evidence", "history", "options", "report", "summary"},
     "top": READERS | {"history", "lookout", "options", "summary", "top"},
     "summary": READERS,
 }

@@ -234,7 +234,7 @@ def test_a_record_without_an_end_is_told_by_its_last_sample(tmp_path: Path) -> N
     assert one.verdict == "running"
     assert figure(one, "Wall time") == "5.000 s; up to the last sample"
     assert figure(one, "CPU time") == "10.0 s; so far"
-    assert request.next_time(one) == ["Not enough evidence: the record has no end."]
+    assert "memory: not enough evidence: more than 200 MiB" in request.next_time(one)[1]
     os.utime(path, (START, START))
     one = facts(path)
     assert one.verdict == "lost"
@@ -282,10 +282,10 @@ def test_what_is_not_known_is_not_called_nothing(tmp_path: Path) -> None:
     assert waits.headline(one) == "What it waited for is not known."
 
 
-@pytest.mark.parametrize("verdict", ["oom", "limit", "timeout", "killed"])
-def test_what_was_stopped_is_no_evidence(tmp_path: Path, verdict: str) -> None:
+@pytest.mark.parametrize(("verdict", "line"), [("oom", 1), ("limit", 1), ("timeout", 2), ("killed", 2)])
+def test_what_was_stopped_is_no_evidence(tmp_path: Path, verdict: str, line: int) -> None:
     one = facts(made.whole(tmp_path / "a.jsonl", end=made.summary(verdict=verdict)))
-    assert request.next_time(one)[0].startswith("Not enough evidence")
+    assert "not enough evidence" in request.next_time(one)[line]
 
 
 def test_what_failed_or_was_attached_to_may_need_more(tmp_path: Path) -> None:
@@ -294,7 +294,10 @@ def test_what_failed_or_was_attached_to_may_need_more(tmp_path: Path) -> None:
     samples = [made.sample(float(n)) for n in range(11)]
     attached = facts(made.written(tmp_path / "b.jsonl", made.run(kind="attach"), *samples, made.summary()))
     assert "measured from the attach on only" in request.next_time(attached)
-    assert request.next_time(facts(made.whole(tmp_path / "c.jsonl")))[0] == "memory: 512 MiB was its peak"
+    told = request.next_time(facts(made.whole(tmp_path / "c.jsonl")))
+    assert [line.partition(":")[0] for line in told[:3]] == ["cores", "memory", "time"]
+    assert told[1].startswith("memory: 640 MiB (512 MiB in the one run")
+    assert told[-1].endswith("proctally advise --name made")
 
 
 # -- forms -----------------------------------------------------------------------------------------------------------

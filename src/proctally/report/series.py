@@ -11,6 +11,7 @@ from heapq import heappush, heappushpop
 from itertools import compress
 from operator import mul
 
+from proctally.evidence import Evidence
 from proctally.history import glance, lines
 from proctally.report.plots import EXTRA, GAUGE, PLOTS, Line, Plot
 
@@ -33,17 +34,18 @@ SHORT = 0.25  # of the interval: a sample so soon after another has its rates fr
 class Story:
     """A record as it is told: its two ends, its columns, its phases and processes.
 
-    `times`: seconds since the start, ascending; `columns`: as long as that, NaN where nothing is known.
-    `seen`: how many `process` lines there were; `processes`: those of them that are kept.
+    `times`: seconds since the start, ascending; `columns`: as long as that, NaN where nothing is known. `evidence`:
+    what it proves of what to request. `seen`: how many `process` lines there were; `processes`: those of them that are kept.
     """
 
     __slots__ = (
-        "_courses", "columns", "gpus", "host", "last", "past", "phases", "phases_left_out", "processes", "samples",
-        "seen", "times",
+        "_courses", "columns", "evidence", "gpus", "host", "last", "past", "phases", "phases_left_out", "processes",
+        "samples", "seen", "times",
     )  # fmt: skip
 
     def __init__(self, past: Past) -> None:
         self.past = past
+        self.evidence = Evidence(past.path)
         self.times = array("d")
         self.columns: dict[str, array[float]] = {}
         self.gpus: dict[int, str] = {}  # those with lines of their own
@@ -215,6 +217,7 @@ def collect(path: str) -> Story:
     kept: list[tuple[float, int, dict[str, Any]]] = []
     for line in lines(path):
         what = line["type"]
+        story.evidence.take(line)
         if what == "sample":
             _take(story, sources, devices, line, asked)
         elif what == "process":
