@@ -142,8 +142,10 @@ const proctally = (() => {
     for (let table = made.get_model_by_name("table0"); table; table = made.get_model_by_name(`table${page.tables.length}`))
       page.tables.push(table);
     if (matchMedia("(pointer: coarse)").matches)  // a finger scrolls the page; the buttons zoom
-      for (const plot of plots)
+      for (const plot of plots) {
         for (const tool of plot.toolbar.tools) if (tool.name === "gesture") tool.active = false;
+        Bokeh.index.get_by_id(plot.id).canvas.events_el.style.touchAction = "auto";  // Bokeh 3.10 sets it too early
+      }
     for (const button of document.querySelectorAll("[data-act]")) button.addEventListener("click", () => act(button.dataset.act));
     slider.addEventListener("input", () => point(Number(slider.value)));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
