@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proctally.cli import main
-from proctally.history import Filter, NoRecord, glance, lines, moment, newest, past, resolve
+from proctally.history import Filter, NoRecord, glance, lines, moment, named, newest, past, resolve
+from proctally.listing import KEYS
 from proctally.record import json_line
+from tracked import until
 
 HOUR = 3600.0
 
@@ -94,6 +97,35 @@ def test_a_record_without_its_end_is_running_or_lost(home: Path) -> None:
     assert glance(str(slow)).verdict == "running", "its samples are a minute apart"
     age(slow, 190)
     assert glance(str(slow)).verdict == "lost"
+
+
+def test_a_record_whose_tracker_is_stopped_is_not_lost(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-Z for a minute: nothing is added, and it is still written."""
+    command = [sys.executable, "-m", "proctally", "run", "-q", "-n", "stopped", "--", "sleep", "60"]
+    with subprocess.Popen(command, start_new_session=True) as tracker:
+        try:
+            until(lambda: any(path.stat().st_size for path in home.iterdir()), "a record")
+            (path,) = home.iterdir()
+            os.kill(tracker.pid, signal.SIGSTOP)
+            until(lambda: ") T " in Path(f"/proc/{tracker.pid}/stat").read_text(), "it stops")
+            age(path, HOUR)
+            with path.open("rb"):  # a reader proves nothing
+                assert main(["rm", "last"]) == main(["rm", "--older-than", "0s"]) == 1
+            assert path.exists()
+            out, err = said(capfd)
+            assert len(err) == 2 and all("still written" in line for line in err)
+            assert main(["ls"]) == 0
+            assert "running" in said(capfd)[0][1]
+            assert main(["advise"]) == 1 and "still runs" in said(capfd)[1][0]
+        finally:
+            tracker.kill()
+            os.kill(glance(str(path)).run["pid"], signal.SIGKILL)
+    age(path, HOUR)
+    with path.open("rb"):
+        assert main(["ls"]) == 0
+        assert "lost" in said(capfd)[0][1]
+        assert main(["rm", "last"]) == 0
+    assert not path.exists()
 
 
 def test_a_summary_that_is_not_whole_is_none(home: Path) -> None:
@@ -178,6 +210,38 @@ def test_words(home: Path) -> None:
             resolve(word, environment)
 
 
+def test_a_whole_id_is_compared_to_its_end(home: Path) -> None:
+    environment = dict(os.environ)
+    path = str(put(home, "20260101T000000Z", "abcd1111" + "2" * 24, summary()))
+    assert resolve("abcd1111" + "2" * 24, environment) == resolve("abcd11112", environment) == [path]
+    for other in ("abcd11113", "abcd1111" + "2" * 23 + "3", "abcd1111" + "2" * 25):
+        with pytest.raises(NoRecord, match="there is no record"):
+            resolve(other, environment)
+    os.rename(path, home / "renamed-train.jsonl")
+    assert resolve("abcd1111", environment) == [str(home / "renamed-train.jsonl")], "as ls tells it"
+    with pytest.raises(NoRecord, match="there is no record"):
+        resolve("trai", environment)
+    (home / "copy.jsonl.gz").write_bytes(gzip.compress((home / "renamed-train.jsonl").read_bytes()))
+    with pytest.raises(NoRecord, match=r"give more of its id, or a file: copy.jsonl.gz, renamed-train.jsonl"):
+        resolve("abcd1111", environment)
+
+
+def test_words_with_commas_and_each_run_once(home: Path) -> None:
+    environment = dict(os.environ)
+    odd = put(home, "20260101T000000Z", "a" * 32, summary(), name="a,b[1]")
+    other = put(home, "20260102T000000Z", "b" * 32, summary(), name="b", started_at=1767312000.0)
+    assert [found.path for found in named(["name:a,b[1]"], environment)] == [str(odd)]
+    assert [found.path for found in named(["bbbb,aaaa"], environment)] == [str(other), str(odd)]
+    assert [found.path for found in named([str(odd), "bbbb,aaaa", "last"], environment)] == [str(odd), str(other)]
+    copy = home.parent / "copy.jsonl.gz"
+    copy.write_bytes(gzip.compress(odd.read_bytes()))
+    assert [found.path for found in named([str(copy), "aaaa"], environment)] == [str(copy)], "a copy is no other run"
+    assert Filter(name="a,b[1]").takes(glance(str(odd))), "as it is, or as a pattern"
+    for nothing in ("", ",", "bbbb,cccc"):
+        with pytest.raises(NoRecord):
+            named([nothing], environment)
+
+
 def test_without_any_record(tmp_path: Path) -> None:
     environment = {"PROCTALLY_HOME": str(tmp_path / "none")}
     assert past(environment) == ([], [])
@@ -259,10 +323,11 @@ def test_what_is_no_record_is_named_and_skipped(home: Path, capfd: pytest.Captur
     (home / "empty.jsonl").write_text("")
     (home / "folder.jsonl").mkdir()
     (home / "gone.jsonl").symlink_to(home / "nowhere")
+    os.mkfifo(home / "pipe.jsonl")  # nobody ever writes into it
     assert main(["ls"]) == 0
     out, err = said(capfd)
     assert len(out) == 2
-    assert len(err) == 3
+    assert len(err) == 4 and any(line.endswith("pipe.jsonl: is no file") for line in err)
     assert all(line.startswith("proctally: skipped: ") for line in err)
     assert {"empty.jsonl", "folder.jsonl", "00000000.jsonl"} == {
         name
@@ -278,6 +343,29 @@ def test_as_json(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found = json.loads(line)
     assert (found["path"], found["run_id"], found["verdict"]) == (str(path), "a" * 32, "ok")
     assert found["tags"] == {"k": "v"} and found["summary"]["cpu"]["total_seconds"] == 5.0
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", '"abc"', "true", "null", "[1]", "-5", str(1 << 70)])
+@pytest.mark.parametrize("field", ["wall_seconds", "cpu", "memory", "verdict"])
+def test_whatever_a_summary_holds_is_listed(
+    home: Path, capfd: pytest.CaptureFixture[str], value: str, field: str
+) -> None:
+    plain = put(home, "20260101T000000Z", "b" * 32, summary())
+    path = put(home, "20260102T000000Z", "a" * 32, tags=["k"], started_at="soon")
+    path.write_bytes(path.read_bytes() + f'{{"type":"summary","{field}":{value}}}\n'.encode())
+    for sort in KEYS:
+        assert main(["ls", "--sort", sort]) == 0
+        out, err = said(capfd)
+        assert len(out) == 3 and not err and (max(map(len, out)) <= 80 or len(value) > 20)
+        assert out[-1 if sort == "when" else 0].startswith(("-  ", "WHEN")), "when that was nobody knows"
+    assert main(["ls", "--tag", "k=v"]) == 0
+    assert len(said(capfd)[0]) == 1
+    assert main(["ls", "--json"]) == 0
+    out, err = said(capfd)
+    told = [json.loads(line, parse_constant=pytest.fail)["path"] for line in out]
+    is_none = value in ("NaN", "Infinity", "1e999")
+    assert sorted(told) == sorted([str(plain)] + [str(path)] * (not is_none))
+    assert [line for line in err if str(path) in line] == err and len(err) == is_none
 
 
 @pytest.mark.parametrize(
@@ -312,6 +400,7 @@ def test_the_old_are_deleted(home: Path, capfd: pytest.CaptureFixture[str]) -> N
     old = put(home, "20260101T000000Z", "a" * 32, summary(), started_at=time.time() - 40 * 24 * HOUR)
     new = put(home, "20260101T000000Z", "b" * 32, summary(), started_at=time.time() - HOUR)
     written = put(home, "20260101T000000Z", "c" * 32, started_at=time.time() - 40 * 24 * HOUR)
+    undated = put(home, "20260101T000000Z", "d" * 32, summary(), started_at=None)
     foreign = home / "foreign.jsonl"
     foreign.write_text("mine")
     assert main(["rm", "--older-than", "30d", "--dry-run"]) == 1
@@ -320,6 +409,7 @@ def test_the_old_are_deleted(home: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert len(err) == 1 and "still written" in err[0]
     assert main(["rm", "--older-than", "30d"]) == 1
     assert not old.exists() and new.exists() and written.exists() and foreign.exists()
+    assert undated.exists(), "of what age it is nobody knows"
 
 
 def test_named_ones_are_deleted(home: Path, capfd: pytest.CaptureFixture[str]) -> None:

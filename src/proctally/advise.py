@@ -7,7 +7,7 @@ import os
 from proctally.advice import LABELS, Advice, advise_on, asked, is_of_interest
 from proctally.directives import LANGUAGES, SCHEDULERS, directives
 from proctally.evidence import Evidence
-from proctally.history import RUNNING, Filter, NoRecord, Past, glance, lines, moment, past, resolve
+from proctally.history import RUNNING, Filter, NoRecord, lines, moment, named, past
 from proctally.kernel.child import say
 from proctally.markdown import escaped, table
 from proctally.options import UsageError
@@ -99,9 +99,9 @@ def _found(words: Sequence[str], wanted: Filter, environment: dict[str, str]) ->
     """The runs that are asked for: by words, else by the filter, else the last. Raises NoRecord, OSError."""
     told: list[str] = []
     if words:
-        chosen = _named(words, environment)
+        chosen = named(words, environment)
     elif wanted.is_any:
-        chosen = _named(["last"], environment)
+        chosen = named(["last"], environment)
     else:
         chosen = past(environment)[0]
     chosen = [record for record in chosen if wanted.takes(record)]
@@ -122,16 +122,6 @@ def _found(words: Sequence[str], wanted: Filter, environment: dict[str, str]) ->
     if len(names) > 1:
         told.append(f"runs of {len(names)} names are taken for one kind of job")
     return Found([Evidence.of(lines(record.path), record.path) for record in ended], told)
-
-
-def _named(words: Sequence[str], environment: dict[str, str]) -> list[Past]:
-    """The records that words mean, each once."""
-    found: dict[str, Past] = {}
-    for given in words:
-        for word in [given] if os.path.exists(given) else given.split(","):
-            for path in resolve(word, environment) if word else ():
-                found.setdefault(os.path.realpath(path), glance(path))
-    return list(found.values())
 
 
 # -- how it is told --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import os
 
 from proctally.figures import FIGURES, LESS, SECONDS, TREE, is_number
 from proctally.gates import FAILED, PASSED, UNKNOWN, WITHIN
-from proctally.history import NoRecord, Past, glance, resolve
+from proctally.history import NoRecord, Past, named
 from proctally.quantities import NOTHING, percent, with_unit
 from proctally.spread import NO_SPREAD, Group, compare
 
@@ -173,9 +173,9 @@ def sides(base: str, new: str, environment: dict[str, str]) -> tuple[Side, Side,
 
     So `diff name:train last` compares the last run with those before it. Raises NoRecord, OSError.
     """
-    first, second = _found(base, environment), _found(new, environment)
-    fresh = {os.path.realpath(record.path) for record in second}
-    before = [record for record in first if os.path.realpath(record.path) not in fresh]
+    first, second = named([base], environment), named([new], environment)
+    fresh = {_identity(record) for record in second}
+    before = [record for record in first if _identity(record) not in fresh]
     told = []
     if before and len(before) < len(first):
         told.append(f"{len(first) - len(before)} of the runs of BASE left out: also in NEW")
@@ -187,15 +187,8 @@ def sides(base: str, new: str, environment: dict[str, str]) -> tuple[Side, Side,
     return *found, told
 
 
-def _found(words: str, environment: dict[str, str]) -> list[Past]:
-    """The records that words mean, each once, the newest of a name first."""
-    found: dict[str, Past] = {}
-    for word in [words] if os.path.exists(words) else [word for word in words.split(",") if word]:
-        for path in resolve(word, environment):
-            found.setdefault(os.path.realpath(path), glance(path))
-    if not found:
-        raise NoRecord(f"{words!r} names no record")
-    return list(found.values())
+def _identity(record: Past) -> str:
+    return record.run_id or os.path.realpath(record.path)
 
 
 def commands(base: Side, new: Side) -> list[Row]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 from datetime import datetime
 
@@ -26,7 +27,8 @@ LONGEST_LINE = 64 << 20
 FRESH_SECONDS = 10.0  # a record without an end to which something was added so lately is still written
 FRESH_INTERVALS = 3
 RUNNING, LOST = "running", "lost"  # verdicts of what has no summary
-SHORTEST_ID = 4
+SHORTEST_ID, SHORT_ID = 4, 8  # signs of an id that are enough; those that stand in the name of a file
+NAMED = 4  # so many files are named where an id may mean each of them
 
 
 class NoRecord(Exception):
@@ -34,9 +36,12 @@ class NoRecord(Exception):
 
 
 class Past:
-    """One record, by its two ends. `run`: its first line; `summary`: its last, None where it has none (yet)."""
+    """One record, by its two ends. `run`: its first line; `summary`: its last, None where it has none (yet).
 
-    __slots__ = ("modified_at", "path", "run", "size", "summary")
+    `is_held`: whether a process has been seen that has it open for writing (`find_writers`).
+    """
+
+    __slots__ = ("is_held", "modified_at", "path", "run", "size", "summary")
 
     def __init__(
         self, path: str, run: dict[str, Any], summary: dict[str, Any] | None, size: int, modified_at: float
@@ -46,14 +51,20 @@ class Past:
         self.summary = summary
         self.size = size
         self.modified_at = modified_at
+        self.is_held = False
 
     @property
     def verdict(self) -> str:
         """That of its summary; `running` or `lost` without one."""
         if self.summary is not None:
             return str(self.summary.get("verdict"))
+        return RUNNING if self.is_fresh or self.is_held else LOST
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether something was added lately, by the clock of whoever added it."""
         interval = _number(self.run.get("interval_seconds"))
-        return RUNNING if time.time() - self.modified_at < max(FRESH_SECONDS, FRESH_INTERVALS * interval) else LOST
+        return time.time() - self.modified_at < max(FRESH_SECONDS, FRESH_INTERVALS * interval)
 
     @property
     def name(self) -> str:
@@ -64,6 +75,11 @@ class Past:
     def started_at(self) -> float:
         """When it began, Unix seconds."""
         return _number(self.run.get("started_at"))
+
+    @property
+    def run_id(self) -> str:
+        """The whole id of the run; empty where it has none."""
+        return str(self.run.get("run_id") or "")
 
     def figure(self, path: str) -> Any:
         """A value of its summary by its path (`cpu.total_seconds`); None where it is not known."""
@@ -89,15 +105,25 @@ def value_at(value: Any, path: str) -> Any:
 
 def glance(path: str) -> Past:
     """The first and the last line of a record. Raises NoRecord for what is none, OSError."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=_at_once) as file:
         there = os.fstat(file.fileno())
-        first, last = _ends_of_gzip(file) if file.read(2) == GZIP else _ends(file, there.st_size)
+        if not stat.S_ISREG(there.st_mode) and not stat.S_ISDIR(there.st_mode):
+            raise NoRecord(f"{path}: is no file")
+        try:
+            first, last = _ends_of_gzip(file) if file.read(2) == GZIP else _ends(file, there.st_size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
     run = _line(first)
     if run is None or run["type"] != "run" or not str(run.get("schema", "")).startswith("proctally/"):
         raise NoRecord(f"{path}: is not a record")
     end = _line(last)
     summary = end if end is not None and end["type"] == "summary" else None
     return Past(path, run, summary, there.st_size, there.st_mtime)
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open it without waiting for the other end of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _ends(file: IO[bytes], size: int) -> tuple[bytes, bytes]:
@@ -151,7 +177,38 @@ def past(environment: dict[str, str]) -> tuple[list[Past], list[str]]:
         except OSError as error:
             strange.append(f"{path}: {error.strerror}")
     found.sort(key=_begun, reverse=True)
+    find_writers(found)
     return found, strange
+
+
+def find_writers(records: Iterable[Past]) -> None:
+    """Of the records without an end to which nothing was added lately, mark those that a process still writes.
+
+    One that is stopped (Ctrl-Z, a debugger) adds nothing, and is not lost. Only processes that this user may look into
+    are seen, and none of other machines.
+    """
+    silent = [record for record in records if record.summary is None and not record.is_fresh]
+    held = _open_for_writing({os.path.realpath(record.path) for record in silent}) if silent else set()
+    for record in silent:
+        record.is_held = os.path.realpath(record.path) in held
+
+
+def _open_for_writing(wanted: set[str]) -> set[str]:
+    """Those of these files that a process has open so."""
+    found = set()
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            descriptors = [f"/proc/{pid}/fd/{number}" for number in os.listdir(f"/proc/{pid}/fd")]
+        except OSError:  # it ended, or is another user's
+            continue
+        for descriptor in descriptors:
+            try:
+                path = os.readlink(descriptor)
+                if path in wanted and os.lstat(descriptor).st_mode & stat.S_IWUSR:
+                    found.add(path)
+            except OSError:  # it was closed
+                continue
+    return found
 
 
 def paths(environment: dict[str, str]) -> list[str]:
@@ -225,20 +282,59 @@ def resolve(word: str, environment: dict[str, str]) -> list[str]:
 
 
 def _by_id(word: str, environment: dict[str, str]) -> str:
-    """By the short id at the end of its file's name, by the beginning of its whole id, or by the file's name."""
-    candidates = []
-    for path in paths(environment):
-        stem = os.path.basename(path).partition(".jsonl")[0]
-        if word in (stem, os.path.basename(path)):
+    """By the beginning of its whole id, or by the name of its file."""
+    named = paths(environment)
+    for path in named:
+        name = os.path.basename(path)
+        if word in (name, name.partition(".jsonl")[0]):
             return path
-        short = stem.rpartition("-")[2]
-        if len(word) >= SHORTEST_ID and (short.startswith(word) or word.startswith(short) and len(short) >= 8):
-            candidates.append(path)
-    if not candidates:
+    found: list[str] = []
+    if len(word) >= SHORTEST_ID:
+        short = [path for path in named if f"-{word[:SHORT_ID]}" in os.path.basename(path)]
+        found = _with_id(word, short) or _with_id(word, named)  # a file may have been given another name
+    if not found:
         raise NoRecord(f"there is no record {word!r}; proctally ls lists them")
-    if len(candidates) > 1:
-        raise NoRecord(f"{word!r} may be each of {len(candidates)} records; give more of its id")
-    return candidates[0]
+    if len(found) > 1:
+        names = ", ".join(sorted(map(os.path.basename, found))[:NAMED])
+        raise NoRecord(f"{word!r} may be each of {len(found)} records; give more of its id, or a file: {names}")
+    return found[0]
+
+
+def _with_id(word: str, candidates: Iterable[str]) -> list[str]:
+    """Those of these files that are records with an id that begins so."""
+    found = []
+    for path in candidates:
+        try:
+            if glance(path).run_id.startswith(word):
+                found.append(path)
+        except (NoRecord, OSError):
+            continue
+    return found
+
+
+def named(words: Iterable[str], environment: dict[str, str]) -> list[Past]:
+    """The records that words mean, each run once, whatever copies there are. Raises NoRecord, OSError.
+
+    A word that means nothing as it is may be several with commas between them.
+    """
+    found: dict[str, Past] = {}
+    for given in words:
+        for path in _each(given, environment):
+            record = glance(path)
+            found.setdefault(record.run_id or os.path.realpath(path), record)
+    if not found:
+        raise NoRecord(f"{','.join(words)!r} names no record")
+    find_writers(found.values())
+    return list(found.values())
+
+
+def _each(words: str, environment: dict[str, str]) -> list[str]:
+    if "," not in words:
+        return resolve(words, environment)
+    try:
+        return resolve(words, environment)
+    except NoRecord:
+        return [path for word in words.split(",") if word for path in resolve(word, environment)]
 
 
 def one(word: str, environment: dict[str, str]) -> str:
@@ -278,13 +374,14 @@ class Filter:
         """Whether this is one of them."""
         from fnmatch import fnmatchcase
 
-        tags = record.run.get("tags") or {}
+        tags = record.run.get("tags")
+        tags = tags if isinstance(tags, dict) else {}
         return (
-            (self.name is None or fnmatchcase(record.name, self.name))
+            (self.name is None or self.name == record.name or fnmatchcase(record.name, self.name))
             and all(tags.get(key) == value for key, value in self.tags.items())
             and (not self.verdicts or record.verdict in self.verdicts)
             and (self.since is None or record.started_at >= self.since)
-            and (self.before is None or record.started_at < self.before)
+            and (self.before is None or 0 < record.started_at < self.before)  # 0: unknown
         )
 
 

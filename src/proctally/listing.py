@@ -6,11 +6,11 @@ import os
 import sys
 import time
 
-from proctally.figures import peak_memory
-from proctally.history import Filter, NoRecord, Past, glance, moment, past, resolve
+from proctally.figures import figure, peak_memory
+from proctally.history import RUNNING, Filter, NoRecord, Past, find_writers, glance, moment, past, resolve
 from proctally.kernel.child import say
 from proctally.options import UsageError
-from proctally.record import json_line
+from proctally.record import json_line, plain
 from proctally.summary import RESET, VERDICT_COLOURS, colour_wanted, printable, size
 
 TYPE_CHECKING = False
@@ -22,15 +22,14 @@ if TYPE_CHECKING:
 
 FAILED = 1
 NAME_WIDTH, VERDICT_WIDTH, ID_WIDTH = 15, 8, 8
-RUNNING_VERDICTS = ("running",)
 UNKNOWN = "-"
-WALL, CPU, MEMORY = "wall_seconds", "cpu.total_seconds", "memory.peak_pss_bytes"
+WALL, CPU = figure("wall"), figure("cpu")
 KEYS: dict[str, Callable[[Past], Any]] = {
     "when": lambda record: record.started_at,
     "name": lambda record: record.name,
     "verdict": lambda record: record.verdict,
-    "wall": lambda record: record.figure(WALL),
-    "cpu": lambda record: record.figure(CPU),
+    "wall": lambda record: WALL.of(record.summary),
+    "cpu": lambda record: CPU.of(record.summary),
     "memory": lambda record: peak_memory(record.summary),
 }
 ASCENDING = ("name", "verdict")
@@ -42,11 +41,11 @@ def ls(options: Options, environment: dict[str, str]) -> int:
     try:
         records, strange = past(environment)
     except NoRecord as error:
-        say(f"proctally: {error}\n")
+        say(f"proctally: {printable(str(error))}\n")
         return FAILED
     found = _sorted([record for record in records if wanted.takes(record)], options)
     found = found if options.limit is None else found[: options.limit]
-    _print(map(_as_json, found) if options.json else _table(found, environment))
+    _print(_as_json(found, strange) if options.json else _table(found, environment))
     for why in strange:
         say(f"proctally: skipped: {printable(why)}\n")
     return 0
@@ -58,27 +57,29 @@ def rm(options: Options, words: list[str], environment: dict[str, str]) -> int:
     if not words and wanted.is_any:
         raise UsageError("which runs? proctally rm RECORD ..., or --older-than 30d")
     try:
-        records = [glance(path) for word in words for path in resolve(word, environment)] or past(environment)[0]
+        paths = dict.fromkeys(path for word in words for path in resolve(word, environment))
+        records = [glance(path) for path in paths] if words else past(environment)[0]
+        find_writers(records)
     except NoRecord as error:
-        say(f"proctally: {error}\n")
+        say(f"proctally: {printable(str(error))}\n")
         return FAILED
     except OSError as error:
-        say(f"proctally: {error.filename}: {error.strerror}\n")
+        say(f"proctally: {printable(str(error.filename))}: {error.strerror}\n")
         return FAILED
     status = 0
     deleted = freed = 0
     for record in records:
         if not wanted.takes(record):
             continue
-        if record.verdict in RUNNING_VERDICTS:
-            say(f"proctally: {record.path}: is still written; left alone\n")
+        if record.verdict == RUNNING:
+            say(f"proctally: {printable(record.path)}: is still written; left alone\n")
             status = FAILED
             continue
         try:
             if not options.dry_run:
                 os.unlink(record.path)
         except OSError as error:
-            say(f"proctally: {record.path}: {error.strerror}\n")
+            say(f"proctally: {printable(record.path)}: {error.strerror}\n")
             status = FAILED
         else:
             deleted, freed = deleted + 1, freed + record.size
@@ -92,7 +93,7 @@ def _filter(options: Options) -> Filter:
         return Filter(
             name=options.name,
             tags=options.tag,
-            verdicts=[] if options.verdict is None else options.verdict.split(","),
+            verdicts=[] if options.verdict is None else [word.strip() for word in options.verdict.split(",")],
             since=None if options.since is None else moment(options.since),
             before=None if options.older_than is None else moment(options.older_than),
         )
@@ -112,13 +113,14 @@ def _table(records: list[Past], environment: dict[str, str]) -> Iterable[str]:
     colour = os.isatty(1) and colour_wanted(environment)
     yield f"{'WHEN':<16}  {'ID':<8}  {'NAME':<{NAME_WIDTH}}  {'VERDICT':<8} {'WALL':>8} {'CPU':>8} {'MEMORY':>8}\n"
     for record in records:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at))
+        began = time.localtime(record.started_at)
+        when = time.strftime("%Y-%m-%d %H:%M", began) if record.started_at > 0 else UNKNOWN
         verdict = f"{printable(record.verdict)[:VERDICT_WIDTH]:<{VERDICT_WIDTH}}"
         painted = VERDICT_COLOURS.get(record.verdict) if colour else None
         yield (
-            f"{when}  {identity(record):<{ID_WIDTH}}  {_cut(printable(record.name)):<{NAME_WIDTH}}  "
-            f"{verdict if painted is None else painted + verdict + RESET} {_time(record.figure(WALL)):>8} "
-            f"{_time(record.figure(CPU)):>8} {_memory(record.summary):>8}\n"
+            f"{when:<16}  {identity(record):<{ID_WIDTH}}  {_cut(printable(record.name)):<{NAME_WIDTH}}  "
+            f"{verdict if painted is None else painted + verdict + RESET} {_time(WALL.of(record.summary)):>8} "
+            f"{_time(CPU.of(record.summary)):>8} {_memory(record.summary):>8}\n"
         )
 
 
@@ -131,9 +133,9 @@ def _cut(name: str) -> str:
     return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
 
 
-def _time(seconds: Any) -> str:
+def _time(seconds: float | None) -> str:
     """Seconds in at most eight signs."""
-    if not isinstance(seconds, int | float):
+    if seconds is None:
         return UNKNOWN
     if seconds < 99.95:
         return f"{seconds:.1f} s"
@@ -152,11 +154,11 @@ def _memory(summary: dict[str, Any] | None) -> str:
     return UNKNOWN if peak is None else size(peak).replace("iB", "")
 
 
-def _as_json(record: Past) -> str:
-    run = record.run
-    return json_line(
-        {
-            "path": record.path,
+def _as_json(records: list[Past], strange: list[str]) -> Iterable[str]:
+    for record in records:
+        run = record.run
+        said = {
+            "path": plain(record.path),
             "run_id": run.get("run_id"),
             "kind": run.get("kind"),
             "name": run.get("name"),
@@ -167,7 +169,10 @@ def _as_json(record: Past) -> str:
             "size_bytes": record.size,
             "summary": record.summary,
         }
-    ).decode()
+        try:
+            yield json_line(said).decode()
+        except ValueError:
+            strange.append(f"{record.path}: a number in it is none")
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ import stat
 import time
 from json import loads
 
-from proctally.history import FRESH_INTERVALS, FRESH_SECONDS, RUNNING, NoRecord, glance
+from proctally.history import FRESH_INTERVALS, FRESH_SECONDS, RUNNING, NoRecord, find_writers, glance
 from proctally.record import GZIP
 from proctally.summary import duration, printable, render
 from proctally.top.scene import KEPT, Scene, number
@@ -28,6 +28,7 @@ class Followed:
     def __init__(self, path: str, word: str) -> None:
         try:
             past = glance(path)
+            find_writers([past])
             self._file = open(path, "rb", buffering=0)
             there = os.fstat(self._file.fileno())
         except OSError as error:
