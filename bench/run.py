@@ -17,6 +17,7 @@ from accuracy import accuracy
 from build import build_bench
 from decide_cost import decide_cost
 from library_cost import library_cost
+from listing_cost import listing_cost
 from peers import peers
 from programs import Missing, Programs
 from report_cost import report_cost
@@ -40,6 +41,7 @@ BENCHES: dict[str, Callable[[Programs], Iterator[Line]]] = {
     "library_cost": library_cost,
     "track_cost": track_cost,
     "scrape_cost": scrape_cost,
+    "listing_cost": listing_cost,
     "decide_cost": decide_cost,
     "top_cost": top_cost,
     "report_cost": report_cost,

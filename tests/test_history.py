@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,23 @@ def test_ends_of_any_length(home: Path, length: int) -> None:
     found = glance(str(path))
     assert found.run["command"] == ["y" * length]
     assert found.figure("evidence") == "x" * length
+
+
+def test_a_line_that_never_ends_takes_no_memory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A megabyte of zeros is a kilobyte when compressed, and a gigabyte a megabyte."""
+    monkeypatch.setattr("proctally.history.LONGEST_LINE", 1 << 20)
+    begin, end = data(header()), data(summary())
+    for content in (begin + bytes(64 << 20) + b"\n" + end, begin + bytes(64 << 20), bytes(64 << 20)):
+        path = home / "bomb.jsonl.gz"
+        path.write_bytes(gzip.compress(content, 1))
+        tracemalloc.start()
+        try:
+            assert (glance(str(path)).summary is not None) == content.endswith(end)
+        except NoRecord:
+            assert not content.startswith(begin)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 16 << 20
 
 
 def test_a_record_without_its_end_is_running_or_lost(home: Path) -> None:

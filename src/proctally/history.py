@@ -12,7 +12,7 @@ import stat
 import time
 from datetime import datetime
 
-from proctally.record import GZIP, read, runs_directory, unzipped
+from proctally.record import GZIP, read, runs_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ STAMP = len("20260101T000000Z")  # with which the name of a record in its defaul
 HEAD_BYTES = 16 << 10
 TAIL_BYTES = 16 << 10
 LONGEST_LINE = 64 << 20
+CHUNK = 1 << 18
 FRESH_SECONDS = 10.0  # a record without an end to which something was added so lately is still written
 FRESH_INTERVALS = 3
 RUNNING, LOST = "running", "lost"  # verdicts of what has no summary
@@ -145,11 +146,20 @@ def _ends(file: IO[bytes], size: int) -> tuple[bytes, bytes]:
 
 
 def _ends_of_gzip(file: IO[bytes]) -> tuple[bytes, bytes]:
+    """There is no way to the end but through all of it; only its two ends are kept."""
+    import gzip
+    import zlib
+
     file.seek(0)
     first = last = b""
-    for line in unzipped(file):
-        first = first or line
-        last = line
+    try:
+        with gzip.open(file) as content:
+            first = content.readline(LONGEST_LINE)
+            while chunk := content.read(CHUNK):
+                last += chunk
+                last = last[last.rfind(b"\n", 0, -1) + 1 :][:LONGEST_LINE]
+    except (EOFError, zlib.error, gzip.BadGzipFile):  # torn
+        pass
     return first, last if last.endswith(b"\n") else b""
 
 
