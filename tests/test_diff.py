@@ -157,6 +157,28 @@ def test_limits(limits: str, wall: float, memory: int, expected: list[str]) -> N
     assert found.has_failed is (set(expected) != {PASSED})
 
 
+@pytest.mark.parametrize(
+    ("limit", "base", "new"), [("wall=+10%", 1.0, 1.1), ("wall=+29%", 100.0, 129.0), ("wall=-10%", 1.0, 0.9),
+                               ("wall=+100ms", 0.2, 0.3), ("wall=+2s", 0.1, 2.1)],
+)  # fmt: skip
+def test_what_is_just_at_the_limit_has_passed(limit: str, base: float, new: float) -> None:
+    step = 1e-6 if "+" in limit else -1e-6
+    assert states(diff([{"wall": base}], [{"wall": new}], limit)) == [PASSED]
+    assert states(diff([{"wall": base}], [{"wall": new + step}], limit)) == [FAILED]
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "relative"),
+    [
+        ("cpu=+10 %", 0.1, True), ("cpu = + 10%", 0.1, True), ("cpu=+0.5%", 0.005, True), ("cpu=+2 min", 120.0, False),
+        ("memory=+1 GiB", GIB, False), ("memory=+1.5GB", 1.5e9, False), ("processes=+ 3", 3.0, False),
+    ],
+)  # fmt: skip
+def test_blanks_in_a_limit(text: str, amount: float, relative: bool) -> None:
+    (gate,) = gates(text)
+    assert (gate.amount, gate.relative) == (pytest.approx(amount), relative)
+
+
 def test_a_limit_is_not_passed_by_noise() -> None:
     """8 % more by the medians, of runs that spread over 40 %."""
     noise = diff(noisy(100.0, share=0.1), noisy(108.0, share=0.1), "wall=+5%")

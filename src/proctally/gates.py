@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 VERDICT = "verdict"
 TIMES = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+ROUNDING = 1e-12  # of what is compared: 1.1 - 1.0 is more than 0.1 to a computer
 PASSED, FAILED, WITHIN, UNKNOWN = "passed", "failed", "within spread", "unknown"
 
 
@@ -32,7 +33,7 @@ class Gate:
     def is_beyond(self, base: float, new: float) -> bool:
         """Whether NEW is beyond the limit."""
         amount = abs(base) * self.amount if self.relative else self.amount
-        return self.sign * (new - base) > amount
+        return self.sign * (new - base) > amount + ROUNDING * max(abs(base), abs(new))
 
 
 def gates(text: str) -> list[Gate]:
@@ -44,7 +45,7 @@ def gates(text: str) -> list[Gate]:
 
 
 def _gate(text: str) -> Gate:
-    name, equals, limit = text.partition("=")
+    name, equals, limit = (part.strip() for part in text.partition("="))
     if text == VERDICT:
         return Gate(text, None, relative=False)
     try:
@@ -55,7 +56,7 @@ def _gate(text: str) -> Gate:
     sign = {"+": 1, "-": -1}.get(limit[:1])
     if not equals or sign is None:
         raise UsageError(f"--fail-on: {text[:60]!r} says not how far it may move; use {name}=+10% or {name}=-10%")
-    amount, relative = _amount(limit[1:], wanted, text)
+    amount, relative = _amount(limit[1:].strip(), wanted, text)
     return Gate(text, wanted, sign, amount, relative=relative)
 
 
@@ -63,7 +64,7 @@ def _amount(text: str, wanted: Figure, whole: str) -> tuple[float, bool]:
     """The number, in the figure's unit or as a share, and whether it is a share."""
     where = f"--fail-on {whole[:60]}"
     if text.endswith("%"):
-        return _number(text[:-1], where) / 100, True
+        return _number(text[:-1].rstrip(), where) / 100, True
     if wanted.unit == BYTES:
         return (0.0 if text == "0" else float(size_of(text, where))), False
     if wanted.unit == SECONDS:
@@ -71,7 +72,7 @@ def _amount(text: str, wanted: Figure, whole: str) -> tuple[float, bool]:
         scale = TIMES.get(text[len(number) :])
         if scale is None:
             raise UsageError(f"{where}: {text!r} is neither a share nor a time; use +10% or +2s (ms, s, min, h)")
-        return _number(number, where) * scale, False
+        return _number(number.rstrip(), where) * scale, False
     return _number(text, where), False
 
 
