@@ -244,6 +244,16 @@ def test_time_of_an_attach_is_not_that_of_the_job() -> None:
     assert one(MEMORY, kind="attach", verdict="ended", evidence="the duration of 5 s is over").request is None
 
 
+def test_time_of_a_block_is_not_that_of_its_program() -> None:
+    made = {"kind": "track", "wall": 50.0, "evidence": "the block ended"}
+    advice = one(TIME, **made)
+    assert advice.request is None and advice.at_least == 50.0 and "a block of its program" in advice.basis
+    assert several(TIME, {"wall": 1000.0}, made).request is not None
+    advice = one(MEMORY, **made)
+    assert advice.request is not None and any("of the tracked block" in note for note in advice.notes)
+    assert one(CORES, **made).request is not None
+
+
 def test_a_record_without_an_end_has_lower_bounds() -> None:
     advice = advise_on([evidence(memory=3 * GIB, wall=1000.0, end=False)])
     assert advice[MEMORY].at_least == 3 * GIB and advice[TIME].at_least == 1000.0

@@ -25,6 +25,10 @@ STARVED_CORES = 0.05  # ... and so many cores more it could have used on average
 PRESSED_SHARE = 0.05  # of the time in which some task waited for memory
 NEAR_HIGH = 0.95  # of memory.high, from where on the kernel takes memory away
 ENDED_BY_ITSELF = "its root and all known members ended"  # the evidence of an attach that saw the end
+NOT_WHOLE = {  # kinds of records whose time is not that of the whole job
+    "attach": "tracked from the attach on, not from its start",
+    "track": "a block of its program was tracked, not all of it",
+}
 
 
 class Proof:
@@ -228,10 +232,13 @@ class Evidence:
             return Proof(used, f"held at memory.high, {with_unit(high, 'By')}: the kernel took memory away")
         if pressed and wall and pressed / wall > PRESSED_SHARE:
             return Proof(used, f"some of it waited for memory in {100 * min(pressed / wall, 1):.0f} % of the time")
-        return Proof(used, None, ["PSS of some processes had not been read at the peak"] * ("had not been" in covered))
+        notes = ["PSS of some processes had not been read at the peak"] * ("had not been" in covered)
+        if self.kind == "track":
+            notes.append("of the tracked block: what its program does elsewhere may need more")
+        return Proof(used, None, notes)
 
     def _time(self) -> Proof:
-        cut = self.cut() or ("tracked from the attach on, not from its start" if self.kind == "attach" else None)
+        cut = self.cut() or NOT_WHOLE.get(self.kind)
         slow = self.throttled() or self.starved()
         notes = [] if slow is None else ["it waited for CPUs: with more of them it may take less"]
         return Proof(self.wall(), cut, notes)

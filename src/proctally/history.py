@@ -292,7 +292,7 @@ def resolve(word: str, environment: dict[str, str]) -> list[str]:
 
 
 def _by_id(word: str, environment: dict[str, str]) -> str:
-    """By the beginning of its whole id, or by the name of its file."""
+    """By the short id in the name of its file, the beginning of its whole id, or the file's name."""
     named = paths(environment)
     for path in named:
         name = os.path.basename(path)
@@ -300,14 +300,22 @@ def _by_id(word: str, environment: dict[str, str]) -> str:
             return path
     found: list[str] = []
     if len(word) >= SHORTEST_ID:
-        short = [path for path in named if f"-{word[:SHORT_ID]}" in os.path.basename(path)]
-        found = _with_id(word, short) or _with_id(word, named)  # a file may have been given another name
+        found = [path for path in named if _short_id(path).startswith(word[:SHORT_ID])]
+        if len(word) > SHORT_ID:
+            found = _with_id(word, found)
+        found = found or _with_id(word, named)  # a file may have been given another name
     if not found:
         raise NoRecord(f"there is no record {word!r}; proctally ls lists them")
     if len(found) > 1:
         names = ", ".join(sorted(map(os.path.basename, found))[:NAMED])
         raise NoRecord(f"{word!r} may be each of {len(found)} records; give more of its id, or a file: {names}")
     return found[0]
+
+
+def _short_id(path: str) -> str:
+    """That in the name of a record in its default place; empty for other names."""
+    short = os.path.basename(path).partition(".jsonl")[0].rpartition("-")[2]
+    return short if len(short) == SHORT_ID and not set(short) - set("0123456789abcdef") else ""
 
 
 def _with_id(word: str, candidates: Iterable[str]) -> list[str]:
