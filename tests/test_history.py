@@ -411,6 +411,24 @@ def test_a_reader_that_has_enough(home: Path) -> None:
     assert ended.stdout.startswith("WHEN") and not ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("to", "status", "why"), [(">/dev/full", 1, "proctally: cannot write: No space left on device\n"), (">&-", 0, "")]
+)
+@pytest.mark.parametrize("options", ["", "--json"])
+def test_nowhere_to_write(home: Path, to: str, status: int, why: str, options: str) -> None:
+    put(home, "20260101T000000Z", "a" * 32, summary(), name="é")
+    command = ["sh", "-c", f"{sys.executable} -m proctally ls {options} {to}"]
+    ended = subprocess.run(command, capture_output=True, check=False, text=True)
+    assert (ended.returncode, ended.stderr) == (status, why)
+
+
+def test_a_terminal_that_knows_no_other_signs(home: Path) -> None:
+    put(home, "20260101T000000Z", "a" * 32, summary(), name="é" * 30)
+    command = [sys.executable, "-m", "proctally", "ls"]
+    ended = subprocess.run(command, capture_output=True, check=False, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert ended.returncode == 0 and not ended.stderr and "é…".encode() in ended.stdout
+
+
 # -- rm ----------------------------------------------------------------------------------------------------------------
 
 

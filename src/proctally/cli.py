@@ -334,14 +334,16 @@ def _ls(arguments: list[str]) -> int:
         raise UsageError(f"{words[0][:40]!r}: ls takes options only; -n {words[0][:40]} lists the runs of a name")
     from proctally.listing import ls
 
-    return ls(options, dict(os.environ))
+    status, text = ls(options, dict(os.environ))
+    return _print(text) or status
 
 
 def _rm(arguments: list[str]) -> int:
     options, words = parse("rm", arguments, {}, to_first_word=False)
     from proctally.listing import rm
 
-    return rm(options, words, dict(os.environ))
+    status, text = rm(options, words, dict(os.environ))
+    return _print(text) or status
 
 
 def _mark(arguments: list[str]) -> int:

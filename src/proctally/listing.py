@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 
 from proctally.figures import figure, peak_memory
@@ -35,24 +34,24 @@ KEYS: dict[str, Callable[[Past], Any]] = {
 ASCENDING = ("name", "verdict")
 
 
-def ls(options: Options, environment: dict[str, str]) -> int:
-    """Print the runs of the past; the exit status. Raises UsageError."""
+def ls(options: Options, environment: dict[str, str]) -> tuple[int, str]:
+    """The exit status, and the runs of the past. Raises UsageError."""
     wanted = _filter(options)
     try:
         records, strange = past(environment)
     except NoRecord as error:
         say(f"proctally: {printable(str(error))}\n")
-        return FAILED
+        return FAILED, ""
     found = _sorted([record for record in records if wanted.takes(record)], options)
     found = found if options.limit is None else found[: options.limit]
-    _print(_as_json(found, strange) if options.json else _table(found, environment))
+    text = "".join(_as_json(found, strange) if options.json else _table(found, environment))
     for why in strange:
         say(f"proctally: skipped: {printable(why)}\n")
-    return 0
+    return 0, text
 
 
-def rm(options: Options, words: list[str], environment: dict[str, str]) -> int:
-    """Delete records; the exit status. Raises UsageError."""
+def rm(options: Options, words: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Delete records; the exit status, and how many there were. Raises UsageError."""
     wanted = _filter(options)
     if not words and wanted.is_any:
         raise UsageError("which runs? proctally rm RECORD ..., or --older-than 30d")
@@ -62,10 +61,10 @@ def rm(options: Options, words: list[str], environment: dict[str, str]) -> int:
         find_writers(records)
     except NoRecord as error:
         say(f"proctally: {printable(str(error))}\n")
-        return FAILED
+        return FAILED, ""
     except OSError as error:
         say(f"proctally: {printable(str(error.filename))}: {error.strerror}\n")
-        return FAILED
+        return FAILED, ""
     status = 0
     deleted = freed = 0
     for record in records:
@@ -84,8 +83,7 @@ def rm(options: Options, words: list[str], environment: dict[str, str]) -> int:
         else:
             deleted, freed = deleted + 1, freed + record.size
     would = "would be deleted" if options.dry_run else "deleted"
-    _print([f"{deleted} run{'' if deleted == 1 else 's'} {would}, {size(freed)}\n"])
-    return status
+    return status, f"{deleted} run{'' if deleted == 1 else 's'} {would}, {size(freed)}\n"
 
 
 def _filter(options: Options) -> Filter:
@@ -173,11 +171,3 @@ def _as_json(records: list[Past], strange: list[str]) -> Iterable[str]:
             yield json_line(said).decode()
         except ValueError:
             strange.append(f"{record.path}: a number in it is none")
-
-
-def _print(lines: Iterable[str]) -> None:
-    try:
-        sys.stdout.writelines(lines)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
