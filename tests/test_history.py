@@ -464,6 +464,14 @@ def test_named_ones_are_deleted(home: Path, capfd: pytest.CaptureFixture[str]) -
     assert not kept.exists()
 
 
+def test_a_link_is_no_record(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = put(home, "20260101T000000Z", "a" * 32, summary())
+    path.rename(home.parent / "kept")
+    path.symlink_to(home.parent / "kept")
+    assert main(["rm", "--older-than", "2026-02-01"]) == 1
+    assert path.exists() and "is a link; left alone" in said(capfd)[1][0]
+
+
 def test_one_that_may_not_be_deleted(home: Path) -> None:
     path = put(home, "20260101T000000Z", "a" * 32, summary())
     code = "import os,sys,fnmatch,proctally.listing,proctally.cli;os.setuid(65534);"

@@ -70,8 +70,9 @@ def rm(options: Options, words: list[str], environment: dict[str, str]) -> tuple
     for record in records:
         if not wanted.takes(record):
             continue
-        if record.verdict == RUNNING:
-            say(f"proctally: {printable(record.path)}: is still written; left alone\n")
+        why = "is still written" if record.verdict == RUNNING else "is a link" if os.path.islink(record.path) else None
+        if why is not None:
+            say(f"proctally: {printable(record.path)}: {why}; left alone\n")
             status = FAILED
             continue
         try:
