@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from made import GIB, MIB, gpu, lines, record
 from proctally.advice import NOT_ENOUGH, Advice, advice_lines, advise_on
+from proctally.advise import _found
 from proctally.evidence import CORES, GPUS, MEMORY, TIME, Evidence
+from proctally.history import Filter
 from tracked import Done, call, run
 
 patient = settings(deadline=None)
@@ -86,6 +88,14 @@ def test_time_is_never_less_than_was_used(walls: list[float]) -> None:
     advice = several(TIME, *({"wall": each} for each in walls))
     assert advice.request is not None and advice.request >= max(walls) + 60
     assert advice.request % 60 == 0
+
+
+def test_requests_are_rounded_as_people_ask_for_them() -> None:
+    """Of one run 25 % more memory (at least 32 MiB), 50 % more time (at least 60 s), then up to the next step."""
+    for used, request in ((800, 1000), (801, 1002), (820, 1040), (60 * 1024, 75 * 1024), (60 * 1024 + 1, 75.25 * 1024)):
+        assert one(MEMORY, memory=used * MIB).request == request * MIB, used
+    for seconds, request in ((1, 120), (100, 180), (2400, 3600), (2401, 3900), (57_600, 86_400), (57_601, 88_200)):
+        assert one(TIME, wall=float(seconds)).request == request, seconds
 
 
 def test_memory_is_never_that_of_the_cgroup_with_its_page_cache() -> None:
@@ -334,6 +344,15 @@ def test_advise_of_a_name(tmp_path: Path) -> None:
         "#SBATCH --time",
     ]
     assert told(call(tmp_path, "advise")).startswith("proctally advise  other ")  # without a word: the last
+
+
+def test_of_many_runs_the_newest_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        record(tmp_path, name="train", number=number, wall=100.0 * (5 - number))
+    monkeypatch.setattr("proctally.advise.MOST_RUNS", 2)
+    found = _found([], Filter(name="train"), {"PROCTALLY_HOME": str(tmp_path)})
+    assert found.told == ["from the newest 2 of 5 runs"]
+    assert found.advice[TIME].runs == 2 and found.advice[TIME].used == 200.0
 
 
 def test_advise_as_json_and_markdown(tmp_path: Path) -> None:

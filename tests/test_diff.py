@@ -171,6 +171,7 @@ def test_what_is_just_at_the_limit_has_passed(limit: str, base: float, new: floa
     ("text", "amount", "relative"),
     [
         ("cpu=+10 %", 0.1, True), ("cpu = + 10%", 0.1, True), ("cpu=+0.5%", 0.005, True), ("cpu=+2 min", 120.0, False),
+        ("cpu=+2h", 7200.0, False), ("cpu=+2m", 120.0, False), ("cpu=+2ms", 0.002, False), ("cpu=+2s", 2.0, False),
         ("memory=+1 GiB", GIB, False), ("memory=+1.5GB", 1.5e9, False), ("processes=+ 3", 3.0, False),
     ],
 )  # fmt: skip

@@ -320,6 +320,19 @@ def test_listed_in_order_with_unknown_last(home: Path, capfd: pytest.CaptureFixt
     assert ids("--since", "2026-01-01T00:00:01+00:00") == "21"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"), (99.9, "99.9 s"), (100, "1m40s"), (5999, "99m59s"), (6000, "1h40m"), (359_999, "99h59m"),
+        (360_000, "4d04h"), (8_640_000, "100 d"), (None, "-"),
+    ],
+)  # fmt: skip
+def test_times_in_the_list(home: Path, capfd: pytest.CaptureFixture[str], seconds: float | None, text: str) -> None:
+    put(home, "20260101T000000Z", "a" * 32, summary(wall_seconds=seconds))
+    assert main(["ls"]) == 0
+    assert f" {text} " in said(capfd)[0][1]
+
+
 def test_no_line_is_wider_than_a_terminal(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     wide = summary(
         wall_seconds=9e6, cpu={"total_seconds": 8e9}, memory={"peak_pss_bytes": 999 << 40}, verdict="x\x1b[31m" * 9
