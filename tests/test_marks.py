@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proctally.cli import main
@@ -110,6 +111,73 @@ def test_a_tracker_that_was_killed_is_no_fault_of_the_job(tmp_path: Path) -> Non
     assert "cannot be reached" in out.read_text()
 
 
+def test_a_tracker_that_failed_holds_nobody_up(tmp_path: Path) -> None:
+    """More is marked than the pipe has room for, and then it rests: neither may wait for it, nor it for ever ask."""
+    code = """
+import sys, time
+from proctally import run
+from proctally.cli import main
+
+sample, waited, begun = run.Sampler.sample, run.Job.wait, time.monotonic()
+def fails(self):
+    raise RuntimeError("of a test")
+def wait(self, timeout, fds=()):
+    waits.append(None)
+    return waited(self, timeout, fds)
+waits = []
+run.Sampler.sample, run.Job.wait = fails, wait
+status = main(sys.argv[1:])
+print(len(waits) < 60 + 10 * (time.monotonic() - begun))
+sys.exit(status)
+"""
+    script = (
+        'i=0; while [ $i -lt 3000 ]; do echo "a phase of some thirty letters" >> $PROCTALLY_MARKS; i=$((i+1)); done; '
+        "sleep 0.5"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", "-q", "--no-record", "--", "sh", "-ec", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    assert "of a test" in done.stderr
+
+
+def test_of_nested_runs_the_innermost_hears(tmp_path: Path) -> None:
+    inner = tmp_path / "inner.jsonl"
+    script = (
+        f"echo outer >> $PROCTALLY_MARKS; {PROCTALLY} run -q --no-record -o {inner} -- {PROCTALLY} mark inner; "
+        f"PROCTALLY_DISABLE=1 {PROCTALLY} run -- sh -c 'echo again >> $PROCTALLY_MARKS'"
+    )
+    found, said = phases_of(tmp_path, script)
+    assert [name for name, event in events(found) if event == "begin"] == ["outer", "again"] and said == ""
+    assert [json.loads(line)["name"] for line in inner.read_text().splitlines() if '"phase"' in line] == ["inner"] * 2
+
+
+@pytest.mark.parametrize("shell", ["sh -ec", "bash -eC -c", "dash -ec"])
+def test_lines_that_never_fail_a_script(tmp_path: Path, shell: str) -> None:
+    """As docs/phases.md has them: with a tracker, and without one."""
+    words = shell.split()
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"{words[0]} is not installed")
+    script = 'echo fit >> "${PROCTALLY_MARKS:-/dev/null}"; echo went on'
+    out = tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "proctally", "run", "-q", "--no-record", "-o", str(out), "--", *words, script]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "went on\n"
+    assert out.read_text().count('"name":"fit"') == 2
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    assert subprocess.run([*words, script], env=environment, capture_output=True, check=True).stdout == b"went on\n"
+
+
+def test_bytes_that_are_no_text_are_one_name(tmp_path: Path) -> None:
+    """Whichever way they come."""
+    script = f"name=$(printf 'a\\377'); {PROCTALLY} mark $name; echo $name >> $PROCTALLY_MARKS"
+    found, _ = phases_of(tmp_path, script)
+    assert {name for name, _ in events(found)} == {"a\\xff"}
+
+
 @pytest.mark.parametrize(
     "arguments", [["mark"], ["mark", " "], ["mark", "--begin", "--end", "x"], ["mark", "--no", "x"]]
 )
@@ -166,7 +234,7 @@ def test_times_by_the_clock_that_is_never_set(marks: Marks) -> None:
 def test_what_is_open_ends_at_the_end(marks: Marks) -> None:
     tell(marks, b'a\n{"name":"b","event":"begin"}\nlast')
     assert events(marks.last(0)) == [("a", "begin"), ("b", "begin"), ("a", "end"), ("b", "end")]
-    assert marks.last(0) == []
+    assert marks.dropped == 1, "a line without its end is no mark, and that is told"
 
 
 def test_one_line_without_end(marks: Marks) -> None:
@@ -186,6 +254,35 @@ def test_a_full_pipe_is_not_waited_for(marks: Marks) -> None:
     os.close(fd)
     why = mark("x", "next", {VARIABLE: marks.path}, 1.0)
     assert why is not None and why.startswith("nothing was marked")
+
+
+def test_who_marks_too_much_costs_little(marks: Marks) -> None:
+    looks = []
+    marks.look = lambda: looks.append(None)  # type: ignore[func-returns-value]
+    for count in (MOST - 1, 2, 3):
+        for begin in range(0, count, 4000):
+            tell(marks, b"x\n" * min(4000, count - begin))
+            marks.take(0)
+    assert marks.dropped == 4
+    assert len(looks) == 4, "nothing is read for marks that are not kept"
+
+
+def test_a_file_that_is_no_pipe_of_a_tracker_is_left_alone(tmp_path: Path) -> None:
+    """A pid is another process's by now, or in here: that descriptor may be any file of it."""
+    path = tmp_path / "file"
+    path.write_bytes(b"precious\n")
+    with path.open("ab") as other:
+        why = mark("x", "next", {VARIABLE: f"/proc/{os.getpid()}/fd/{other.fileno()}"}, 1.0)
+    assert why is not None and "is no pipe of a tracker" in why
+    assert path.read_bytes() == b"precious\n"
+
+
+@pytest.mark.parametrize("name", ["x" * 70_000, "😀" * 9_000, os.fsdecode(b"\xff" * 9_000)])
+def test_a_long_name_is_cut(marks: Marks, name: str) -> None:
+    assert marks.path is not None
+    assert mark(name, "next", {VARIABLE: marks.path}, 1.0) is None
+    (line,) = marks.take(0)
+    assert line["name"] == os.fsencode(name).decode("utf-8", "backslashreplace")[:LONGEST_NAME]
 
 
 def test_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +328,7 @@ def test_lines(line: bytes, parsed: Any) -> None:
     assert parse(line) == parsed
 
 
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.one_of(

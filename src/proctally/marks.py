@@ -7,6 +7,7 @@ nothing listens on a network, and the tracker hears of a mark when it is made. W
 from __future__ import annotations
 
 import os
+import stat
 
 from proctally.kernel.machine import NANOSECONDS
 
@@ -66,29 +67,33 @@ class Marks:
         """Nanoseconds until it listens again; None while it does."""
         return self._not_before - now if self._read >= 0 and now < self._not_before else None
 
-    def take(self, now: int) -> list[dict[str, Any]]:
-        """Lines of the record for what was marked since."""
+    def drain(self, now: int) -> bytes:
+        """What was written since. It is always read: whoever marks waits for room in a full pipe."""
         if self._read < 0:
-            return []
+            return b""
         try:
             data = os.read(self._read, READ_BYTES)
         except OSError:
-            return []
+            return b""
         self._not_before = now + PAUSE_NS
-        *whole, self._rest = (self._rest + data).split(b"\n")
+        return data
+
+    def take(self, now: int) -> list[dict[str, Any]]:
+        """Lines of the record for what was marked since."""
+        *whole, self._rest = (self._rest + self.drain(now)).split(b"\n")
         if len(self._rest) > LONGEST_LINE:
             self._rest = b""
             self.dropped += 1
-        marks = [mark for mark in map(parse, whole) if mark is not None]
-        self.dropped += sum(1 for line in whole if line.strip() and parse(line) is None)
+        told = [line for line in whole if line.strip()]
+        room = MOST - self._heard
+        marks = [mark for mark in map(parse, told[:room]) if mark is not None]
+        self._heard += len(marks)
+        self.dropped += len(told) - len(marks)
         if not marks:
             return []
-        room = max(0, MOST - self._heard)
-        self._heard += len(marks)
-        self.dropped += len(marks[room:])
         used, heard_at = self.look(), self._at()
         found: list[dict[str, Any]] = []
-        for name, event, at in marks[:room]:
+        for name, event, at in marks:
             ago = 0.0 if at is None else max(0.0, heard_at - at)
             found += self._lines(name, event, self._moment(now, heard_at, ago), used)
         return found
@@ -122,6 +127,7 @@ class Marks:
     def last(self, now: int) -> list[dict[str, Any]]:
         """The same at the end: what is open ends."""
         found = self.take(now)
+        self.dropped += bool(self._rest.strip())  # its line has no end
         if self._open:
             found += self._lines(None, END, self._moment(now, self._at(), 0.0), self.look())
         return found
@@ -173,16 +179,19 @@ def mark(name: str | None, event: str, environment: dict[str, str], at: float) -
     path = environment.get(VARIABLE)
     if not path:
         return "this is not inside a tracked job; nothing was marked"
-    line = {"name": name, "event": event, "at": at}
-    data = dumps(line).encode() + b"\n"
+    told = None if name is None else os.fsencode(name).decode("utf-8", "backslashreplace")[:LONGEST_NAME]
+    data = dumps({"name": told, "event": event, "at": at}).encode() + b"\n"
     try:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         return f"nothing was marked: the tracker of this job cannot be reached ({why})"
     try:
-        if os.write(fd, data) != len(data):
-            return "nothing was marked: the tracker of this job takes no more"
+        if not stat.S_ISFIFO(os.fstat(fd).st_mode):  # that of another process, which has its pid by now or here
+            return f"nothing was marked: {path} is no pipe of a tracker"
+        os.write(fd, data)  # whole or not at all: it is shorter than PIPE_BUF
+    except BlockingIOError:
+        return "nothing was marked: the tracker of this job takes no more"
     except OSError as error:
         return f"nothing was marked: {error.strerror}"
     finally:

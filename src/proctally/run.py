@@ -174,7 +174,7 @@ class Runner:
             self._try(self.sampler.look)  # those reaped last are settled
             self._try(self.enclosure.compare, self.sampler.ledger.procfs_cpu())
         self._sample()
-        self._try(self._take_marks, self.marks.last)
+        self._hear(self.marks.last)
         self._try(self._last_lines)
         self._tried(self._take_last)
         self._tried(self._end, schedule)
@@ -273,7 +273,7 @@ class Runner:
             signals = job.wait(self._timeout(schedule), self._descriptors())
             if job.signals.ready:
                 self._try(self.watch.take)
-                self._try(self._take_marks, self.marks.take)
+                self._hear(self.marks.take)
             child = False
             for signal in signals:
                 child |= signal.number == SIGCHLD
@@ -307,8 +307,12 @@ class Runner:
         around = [] if self.surroundings is None else self.surroundings.fds
         return self.watch.fds + around + self.marks.fds(self.machine.monotonic_ns())
 
-    def _take_marks(self, take: Callable[[int], list[dict[str, Any]]]) -> None:
-        for line in take(self.machine.monotonic_ns()):
+    def _hear(self, take: Callable[[int], list[dict[str, Any]]]) -> None:
+        """What the job marked. When tracking has failed it is read all the same, so that nobody waits for us."""
+        now = self.machine.monotonic_ns()
+        if self.failed:
+            self.marks.drain(now)
+        for line in self._try(take, now) or ():
             self.session.write(line)
 
     def _used(self) -> float | None:
