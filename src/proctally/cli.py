@@ -153,7 +153,7 @@ MARK_HELP = """\
 proctally mark [options] NAME
 
 From inside a command that `proctally run` tracks: a phase begins here, and the one that was marked before ends. In a
-shell `echo NAME >> "$PROCTALLY_MARKS"` does the same.
+shell `echo NAME >> "${PROCTALLY_MARKS:-/dev/null}"` does the same. At most 10,000 marks of a run are kept.
 
 {options}
 
