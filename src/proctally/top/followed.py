@@ -75,6 +75,10 @@ class Followed:
         while True:
             try:
                 data = self._file.read(CHUNK)
+                if not data and self._file.tell() > os.fstat(self._file.fileno()).st_size:
+                    self._file.seek(0)  # it was emptied (a rotation of logs), and is written from its beginning
+                    self._buffer = b""
+                    data = self._file.read(CHUNK)
             except OSError as error:
                 raise NoRecord(f"{self.path}: {error.strerror}") from None
             if not data:

@@ -348,10 +348,13 @@ COLUMNS: tuple[tuple[str, int, Callable[[Row], str], str, int], ...] = (
 OF_RECORDS = ("PID", "CPU", "RSS")  # what samples of a record have of single processes
 
 
-def columns(width: int, *, of_record: bool) -> list[tuple[str, int, Callable[[Row], str], str, int]]:
-    """The columns for which there is room beside the name."""
+def columns(
+    width: int, *, of_record: bool, whole_lines: bool = False
+) -> list[tuple[str, int, Callable[[Row], str], str, int]]:
+    """The columns for which there is room beside the name; a whole command line has half of the width."""
+    name = max(LEAST_NAME, width // 2) if whole_lines else LEAST_NAME
     kept = [column for column in COLUMNS if not of_record or column[0] in OF_RECORDS]
-    while kept and sum(column[1] for column in kept) + LEAST_NAME > width:
+    while kept and sum(column[1] for column in kept) + name > width:
         kept.remove(max(kept, key=lambda column: column[4]))
     return kept
 
@@ -361,7 +364,7 @@ def table(scene: Scene, view: View, width: int, height: int, signs: Signs) -> li
     found = rows(scene, view)
     if not found:
         return []
-    kept = columns(width, of_record=not scene.is_whole)
+    kept = columns(width, of_record=not scene.is_whole, whole_lines=view.whole_lines)
     room = max(1, height - 1)
     place = next((place for place, row in enumerate(found) if row.process.pid == view.chosen), None)
     if place is not None:
