@@ -99,14 +99,14 @@ def _open(output: str, path: str, force: bool) -> Record:
 
 def _write(record: Record, path: str, found: Iterable[dict[str, Any]]) -> None:
     """Raises OSError where the output takes no more."""
-    for line in found:
-        try:
+    try:
+        for line in found:
             record.write(line)
-        except (ValueError, RecursionError) as error:  # Python reads numbers and depths that it does not write
-            raise NoRecord(f"{path}: {error}") from None
-        record.unwritten(FOREVER_MS)
-        if record.error is not None:
-            raise record.error
+            record.unwritten(FOREVER_MS)
+            if record.error is not None:
+                raise record.error
+    except (ValueError, RecursionError) as error:  # Python reads numbers and depths that it does not write
+        raise NoRecord(f"{path}: {error}") from None
 
 
 def _write_parquet(record: Record, path: str, found: Iterable[dict[str, Any]]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LAST, MEAN, MOST, LEAST, SUM = "last", "mean", "most", "least", "sum"
 RATES = ("_cores", "_ratio", "_per_second", "_watts", "_clock_hertz")
 FREE = ("free_bytes", "available_bytes")
+ENDLESS = 1e30  # neither bytes nor seconds reach that
 IDENTITY = {
     "top": ("pid", "command"),
     "gpus": ("uuid", "index", "pci", "name"),
@@ -177,4 +178,5 @@ def _devices(path: str, name: str, lists: list[Any], seconds: list[float], how: 
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """One to reckon with: a file may hold NaN, and whole numbers without end."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -ENDLESS < value < ENDLESS

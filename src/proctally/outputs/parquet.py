@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from io import RawIOBase
     from typing import Any
 
+ENDLESS = 1e30  # a file may hold NaN, infinity and whole numbers without end: none is a value of a field
 ROWS = 4096  # that are held as Python's objects; the others are compact already
 SECTIONS = ("tree", "system", "gpus", "cgroup", "top")
 PREFIX = "proctally."
@@ -156,4 +157,4 @@ def _flatten(line: dict[str, Any], prefix: str, row: dict[str, Any]) -> None:
         if isinstance(value, dict):
             _flatten(value, f"{path}.", row)
         elif not isinstance(value, list) and path != "type" and not (value is None and path in SECTIONS):
-            row[path] = value
+            row[path] = None if isinstance(value, int | float) and not -ENDLESS < value < ENDLESS else value
