@@ -52,7 +52,25 @@ def test_a_job_marks_its_phases(tmp_path: Path) -> None:
     assert before < load["at"] < loaded["at"] == fit["at"] < fitted["at"] < time.time()
     assert 0.29 <= loaded["cpu_seconds"] - load["cpu_seconds"] < 1.0
     assert fitted["at"] - fit["at"] >= 0.19
+    assert 0 < load["elapsed_seconds"] < fitted["elapsed_seconds"] < time.time() - before
     assert 0 <= fitted["cpu_seconds"] - fit["cpu_seconds"] < 0.1
+
+
+def test_the_job_has_no_end_of_the_pipe(tmp_path: Path) -> None:
+    code = (
+        "import os; mine = os.stat(os.environ['PROCTALLY_MARKS']).st_ino; listed = os.listdir('/proc/self/fd')\n"
+        "assert mine not in [os.stat(int(fd)).st_ino for fd in listed if os.path.exists(f'/proc/self/fd/{fd}')]"
+    )
+    assert phases_of(tmp_path, f'{sys.executable} -c "{code}"') == ([], "")
+
+
+def test_a_mark_soon_after_another_is_heard_soon(tmp_path: Path) -> None:
+    """Not with the next sample only: those of this run come once a minute, and the first looks are over."""
+    tell = "echo {} >> $PROCTALLY_MARKS"
+    script = f"sleep 0.55; {tell.format('a')}; sleep 0.005; {tell.format('b')}; sleep 0.4"
+    found, _ = phases_of(tmp_path, script, "-i", "60", "--no-system", "--no-gpu")
+    begun = {line["name"]: line["at"] for line in found if line["event"] == "begin"}
+    assert begun["b"] - begun["a"] < 0.3
 
 
 def test_a_phase_beside_others(tmp_path: Path) -> None:

@@ -221,6 +221,20 @@ def test_a_real_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert most[0] == most[1] > 0
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_record_is_never_written_over_itself(tmp_path: Path, form: str, capfd: pytest.CaptureFixture[str]) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    path, other = tmp_path / "r.jsonl", tmp_path / "link"
+    data = b"".join(map(json_line, regular(3)))
+    path.write_bytes(data)
+    other.symlink_to(path)
+    for output in (path, other):
+        assert main(["export", str(path), "-f", form, "-o", str(output), "--force"]) == 1
+        assert capfd.readouterr().err.endswith("is the record itself\n")
+        assert path.read_bytes() == data
+
+
 def test_of_gzip(tmp_path: Path) -> None:
     import gzip
 

@@ -161,6 +161,8 @@ def test_80_by_24() -> None:
     assert len(lines) == 24
     assert lines[0].startswith("job")
     assert lines[1].split()[:3] == ["CPU", "1.00", "cores"]
+    assert lines[2].split()[:3] == ["mem", "1.0", "MiB"] and "PSS most 1.0 MiB, RSS 2.0 MiB" in lines[2]
+    assert "RSS most 2.0 MiB" in shown(scene(*FAMILY, pss_bytes=None))[2], "the next best"
     assert "CPU by perf 12.5 s, procfs 12.2 s" in lines[4]
     heading = next(line for line in lines if line.lstrip().startswith("PID"))
     assert heading.split() == ["PID", "S", "THR", "CPU↓", "TIME", "RSS", "PSS", "READ/s", "WRITE/s", "COMMAND"]
@@ -210,6 +212,8 @@ def test_rates_are_over_the_time_between_samples() -> None:
     assert list(made.history.io) == [None, 1250.0]
     made.enter(sample(4.0, read_bytes=None, write_bytes=1500))
     assert made.history.io[-1] == 1000.0, "what is not known is left out"
+    made.enter(sample(5.0, read_bytes=0, write_bytes=0))
+    assert made.history.io[-1] == 0.0, "nothing is read backwards"
 
 
 def test_history_has_an_end() -> None:
@@ -416,8 +420,10 @@ def test_each_process_is_told_apart(tmp_path: Path) -> None:
     with Puppet(tmp_path, tracker=[]) as puppet:
         puppet.do("child = os.fork() or (time.sleep(60), os._exit(0))")
         child = int(puppet.ask("child"))
+        puppet.do(f"exec({BURN!r})")
         lookout = Lookout(puppet.job, 1.0)
         first = lookout.sample()
+        assert of(puppet.job, first)["cpu_seconds"] < 0.1, "what it used before is not told"
         assert {process["pid"] for process in first["processes"]} == {puppet.job, child}
         assert of(child, first)["parent"] == puppet.job
         assert of(child, first)["cpu_cores"] is None, "there is nothing to compare with"

@@ -18,12 +18,13 @@ import pytest
 urwid = pytest.importorskip("urwid", reason="the extra top is not installed")
 
 from proctally.record import json_line  # noqa: E402
+from proctally.top.followed import Followed  # noqa: E402
 from proctally.top.layout import Signs, View  # noqa: E402
 from proctally.top.running import Running  # noqa: E402
 from proctally.top.scene import Scene  # noqa: E402
 from proctally.top.screen import PALETTE, Screen  # noqa: E402
 from test_terminal import CTRL_BACKSLASH, CTRL_C, CTRL_Z, Terminal  # noqa: E402
-from test_top import EVIL, FAMILY, header, of_record, scene, told  # noqa: E402
+from test_top import EVIL, FAMILY, Written, header, of_record, scene, told  # noqa: E402
 from tracked import PROCTALLY, PYTHON, TESTS, Lines, Puppet, environment, runs, until  # noqa: E402
 
 FRAME = b"\x1b[1;1H"  # the cursor goes to the first row, which tells the time
@@ -193,6 +194,23 @@ def test_a_run_is_chosen_from_those_that_go_on(tmp_path: Path) -> None:
     assert driven.lines()[0] == "proctally top: running jobs".ljust(80)
     driven.press("up", "up", "down")
     assert driven.chosen() == "11111111"
+
+
+def test_a_record_that_is_written_often_is_drawn_as_often_as_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Written(tmp_path / "r.jsonl", interval_seconds=0.05)
+    followed = Followed(str(written.path), "last")
+    screen = Screen(followed, None, interval=1.0, view=View(), signs=Signs(ascii_only=False))
+    drawn: list[float] = []
+    begun = now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(screen.sheet, "renew", lambda: drawn.append(now))
+    while now < begun + 10:
+        written.add(of_record(now - begun))
+        now += screen.tick()
+    assert 9 <= len(drawn) <= 11
+    followed.close()
 
 
 # -- on a terminal ---------------------------------------------------------------------------------------------------

@@ -134,7 +134,6 @@ class Runner:
         given = {"PROCTALLY_RUN_ID": self.session.run_id}
         if self.marks.path is not None:
             given[VARIABLE] = self.marks.path
-        passed_on.pop(VARIABLE, None)  # that of a run around this one
         return passed_on | given
 
     def _open_sources(self, pid: int) -> None:
