@@ -375,6 +375,17 @@ def test_no_file_that_grows_is_refused(tmp_path: Path) -> None:
         Followed(str(tmp_path / "none"), "none")
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Neither where records are, nor where it is named."""
+    path = tmp_path / "runs" / "20260101T000000Z-x-1.jsonl"
+    path.parent.mkdir()
+    os.mkfifo(path)
+    for word in ("", "last", str(path)):
+        done = top(tmp_path, *[word] * bool(word))
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stdout == ""
+    assert done.stderr == f"proctally: {path}: is not a record\n"
+
+
 def test_what_is_compressed_is_not_written_any_more(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl.gz"
     path.write_bytes(gzip.compress(json_line(header())))
@@ -530,6 +541,15 @@ def test_blocks_of_a_tree(tmp_path: Path) -> None:
         assert lines[2].startswith("CPU ") and "cores" in lines[2]
         assert [line.split()[0] for line in lines[-2:]] == ["PID", str(os.getpid())]
     assert not (tmp_path / "runs").exists(), "nothing is written"
+
+
+def test_what_ends_before_it_was_seen(tmp_path: Path) -> None:
+    job = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
+    done = top(tmp_path, str(job.pid), "--count", "1", "-i", "0.1")
+    job.wait()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "ended: the process and all that descended from it" in done.stdout
 
 
 def test_a_run_of_another_shell(tmp_path: Path) -> None:

@@ -36,17 +36,18 @@ def write_blocks(
     deadline = None if duration is None else begun + duration
     due = begun + interval
     written = 0
-    if isinstance(watched, Followed) and watched.scene.sample:  # rates need two samples: a record has them already
+    # rates need two samples: a record has them already, and of what has ended there are no more
+    if watched.has_ended or (isinstance(watched, Followed) and watched.scene.sample):
         _write(watched, view, width, rows, signs)
         written = 1
     while True:
-        if count is not None and written >= count:
+        if watched.has_ended or (count is not None and written >= count):
             return True
         news = _wait(watched, due, deadline)
         if news:
             _write(watched, view, width, rows, signs)
             written += 1
-        if watched.has_ended or (deadline is not None and time.monotonic() >= deadline):
+        if deadline is not None and time.monotonic() >= deadline:
             return True
         if watched.is_silent:
             return False
