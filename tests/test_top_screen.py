@@ -330,6 +330,22 @@ def test_ctrl_z_and_fg(terminal: Terminal, tmp_path: Path) -> None:
         assert top.is_given_back()
 
 
+def test_sigstop_and_fg(terminal: Terminal, tmp_path: Path) -> None:
+    """Nobody sees that coming: the shell takes the terminal, and what is in front again has to have its keys."""
+    with watching(terminal, tmp_path) as top:
+        os.kill(top.pid, signal.SIGSTOP)
+        assert top.says.next() == f"stopped {signal.SIGSTOP.value}"
+        termios.tcsetattr(terminal.theirs, termios.TCSANOW, top.before)
+        os.write(top.commands, b"fg\n")
+        assert top.says.next() == "continued"
+        terminal.shows(ENTER_SCREEN)
+        terminal.shows(b" cores")
+        assert not top.is_given_back()
+        terminal.type(b"q")
+        assert top.says.next() == "exited 0"
+        assert top.is_given_back()
+
+
 def test_in_the_background_it_waits_for_its_terminal(terminal: Terminal, tmp_path: Path) -> None:
     command = [*PROCTALLY, "top", str(os.getpid()), "-i", "0.2"]
     with OnTerminal(terminal, tmp_path, "--background", *command) as top:
@@ -384,7 +400,7 @@ def test_only_rows_that_changed_are_written(terminal: Terminal, tmp_path: Path) 
     sleepers = " ".join(["sleep 60 &"] * 12)
     job = subprocess.Popen(["sh", "-c", f"{sleepers} wait"], start_new_session=True)
     try:
-        with OnTerminal(terminal, tmp_path, *PROCTALLY, "top", str(job.pid), "-i", "0.2") as top:
+        with OnTerminal(terminal, tmp_path, *PROCTALLY, "top", str(job.pid), "-i", "0.1") as top:
             terminal.shows(b"13 processes")
             for _ in range(3):  # until all that is read slowly is there
                 terminal.shows(FRAME)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import termios
 import time
 
 import urwid
@@ -221,7 +222,7 @@ class Screen:
 
 
 class Signals:
-    """What asks us to end, as something that the loop can wait for.
+    """What asks us to end, or to go on after a stop, as something that the loop can wait for.
 
     An exception out of a handler is lost where it falls into a callback of a weak reference, of which urwid has many.
     The second signal of a kind does what it does to any program: nothing holds us then.
@@ -231,10 +232,14 @@ class Signals:
         self.fd, self._wake = os.pipe()
         self.ended_by: int | None = None
         self._before = {number: signal.signal(number, self._note) for number in ENDING_SIGNALS}
+        self._before[signal.SIGCONT] = signal.signal(signal.SIGCONT, self._continued)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.ended_by = number
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        os.write(self._wake, b"\0")
+
+    def _continued(self, number: int, frame: FrameType | None) -> None:
         os.write(self._wake, b"\0")
 
     def close(self) -> None:
@@ -256,14 +261,20 @@ def show(screen: Screen, *, colours: bool) -> None:
     loop = urwid.MainLoop(screen.sheet, PALETTE, screen=terminal, handle_mouse=False)
     signals = Signals()
 
-    def leave() -> None:
-        raise urwid.ExitMainLoop
+    def heed() -> None:
+        os.read(signals.fd, 64)
+        if signals.ended_by is not None:
+            raise urwid.ExitMainLoop
+        if _was_taken():
+            terminal.stop()
+            terminal.start()
+            terminal.clear()
 
     def go_on(*_: object) -> None:
         loop.set_alarm_in(screen.tick(), go_on)
 
     try:
-        loop.watch_file(signals.fd, leave)
+        loop.watch_file(signals.fd, heed)
         loop.set_alarm_in(0, go_on)
         loop.run()
     except KeyboardInterrupt:
@@ -276,6 +287,14 @@ def show(screen: Screen, *, colours: bool) -> None:
     if signals.ended_by not in (None, signal.SIGINT):
         signal.signal(signals.ended_by, signal.SIG_DFL)
         os.kill(os.getpid(), signals.ended_by)
+
+
+def _was_taken() -> bool:
+    """Whether a shell has had the terminal since: SIGSTOP cannot be seen coming."""
+    try:
+        return bool(termios.tcgetattr(0)[3] & termios.ICANON)
+    except termios.error:  # it went away: SIGHUP is on its way
+        return False
 
 
 def _come_to_the_front() -> None:
