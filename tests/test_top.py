@@ -383,7 +383,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     for word in ("", "last", str(path)):
         done = top(tmp_path, *[word] * bool(word))
         assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stdout == ""
-    assert done.stderr == f"proctally: {path}: is not a record\n"
+    assert done.stderr == f"proctally: {path}: is no file\n"
 
 
 def test_what_is_compressed_is_not_written_any_more(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Story:
     """A record as it is told: its two ends, its columns, its phases and processes.
 
     `times`: seconds since the start, ascending; `columns`: as long as that, NaN where nothing is known. `evidence`:
-    what it proves of what to request. `seen`: how many `process` lines there were; `processes`: those of them that are kept.
+    what it proves of what to request. `seen`: how many `process` lines there were; `processes`: those that are kept.
     """
 
     __slots__ = (
