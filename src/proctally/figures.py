@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 LESS, MORE, EITHER = "less", "more", ""  # which of two is the better one
 TREE, MACHINE = "tree", "machine"  # of the job, or of all that the machine did meanwhile
-LARGEST = 1e300  # JSON knows numbers that no calculation holds
+LARGEST = 1e30  # beyond it a value is a mistake, and its square no number
 SECONDS, BYTES, NUMBER = "s", "By", "1"
 
 
