@@ -247,6 +247,13 @@ def ending(**waiting: Any) -> dict[str, Any]:
     return end
 
 
+def test_phases_are_placed_by_the_clock_that_is_never_set(tmp_path: Path) -> None:
+    """`at` is by the wall clock, which was set in between; older records have no other."""
+    told = [made.phase("a", "begin", 500.0) | {"elapsed_seconds": 2.0}, made.phase("a", "end", 4.0)]
+    (phase,) = facts(made.whole(tmp_path / "a.jsonl", *told)).story.phases
+    assert (phase["begin"], phase["end"]) == (2.0, 4.0)
+
+
 def test_it_waited_for_a_cpu(tmp_path: Path) -> None:
     one = facts(made.whole(tmp_path / "a.jsonl", end=ending(run_delay_seconds=20.0)))
     assert waits.headline(one) == "Waited for a free CPU (50 %)."

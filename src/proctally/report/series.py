@@ -283,8 +283,9 @@ def _keep(story: Story, kept: list[tuple[float, int, dict[str, Any]]], line: dic
 
 def _phase(story: Story, begun: dict[str, list[dict[str, Any]]], line: dict[str, Any]) -> None:
     """Phases of one name may be nested: an end belongs to the last that was begun."""
-    name, at = str(line.get("name")), number(line.get("at"))
-    at -= number(story.run.get("started_at"))
+    name, at = str(line.get("name")), number(line.get("elapsed_seconds"))
+    if at != at:  # as older records have it
+        at = number(line.get("at")) - number(story.run.get("started_at"))
     if at != at:
         return
     if line.get("event") == "begin":

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 WORTH_SAYING = 0.05  # a share of time below which nothing is said of it in the headline
 NOTHING = 0.005
+ONE_CORE = 0.9  # who used less has not even kept one thread busy
 
 
 class Wait:
@@ -51,10 +52,10 @@ def headline(facts: Facts) -> str:
     if not known_shares:
         return "What it waited for is not known."
     mean = facts.mean_cores
-    if facts.of_tree and mean is not None and mean < 0.5:
+    if facts.of_tree and mean is not None and mean < ONE_CORE:
         return (
-            "Waited for neither CPU nor storage, and used little: it slept (timers, the network, other processes; the"
-            " kernel does not tell them apart)."
+            f"Waited for neither CPU nor storage, and used {mean:.2f} cores: else it slept (timers, the network, other"
+            " processes; the kernel does not tell them apart)."
         )
     if not facts.of_tree:
         return "Nothing of note was waited for on this machine."
