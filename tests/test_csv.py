@@ -488,6 +488,7 @@ ANY_LINES = st.lists(
 )
 
 
+@example({"type": "run"}, [{"type": "sample", "system": {"disk": {"space_total_bytes": 5, "space_free_bytes": 6}}}])
 @patient
 @given(ANY_RUN, ANY_LINES)
 def test_any_sample_has_32_fields_that_are_numbers_or_empty(run: dict[str, Any], lines: list[dict[str, Any]]) -> None:

@@ -118,7 +118,9 @@ class Rows:
         if seconds is None:
             seconds = self._interval
         total, free = (_number(disk.section, f"space_{part}_bytes") for part in ("total", "free"))
-        used = None if total is None or free is None else total - free  # what is kept back for root is no free space
+        used = None  # what is kept back for root is no free space
+        if total is not None and free is not None and free <= total:
+            used = total - free
         return [
             _number(section, "process_count"),
             system.growth("cpu_user_seconds"),
