@@ -1,31 +1,49 @@
-# make demo | test | test-all | bench | clean
+# make demo | test | test-unit | test-all | schema | bench | clean
 PYTHON ?= python3
 SUPPORTED := 3.11 3.12 3.13 3.14
 
 # What an install copies: when one of these is newer than the stamp, the install is stale.
-PACKAGING := pyproject.toml README.md LICENSE scripts/proctally src/proctally/__init__.py
+PACKAGING := pyproject.toml README.md LICENSE scripts/proctally src/proctally/record/__init__.py
 SOURCES := $(shell find src -name '*.py' -o -name py.typed 2>/dev/null)
 
 PIP := -m pip --disable-pip-version-check --quiet install
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench clean tools
+.PHONY: help demo test test-unit test-all schema bench clean tools
 
 help:
 	@echo "make demo      track a small job and print its summary"
 	@echo "make test      lint, types and every test"
+	@echo "make test-unit the tests without a process, in less than a minute"
 	@echo "make test-all  the fast tests on each supported CPython found ($(SUPPORTED))"
+	@echo "make schema    write what is generated from the table of fields"
 	@echo "make bench     measure cost, accuracy and start-up"
 	@echo "make clean     remove what the other commands made"
 
 demo: .venv/installed-wheel
 	.venv/bin/proctally run -- sh examples/build.sh
 
+# Unit tests share the cores, and keep their many small files in memory where there is a /dev/shm. Of the other tests,
+# those with the mark `shared` do too; the rest measures cores, disks and moments, and runs one after the other.
+PYTEST = .venv/bin/python -m pytest
+SPREAD = -n auto --maxprocesses 4
+UNIT = TMPDIR=$(or $(wildcard /dev/shm),$(TMPDIR),/tmp) $(PYTEST) $(SPREAD)
+REST = --hypothesis-profile=full tests/project tests/integration tests/system
+
 test: .venv/installed-dev tools
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest
+	.venv/bin/lint-imports
+	$(UNIT) --hypothesis-profile=full tests/unit
+	$(PYTEST) $(SPREAD) --dist loadfile -m shared $(REST); shared=$$?; \
+	$(PYTEST) -m "not shared" $(REST) && exit $$shared
+
+test-unit: .venv/installed-dev
+	$(UNIT) -m "not slow" tests/unit tests/project
+
+schema: .venv/installed-dev
+	.venv/bin/python scripts/schema.py
 
 bench: .venv/installed-wheel
 	.venv/bin/python $(PIP) '.[prometheus,top,parquet,report]' playwright
@@ -51,9 +69,9 @@ bench: .venv/installed-wheel
 	$(PYTHON) -m venv --clear .venv
 	@touch $@
 
-# Some tests compare with a loop in C, or with what other tools say; where one is missing they are skipped.
+# Some tests compare with a loop in C or with other tools, or track programs; where one is missing they are skipped.
 TOOLS := cc:gcc iostat:sysstat ip:iproute2 losetup:mount unshare:util-linux free:procps strace:strace tmux:tmux \
-	chromium:chromium openssl:openssl
+	chromium:chromium openssl:openssl cmake:cmake ninja:ninja-build
 # These are taken out of their packages and not installed: installed, they would be services of this machine.
 SERVERS := prometheus prometheus-pushgateway prometheus-node-exporter
 UNPACKED := .venv/servers

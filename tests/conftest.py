@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from compiled import Programs, built
+from compiled import NO_COMPILER, Programs, built, compiled_jobs
+from examples import FULL
+from hidden_proc import show_all
+from nvml_library import library
+from places import TESTS
 from tracked import User, ordinary_user, target
 from truth import stolen_ns
+
+__all__ = ["library"]
 
 # As a shell starts what it puts into the background, and nohup(1) what it starts: every job would have them ignored.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -19,9 +28,31 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# The same examples at each run: what a change breaks is then its own. `--hypothesis-profile=default` looks for others.
-settings.register_profile("same", derandomize=True)
-settings.load_profile("same")
+# The same examples at each run, so that a failure comes from a change. Few of them, unless `make test` or you set
+# `--hypothesis-profile=full`; `--hypothesis-profile=default` draws other ones each time.
+settings.register_profile("quick", derandomize=True, deadline=None, max_examples=10)
+settings.register_profile("full", derandomize=True, deadline=None, max_examples=FULL)
+settings.load_profile("quick")
+
+
+PROC = show_all()
+
+# Where tests measure neither cores, disks nor moments, they share the CPUs in `make test`.
+SHARED = re.compile(
+    r"project/|integration/(analysis|exporters|library|public|record|text|views)/"
+    r"|system/test_(advise|cli|diff|export|export_parquet|export_thinning|ls|report|top|top_screen)\.py"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SHARED.match(item.path.relative_to(TESTS).as_posix()):
+            item.add_marker(pytest.mark.shared)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if PROC is not None:
+        terminalreporter.write_line(PROC)
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +61,30 @@ def programs() -> Iterator[Programs]:
         yield programs
 
 
+@pytest.fixture(scope="session")
+def cpu_jobs() -> Iterator[str]:
+    """The program of `support/cpu_jobs.c`, where every user can execute it."""
+    if NO_COMPILER is not None:
+        pytest.skip(NO_COMPILER)
+    with compiled_jobs() as program:
+        yield program
+
+
 @pytest.fixture(scope="module")
 def user() -> Iterator[User]:
     with ordinary_user() as somebody:
         if somebody is None:
             pytest.skip("no Python 3.11 or newer that an ordinary user may execute")
         yield somebody
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of proctally is set but the one for its folder."""
+    for name in list(os.environ):
+        if name.startswith("PROCTALLY_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PROCTALLY_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture

@@ -1,21 +1,29 @@
 """proctally: an exact, lightweight resource tracker for Linux.
 
-Importing does nothing; the public names are loaded when they are first used.
+    proctally.track     what a block of this program, or a function, uses: with proctally.track() as run: ...
+    proctally.Run       what track() gives: totals, samples, phases
+    proctally.Tree      one process tree, read whenever the caller asks
+    proctally.process   one process: one function for each number
+    proctally.processes many processes: one pass over all, trees, trackers
+    proctally.system    the whole machine
+    proctally.gauges    percent and bytes of each process of a tree, for dashboards and throttles
+
+Importing does nothing; the public names are loaded when they are first used. docs/library.md says which tracker to
+take when. `load_ipython_extension` is for IPython: %load_ext proctally.
 """
 
-__version__ = "0.1.0"
-
-# Public name: the module it is from; the modules themselves are public too.
+# Name: the module it is from. The two hooks are not public: only IPython calls them.
 _NAMES = {
-    "Denied": "proctally.kernel.machine",
-    "Exhausted": "proctally.kernel.machine",
-    "Gone": "proctally.kernel.machine",
-    "Run": "proctally.tracking",
-    "TrackingWarning": "proctally.tracking",
-    "Tree": "proctally.trees",
-    "load_ipython_extension": "proctally.magic",
-    "track": "proctally.tracking",
-    "unload_ipython_extension": "proctally.magic",
+    "__version__": "proctally.record",
+    "AccessDenied": "proctally.errors",
+    "NoDescriptors": "proctally.errors",
+    "ProcessGone": "proctally.errors",
+    "Run": "proctally.library.run",
+    "TrackingWarning": "proctally.errors",
+    "Tree": "proctally.library.tree",
+    "load_ipython_extension": "proctally.library.ipython",
+    "track": "proctally.library.track",
+    "unload_ipython_extension": "proctally.library.ipython",
 }
 _MODULES = ("gauges", "process", "processes", "system")
 
@@ -25,15 +33,16 @@ if TYPE_CHECKING:
     from proctally import process as process
     from proctally import processes as processes
     from proctally import system as system
-    from proctally.kernel.machine import Denied as Denied
-    from proctally.kernel.machine import Exhausted as Exhausted
-    from proctally.kernel.machine import Gone as Gone
-    from proctally.magic import load_ipython_extension as load_ipython_extension
-    from proctally.magic import unload_ipython_extension as unload_ipython_extension
-    from proctally.tracking import Run as Run
-    from proctally.tracking import TrackingWarning as TrackingWarning
-    from proctally.tracking import track as track
-    from proctally.trees import Tree as Tree
+    from proctally.errors import AccessDenied as AccessDenied
+    from proctally.errors import NoDescriptors as NoDescriptors
+    from proctally.errors import ProcessGone as ProcessGone
+    from proctally.errors import TrackingWarning as TrackingWarning
+    from proctally.library.ipython import load_ipython_extension as load_ipython_extension
+    from proctally.library.ipython import unload_ipython_extension as unload_ipython_extension
+    from proctally.library.run import Run as Run
+    from proctally.library.track import track as track
+    from proctally.library.tree import Tree as Tree
+    from proctally.record import __version__ as __version__
 
 else:  # seen by a type checker, this would make every name a public one
 
@@ -49,19 +58,17 @@ else:  # seen by a type checker, this would make every name a public one
 
 
 __all__ = [
-    "Denied",
-    "Exhausted",
-    "Gone",
+    "AccessDenied",
+    "NoDescriptors",
+    "ProcessGone",
     "Run",
     "TrackingWarning",
     "Tree",
     "gauges",
-    "load_ipython_extension",
     "process",
     "processes",
     "system",
     "track",
-    "unload_ipython_extension",
 ]
 
 

@@ -1,6 +1,6 @@
 """`python -m proctally`: the same as the installed command."""
 
-from proctally.cli import script
+from proctally.cli.main import script
 
 if __name__ == "__main__":
     script()

@@ -5,7 +5,7 @@
     while ...:
         sample = gauges.sample()
         sample.rss_bytes                                     # of the whole tree
-        for (pid, exe), process in sample.processes.items(): process.cpu_percent
+        for (pid, exe), process in sample.members.items(): process.cpu_percent
 
 The only place in proctally that cuts a figure to what is possible: percents to 100 times the usable cores.
 """
@@ -15,28 +15,37 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from proctally.kernel import cgroup, details
-from proctally.kernel.machine import NANOSECONDS, UNREADABLE, Machine, host_machine
-from proctally.kernel.proc import parse_stat, text
-from proctally.processes import watched
+from proctally.errors import UNREADABLE
+from proctally.linux import cgroup, proc_details
+from proctally.linux.machine import NANOSECONDS, Machine, host_machine
+from proctally.linux.proc import parse_stat
+from proctally.text.escape import decode_name, short_repr
+from proctally.tree.sampler import watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from typing import Any
 
-    from proctally.sampler import Sampler
-    from proctally.tree import Member
+    from proctally.tree.member import Member
+    from proctally.tree.sampler import TreeSampler
 
 __all__ = ["Gauges", "ProcessGauges", "Series", "TreeGauges"]
 
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
 INFINITE = (1 << 64) - 1  # RLIM_INFINITY
+HIDDEN = b"?"  # state of a member whose `stat` cannot be read
 OLD_NS = 10 * NANOSECONDS  # limits, which others may change, are read again after that
 
 
 class Series(NamedTuple):
-    """The labels of one process. `exe`: the name of its program without its folder; its command where that cannot be
-    read.
+    """The labels of one process.
+
+    `exe`: the name of its program without the directory; its command name where that cannot be read.
     """
 
     pid: int
@@ -44,11 +53,12 @@ class Series(NamedTuple):
 
 
 class ProcessGauges(NamedTuple):
-    """One process; bytes, and percent of one core since the last sample, without the children it waited for.
+    """One process: bytes, and percent of one core since the last sample.
 
-    Its first value, also of a new program in an old process, is the average since it began. `rss_limit_bytes`: the
-    soft RLIMIT_RSS, None where it is infinite. `kernel_cpu_percent` and `user_cpu_percent` come from counters cut to
-    the tick (10 ms) and need not sum to `cpu_percent`.
+    `rss_bytes`, `virtual_bytes`, `threads`: from `stat`. `rss_limit_bytes`: the soft RLIMIT_RSS, None where it is
+    infinite. `cpu_percent`: by the CPU clock, without the children that it waited for; `system_cpu_percent` and
+    `user_cpu_percent` come from counters that are cut to the tick (10 ms) and need not sum to it. The first value, also
+    of a new program in an old process, is the average since its start.
     """
 
     rss_bytes: int
@@ -56,25 +66,36 @@ class ProcessGauges(NamedTuple):
     virtual_bytes: int
     threads: int
     cpu_percent: float
-    kernel_cpu_percent: float
+    system_cpu_percent: float
     user_cpu_percent: float
 
+    def __repr__(self) -> str:
+        return short_repr(self, self._asdict().items())
+
     def named(self) -> Iterator[tuple[str, float]]:
-        """Each gauge by its name; a limit that is infinite is none."""
+        """Yield each gauge with its name; an infinite limit is left out."""
         for name, value in zip(self._fields, self, strict=True):
             if value is not None:
                 yield name, value
 
 
 class TreeGauges(NamedTuple):
-    """All processes of the tree that are there, zombies included, and the sum of their RSS in bytes."""
+    """All processes of the tree, zombies included.
 
-    processes: dict[Series, ProcessGauges]
-    process_count: int
+    `members`: their gauges. `processes`: their number. `rss_bytes`: the sum of their RSS in bytes. `unread`: processes
+    whose `stat` cannot be read (hidepid): their memory is not in the sum.
+    """
+
+    members: dict[Series, ProcessGauges]
+    processes: int
     rss_bytes: int
+    unread: int
+
+    def __repr__(self) -> str:
+        return short_repr(self, self._asdict().items())
 
 
-class Before:
+class _Before:
     """What was last read of a process, and what of it is read rarely."""
 
     __slots__ = ("cpu", "exe", "is_first", "limit", "moment", "read_at", "system", "tick", "user")
@@ -94,40 +115,43 @@ class Before:
 
 
 class Gauges:
-    """The gauges of one tree. Not to be used by two threads at once."""
+    """The gauges of one tree, as a Prometheus client or a throttle wants them. Use it from one thread."""
 
     __slots__ = ("_before", "_cores", "_cores_at", "_is_shared", "_machine", "_sampler", "pid")
 
-    def __init__(self, pid: int, *, start: int | None = None, machine: Machine | None = None) -> None:
-        """Take in the tree below a process; raises `Gone` or `Denied`.
+    def __init__(self, pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> None:
+        """Take in the tree of a process. Raises `ProcessGone` or `AccessDenied`.
 
-        `start`: ticks since boot at which it began, so that no other one that was given its pid is taken for it.
+        `start_ticks`: clock ticks since boot at which it started; another process with its pid is then `ProcessGone`.
+        `machine`: where to read, as in `proctally.process`.
         """
         machine = machine or host_machine()
-        self._begin(watched(pid, start, machine), machine)
+        self._begin(watched(pid, start_ticks, machine), machine)
         self._is_shared = False
-        self.pid = pid
+        self.pid: int = pid
 
     @classmethod
-    def beside(cls, sampler: Sampler, machine: Machine) -> Gauges:
-        """The gauges of a tree that somebody else samples, as of the last sample."""
+    def beside(cls, sampler: TreeSampler, machine: Machine) -> Gauges:
+        """Return the gauges of a tree that another sampler reads, as of its last sample."""
         gauges = cls.__new__(cls)
         gauges._begin(sampler, machine)
         gauges._is_shared = True
-        gauges.pid = next(iter(sampler.tree.members), 0)
+        gauges.pid = next(iter(sampler.members), 0)
         return gauges
 
-    def _begin(self, sampler: Sampler, machine: Machine) -> None:
+    def _begin(self, sampler: TreeSampler, machine: Machine) -> None:
         self._machine = machine
         self._sampler = sampler
-        self._before: dict[Member, Before] = {}
+        self._before: dict[Member, _Before] = {}
         self._cores = 0.0
         self._cores_at: int | None = None
 
     def sample(self, largest: int | None = None) -> TreeGauges:
-        """The gauges of this moment; empty when the whole tree has ended.
+        """Return the gauges of this moment; empty when the whole tree has exited.
 
-        `largest`: of so many processes only, those with the most RSS; the count and the sum are of all.
+        `largest`: only that number of processes, those with the largest RSS; count and sum are those of all. From CPU
+        clocks, `stat`, the link `exe` and the cgroup of the root. Raises `NoDescriptors`; never for a member that has
+        exited.
         """
         sampler, machine = self._sampler, self._machine
         if not self._is_shared:
@@ -136,20 +160,25 @@ class Gauges:
         most = 100 * self._usable_cores(now)
         seen = machine.monotonic_ns()
         boot_ns = seen - machine.boottime_ns()  # when it booted, by the monotonic clock
-        everybody = list(sampler.tree.members.values())
+        everybody = list(sampler.members.values())
         members = everybody if largest is None or len(everybody) <= largest else _largest(largest, everybody)
-        before = {member: self._before.get(member) or Before(self._begun(member, boot_ns)) for member in members}
+        before = {member: self._before.get(member) or _Before(self._begun(member, boot_ns)) for member in members}
         self._before = before
-        processes = {}
+        found = {}
         for member, last in before.items():
             self._look_at(member, last, now, boot_ns)
-            processes[Series(member.pid, last.exe)] = self._gauges(member, last, now, seen, most)
-        return TreeGauges(processes, len(everybody), sum(member.rss for member in everybody))
+            found[Series(member.pid, last.exe)] = self._gauges(member, last, now, seen, most)
+        return TreeGauges(
+            members=found,
+            processes=len(everybody),
+            rss_bytes=sum(member.rss for member in everybody),
+            unread=sum(member.state == HIDDEN for member in everybody),
+        )
 
     def _begun(self, member: Member, boot_ns: int) -> int:
         return boot_ns + member.start * self._machine.tick_ns
 
-    def _look_at(self, member: Member, last: Before, now: int, boot_ns: int) -> None:
+    def _look_at(self, member: Member, last: _Before, now: int, boot_ns: int) -> None:
         """Its program and its limit, when it has run since: without that there was no exec."""
         if last.read_at is not None and member.moved_tick <= last.tick and now - last.read_at < OLD_NS:
             return
@@ -162,22 +191,22 @@ class Gauges:
 
     def _exe(self, member: Member) -> str:
         try:
-            path = details.read_executable(self._machine, member.pid)
+            path = proc_details.read_executable(self._machine, member.pid)
         except UNREADABLE:
             path = None
         name = os.fsencode(path).rpartition(b"/")[2] if path else b""
-        return text(name or member.command)
+        return decode_name(name or member.command)
 
     def _rss_limit(self, member: Member) -> int | None:
         """Field 25 of `stat`, right behind what is parsed of it."""
         try:
-            data = self._sampler.files.stat_bytes(member, member.pid)
+            data = self._sampler.stat_bytes(member)
             limit = int(data[len(parse_stat(data).head) :].split(None, 1)[0])
         except (*UNREADABLE, IndexError):
             return None
         return None if limit >= INFINITE else limit
 
-    def _gauges(self, member: Member, last: Before, now: int, seen: int, most: float) -> ProcessGauges:
+    def _gauges(self, member: Member, last: _Before, now: int, seen: int, most: float) -> ProcessGauges:
         """`now`: when the CPU clocks were read. One that began after that was read later, by `seen` at the latest."""
         stat, tick_ns = member.stat, self._machine.tick_ns
         cpu, user, system = member.cpu, stat.user * tick_ns, stat.system * tick_ns
@@ -188,7 +217,7 @@ class Gauges:
             virtual_bytes=stat.vsize or self._vsize_without_leader(member),
             threads=stat.threads,
             cpu_percent=min(most, (cpu - last.cpu) * share),
-            kernel_cpu_percent=min(most, (system - last.system) * share),
+            system_cpu_percent=min(most, (system - last.system) * share),
             user_cpu_percent=min(most, (user - last.user) * share),
         )
         last.is_first, last.moment, last.cpu, last.user, last.system = False, now, cpu, user, system
@@ -199,14 +228,14 @@ class Gauges:
         if member.state != b"Z" or member.threads <= 1:
             return 0
         try:
-            stat = details.read_living_stat(self._machine, member.pid)
+            stat = proc_details.read_living_stat(self._machine, member.pid)
         except UNREADABLE:
             return 0
         return 0 if stat is None else stat.vsize
 
     def _usable_cores(self, now: int) -> float:
         """What the tree may use: the least of quota, cpuset and affinity of its root, as far as it is there."""
-        root = next(iter(self._sampler.tree.members.values()), None)
+        root = next(iter(self._sampler.members.values()), None)
         if root is not None and (self._cores_at is None or now - self._cores_at >= OLD_NS):
             self._cores_at = now
             places = _attempt(cgroup.places, self._machine, root.pid) or {}
@@ -215,9 +244,9 @@ class Gauges:
         return self._cores
 
     def close(self) -> None:
-        """Give up what is kept open."""
+        """Close the descriptors."""
         if not self._is_shared:
-            self._sampler.files.close_all()
+            self._sampler.close()
             self._sampler.machine.close()
 
     def __enter__(self) -> Gauges:

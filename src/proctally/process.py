@@ -2,27 +2,34 @@
 
     from proctally import process
     process.rss_bytes(pid)
-    process.cpu_time(pid, start=start)      # of that process alone, never of another that was given its pid
+    process.cpu_time(pid, start_ticks=start)      # of that process alone, never of another that was given its pid
 
-Each raises `Gone` when there is no such process, and `Denied` when this user may not read that of it. A bare pid says
-only who has it now: with `start` (ticks since boot, from `liveness`, `processes.snapshot` or `processes.scan`) a
-function answers for that one process, and raises `Gone` when the pid has been given to another. A zombie is there
-until it is reaped: it has CPU time and no memory.
+The arguments are the same for all:
 
-`machine` is where to look: this machine, unless it is told otherwise. In a container that has the host's `/proc` at
-another place: `Machine("/host/proc", clock_gettime_ns=None)` of `proctally.kernel.machine`, since the CPU clocks know
-only this container's pids.
+`pid`: the process id; the id of a thread is not one. A bare pid names the process that has it now.
+`start_ticks`: clock ticks since boot at which the process started (from `liveness`, `processes.snapshot` or
+`processes.scan`). The function then answers for that process alone, and raises `ProcessGone` when another has its pid.
+`machine`: where to read, this machine by default. In a container that has the host's `/proc` at another place:
+`Machine("/host/proc", clock_gettime_ns=None)`, since the CPU clocks know only the pids of this container.
+
+So are the errors. `ProcessGone`: no such process. `AccessDenied`: this user cannot read that of it. `NoDescriptors`: no
+descriptor is left. ValueError: a file of the kernel cannot be parsed. FileNotFoundError: this kernel does not have
+the file.
+
+A zombie exists until it is reaped: it has CPU time and no memory. File names are those below `/proc/PID` (proc(5)).
 """
 
 from __future__ import annotations
 
 import os
+from errno import ENOENT, ESRCH
 from typing import NamedTuple
 
-from proctally.kernel import details
-from proctally.kernel.cgroup import V2, parse_cgroup
-from proctally.kernel.machine import Denied, Exhausted, Gone, Machine, clock_id, host_machine
-from proctally.kernel.proc import (
+from proctally.errors import UNREADABLE, ProcessGone, no_process
+from proctally.linux import proc_details
+from proctally.linux.cgroup import V2, parse_cgroup
+from proctally.linux.machine import Machine, clock_id, this_machine
+from proctally.linux.proc import (
     Stat,
     has_children_files,
     parse_children,
@@ -30,9 +37,9 @@ from proctally.kernel.proc import (
     parse_stat,
     parse_status,
     read_threads,
-    text,
 )
-from proctally.kernel.terminals import terminal_name
+from proctally.linux.terminals import terminal_name
+from proctally.text.escape import decode_name, short_repr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,10 +52,7 @@ __all__ = [
     "AllStats",
     "Cgroup",
     "CpuSplit",
-    "Denied",
     "DiskIo",
-    "Exhausted",
-    "Gone",
     "Limit",
     "Limits",
     "Liveness",
@@ -73,18 +77,24 @@ __all__ = [
     "start_time",
     "swap_bytes",
     "terminal",
-    "this_machine",
     "threads",
     "uss_bytes",
     "virtual_bytes",
 ]
 
 
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
 # -- what is returned ------------------------------------------------------------------------------------------------
 
 
 class CpuSplit(NamedTuple):
-    """CPU time in nanoseconds, each cut to the tick (10 ms). `children_*`: of the children that it waited for."""
+    """CPU time in nanoseconds, each counter cut to the tick (10 ms).
+
+    `children_user_ns`, `children_system_ns`: of the children that it waited for, and they of theirs.
+    """
 
     user_ns: int
     system_ns: int
@@ -93,10 +103,10 @@ class CpuSplit(NamedTuple):
 
 
 class DiskIo(NamedTuple):
-    """Bytes from and to storage, bytes through read(2) and write(2), and how many such calls.
+    """Bytes from and to storage, bytes through read(2) and write(2), and the number of such calls.
 
-    Since the start of the process, and of the children it waited for, and they of theirs (kernel: do_io_accounting).
-    `cancelled_write_bytes`: counted as written, and then cut off before it was (a file that was deleted).
+    They count since the start of the process, with the children that it waited for (do_io_accounting in the kernel).
+    `cancelled_write_bytes`: bytes that were counted as written whose file was truncated before storage had them.
     """
 
     read_bytes: int
@@ -107,12 +117,20 @@ class DiskIo(NamedTuple):
     read_syscalls: int
     write_syscalls: int
 
+    def __repr__(self) -> str:
+        return short_repr(self, self._asdict().items())
+
 
 class AllStats(NamedTuple):
-    """CPU nanoseconds, bytes, and counts of one process at one moment. None: denied, or unknown to this kernel."""
+    """CPU time in nanoseconds, memory in bytes and I/O of one process at one moment.
+
+    `start_ticks`: clock ticks since boot; with the pid it is the identity. `cpu_ns`: by the CPU clock; `user_ns`,
+    `system_ns` and `children_*_ns` are cut to the tick (10 ms) and need not sum to it. None: denied, unreadable,
+    or this kernel does not have it.
+    """
 
     pid: int
-    start: int
+    start_ticks: int
     cpu_ns: int
     user_ns: int
     system_ns: int
@@ -126,30 +144,33 @@ class AllStats(NamedTuple):
     swap_bytes: int | None
     disk_io: DiskIo | None
 
+    def __repr__(self) -> str:
+        return short_repr(self, self._asdict().items())
+
 
 class Liveness(NamedTuple):
-    """`state`: the letter of the kernel (R, S, D, T, Z, ...). `parent`: its pid, 0 where there is none in sight.
+    """The state of a process, its parent and its identity.
 
-    `start`: ticks since boot; with the pid it is the identity. `started_at`: Unix seconds. `is_same`: whether it is
-    the process that had the given start, None where none was given.
+    `state`: the letter of the kernel (R, S, D, T, Z, ...). `parent`: its pid, 0 where none is in sight. `start_ticks`:
+    with the pid the identity. `started_at`: Unix seconds. `is_same`: whether it has the given start, None without one.
     """
 
     state: str
     parent: int
-    start: int
+    start_ticks: int
     started_at: float
     is_same: bool | None
 
 
 class Limit(NamedTuple):
-    """One resource limit, see getrlimit(2); None is infinite."""
+    """One resource limit, see getrlimit(2). None: infinite."""
 
     soft: int | None
     hard: int | None
 
 
 class Limits(NamedTuple):
-    """All resource limits of a process, in the order of `/proc/PID/limits`."""
+    """All resource limits of a process; the unit is in the name, else it is a count."""
 
     cpu_seconds: Limit
     file_size_bytes: Limit
@@ -168,185 +189,178 @@ class Limits(NamedTuple):
     realtime_priority: Limit
     realtime_microseconds: Limit
 
+    def __repr__(self) -> str:
+        return short_repr(self, self._asdict().items())
+
 
 class Cgroup(NamedTuple):
-    """Where a process lives. `path`: in the unified hierarchy (v2), None where there is none.
+    """The cgroups of a process, as its cgroup namespace shows them.
 
-    `controllers`: its path by v1 controller, `name=...` hierarchies as well. Paths as its cgroup namespace shows them.
+    `path`: in the unified hierarchy (v2), None where there is none. `controllers`: its path by v1 controller,
+    `name=...` hierarchies included.
     """
 
     path: str | None
     controllers: dict[str, str]
 
-
-# -- where to look ---------------------------------------------------------------------------------------------------
-
-_machine: Machine | None = None
-_is_told_of_forks = False
+    def __repr__(self) -> str:
+        return short_repr(self, self._asdict().items())
 
 
-def this_machine() -> Machine:
-    """The machine that this process runs on, as all functions here share it."""
-    global _machine, _is_told_of_forks
-    if _machine is None:
-        _machine = host_machine()
-        if not _is_told_of_forks:
-            os.register_at_fork(after_in_child=_forget_machine)
-            _is_told_of_forks = True
-    return _machine
-
-
-def _forget_machine() -> None:
-    """A child may be in another pid namespace, where the pids of `/proc` are not those of the CPU clocks."""
-    global _machine
-    _machine = None
-
-
-def _gone(pid: int) -> Gone:
-    return Gone(f"process {pid} does not exist")
-
-
-def _make_sure(pid: int, stat: Stat, start: int | None) -> None:
-    """That it is there (state X: its parent is just reaping it), and the one that is meant."""
+def _make_sure(pid: int, stat: Stat, start_ticks: int | None) -> None:
+    """Check that it exists (in state X its parent is reaping it), and that it is the one with this start."""
     if stat.state in b"Xx":
-        raise _gone(pid)
-    if start is not None and stat.start != start:
-        raise Gone(f"process {pid} is another one: it began at tick {stat.start}, and not at {start}")
+        raise no_process(pid)
+    if start_ticks is not None and stat.start != start_ticks:
+        raise ProcessGone(ESRCH, f"process {pid} is another one: it started at tick {stat.start}, not {start_ticks}")
 
 
 def _read(machine: Machine, pid: int, name: str, *, to_end: bool = False) -> bytes:
     try:
         return machine.read(f"{pid}/{name}", to_end=to_end)
-    except Gone:
-        raise _gone(pid) from None
+    except ProcessGone:
+        if name == "stat" or _stat(machine, pid, None).state == b"Z":
+            raise no_process(pid) from None
+        raise FileNotFoundError(ENOENT, "this kernel has no such file", f"{machine.proc}/{pid}/{name}") from None
 
 
-def _stat(machine: Machine, pid: int, start: int | None) -> Stat:
-    """Its `stat`, when it is the one that is meant."""
+def _stat(machine: Machine, pid: int, start_ticks: int | None) -> Stat:
+    """Return its `stat`, for the process with this start."""
     stat = parse_stat(_read(machine, pid, "stat"))
-    _make_sure(pid, stat, start)
+    _make_sure(pid, stat, start_ticks)
     return stat
 
 
-def _memory(machine: Machine, pid: int, name: str, parse: Callable[[bytes], Parsed | None]) -> Parsed | None:
-    """What a file of the address space says, None without one."""
+def _of_same(value: Parsed, machine: Machine, pid: int, start_ticks: int | None) -> Parsed:
+    """Return a value that was read, once it is certain that it is of the process with this start."""
+    if start_ticks is not None:
+        _stat(machine, pid, start_ticks)
+    return value
+
+
+def _named(pid: int, read: Callable[..., Parsed], *arguments: object) -> Parsed:
+    """Return what this reads; its `ProcessGone` names the process."""
     try:
-        return details.read_from_any(machine, pid, name, parse)
-    except Gone:
-        raise _gone(pid) from None
+        return read(*arguments)
+    except ProcessGone:
+        raise no_process(pid) from None
+
+
+def _memory(machine: Machine, pid: int, name: str, parse: Callable[[bytes], Parsed | None]) -> Parsed | None:
+    """Return what a file of the address space says, None without one."""
+    return _named(pid, proc_details.read_from_any, machine, pid, name, parse)
 
 
 # -- CPU -------------------------------------------------------------------------------------------------------------
 
 
-def cpu_time(pid: int, *, start: int | None = None, machine: Machine | None = None) -> int:
-    """Nanoseconds of CPU, user and system together, of all its threads, ended ones included; without its children.
+def cpu_time(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> int:
+    """Return the CPU time in nanoseconds: user and system time of all its threads, exited ones included.
 
-    One call, of the kernel's CPU clock of the process: exact, also of another user's and under hidepid. A thread that
-    runs at this moment on another CPU has its last tick (at most 4 ms, as a rule) still to come. Where there is no
-    such clock (a sandbox, the `/proc` of another pid namespace), from `stat`, each half cut to 10 ms.
+    Without its children. One call, of the CPU clock of the process (clock_getcpuclockid(3)): exact, also for another
+    user's process and under hidepid. A thread that runs now on another CPU has its last tick, 4 ms as a rule, still to
+    come. Without such a clock (a sandbox, the `/proc` of another pid namespace) from `stat`, each half cut to 10 ms.
+    Raises `ProcessGone`, and `AccessDenied` from `stat`.
     """
-    if machine is None:
-        machine = _machine or this_machine()
-    if machine.clock_gettime_ns is None or not 0 < pid <= details.MOST_PIDS:
-        return _cpu_otherwise(machine, pid, start)
+    machine = machine or this_machine()
+    if machine.clock_gettime_ns is None or not 0 < pid <= proc_details.MOST_PIDS:
+        return _cpu_otherwise(machine, pid, start_ticks)
     try:
         used = machine.clock_gettime_ns(clock_id(pid))
     except OSError:
-        return _cpu_otherwise(machine, pid, start)
-    if start is not None:
-        _stat(machine, pid, start)
+        return _cpu_otherwise(machine, pid, start_ticks)
+    if start_ticks is not None:
+        _stat(machine, pid, start_ticks)
     return used
 
 
-def _cpu_otherwise(machine: Machine, pid: int, start: int | None) -> int:
-    """Why the clock could not be read: nobody is there, or there are no clocks and `stat` has to say it."""
-    try:
-        used = details.read_clock(machine, pid)
-    except Gone:
-        raise _gone(pid) from None
-    stat = _stat(machine, pid, start)
+def _cpu_otherwise(machine: Machine, pid: int, start_ticks: int | None) -> int:
+    """Find out why the clock could not be read: no process, or no clocks, where `stat` has the time."""
+    used = _named(pid, proc_details.read_clock, machine, pid)
+    stat = _stat(machine, pid, start_ticks)
     return (stat.user + stat.system) * machine.tick_ns if used is None else used
 
 
-def cpu_time_with_children(pid: int, *, start: int | None = None, machine: Machine | None = None) -> int:
-    """Nanoseconds of CPU of the process and of the children that it waited for, and they of theirs.
+def cpu_time_with_children(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> int:
+    """Return the CPU time in nanoseconds of a process and of the children that it waited for, and they of theirs.
 
-    Its own by its CPU clock, that of children from `stat`, user and system time each cut to the tick (10 ms).
+    Its own from its CPU clock, that of the children from `stat` (cutime, cstime), each cut to the tick (10 ms). Raises
+    `ProcessGone` or `AccessDenied`.
     """
     machine = machine or this_machine()
-    stat, own = _certain(machine, pid, start)
+    stat, own = _certain(machine, pid, start_ticks)
     return own + (stat.child_user + stat.child_system) * machine.tick_ns
 
 
-def cpu_split(pid: int, *, start: int | None = None, machine: Machine | None = None) -> CpuSplit:
-    """User and system time, its own and that of the children it waited for. From `stat`."""
+def cpu_split(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> CpuSplit:
+    """Return user and system time, its own and its children's, by `stat`. Raises `ProcessGone` or `AccessDenied`."""
     machine = machine or this_machine()
-    stat = _stat(machine, pid, start)
+    stat = _stat(machine, pid, start_ticks)
     tick_ns = machine.tick_ns
     return CpuSplit(stat.user * tick_ns, stat.system * tick_ns, stat.child_user * tick_ns, stat.child_system * tick_ns)
 
 
-def _certain(machine: Machine, pid: int, start: int | None) -> tuple[Stat, int]:
-    """`stat` and the CPU time in nanoseconds, of the same process for certain."""
-    clock, data = details.read_certain(machine, pid)
+def _certain(machine: Machine, pid: int, start_ticks: int | None) -> tuple[Stat, int]:
+    """Return `stat` and the CPU time in nanoseconds, for certain of the same process."""
+    clock, data = proc_details.read_certain(machine, pid)
     stat = parse_stat(data)
-    _make_sure(pid, stat, start)
+    _make_sure(pid, stat, start_ticks)
     return stat, (stat.user + stat.system) * machine.tick_ns if clock is None else clock
 
 
 # -- memory ----------------------------------------------------------------------------------------------------------
 
 
-def rss_bytes(pid: int, *, start: int | None = None, machine: Machine | None = None) -> int:
-    """Resident bytes, shared ones counted in full; 0 without an address space (a zombie, a kernel thread).
+def rss_bytes(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> int:
+    """Return the resident bytes; shared pages count in full. 0 without an address space (a zombie, a kernel thread).
 
-    From `statm`: anonymous, file and shared memory pages (kernel: task_statm).
+    From `statm`: anonymous, file and shared memory pages (task_statm in the kernel). Raises `ProcessGone` or
+    `AccessDenied`.
     """
-    return _statm(pid, 1, start, machine)
+    return _statm(pid, 1, start_ticks, machine)
 
 
-def virtual_bytes(pid: int, *, start: int | None = None, machine: Machine | None = None) -> int:
-    """Bytes of address space, whether anything lies behind them or not. From `statm`."""
-    return _statm(pid, 0, start, machine)
+def virtual_bytes(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> int:
+    """Return the bytes of its address space by `statm`; 0 without one. Raises `ProcessGone` or `AccessDenied`."""
+    return _statm(pid, 0, start_ticks, machine)
 
 
-def _statm(pid: int, place: int, start: int | None, machine: Machine | None) -> int:
+def _statm(pid: int, place: int, start_ticks: int | None, machine: Machine | None) -> int:
     machine = machine or this_machine()
-    pages = details.parse_statm(_read(machine, pid, "statm"))
+    pages = proc_details.parse_statm(_read(machine, pid, "statm"))
     if pages is None:  # perhaps its main thread has ended, and others live on
-        pages = _memory(machine, pid, "statm", details.parse_statm) or (0, 0)
-    if start is not None:
-        _stat(machine, pid, start)
-    return pages[place] * machine.page_size
+        pages = _memory(machine, pid, "statm", proc_details.parse_statm) or (0, 0)
+    return _of_same(pages[place] * machine.page_size, machine, pid, start_ticks)
 
 
 PSS = (b"Pss",)
 USS = (b"Private_Clean", b"Private_Dirty", b"Private_Hugetlb")
 
 
-def pss_bytes(pid: int, *, start: int | None = None, machine: Machine | None = None) -> int | None:
-    """Proportional set size in bytes: each page divided by how many processes share it. From `smaps_rollup`.
+def pss_bytes(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> int | None:
+    """Return the proportional set size in bytes: each page is divided by the number of processes that share it.
 
-    0 without an address space; None where this kernel does not tell. Walks the page tables of the process, while its
-    mmap(2) waits: 8 ms for a GiB of small pages. `Denied` for another user's process.
+    0 without an address space; None where this kernel does not have the file. From `smaps_rollup`, which walks the page
+    tables of the process while its mmap(2) waits: 8 ms for a GiB of small pages. Raises `ProcessGone`, and
+    `AccessDenied` for another user's process.
     """
-    return _rollup(pid, PSS, start, machine)
+    return _rollup(pid, PSS, start_ticks, machine)
 
 
-def uss_bytes(pid: int, *, start: int | None = None, machine: Machine | None = None) -> int | None:
-    """Unique set size in bytes: what is mapped by this process alone, and free when it ends. As `pss_bytes`."""
-    return _rollup(pid, USS, start, machine)
+def uss_bytes(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> int | None:
+    """Return the unique set size in bytes: what this process alone maps, and frees when it exits.
+
+    0 without an address space; None where this kernel does not have the file. From `smaps_rollup` (Private_Clean,
+    Private_Dirty, Private_Hugetlb), at the cost of `pss_bytes`. Raises `ProcessGone`, and `AccessDenied` for another
+    user's process.
+    """
+    return _rollup(pid, USS, start_ticks, machine)
 
 
-def _rollup(pid: int, keys: tuple[bytes, ...], start: int | None, machine: Machine | None) -> int | None:
+def _rollup(pid: int, keys: tuple[bytes, ...], start_ticks: int | None, machine: Machine | None) -> int | None:
     machine = machine or this_machine()
-    found = _smaps_rollup(machine, pid)
-    if start is not None:
-        _stat(machine, pid, start)
-    if found is None:
-        return _nothing_or_unknown(machine, pid)
-    return details.parse_smaps(found, *keys)
+    found = _of_same(_smaps_rollup(machine, pid), machine, pid, start_ticks)
+    return _nothing_or_unknown(machine, pid) if found is None else proc_details.parse_smaps(found, *keys)
 
 
 def _smaps_rollup(machine: Machine, pid: int) -> bytes | None:
@@ -354,19 +368,17 @@ def _smaps_rollup(machine: Machine, pid: int) -> bytes | None:
 
 
 def _nothing_or_unknown(machine: Machine, pid: int) -> int | None:
-    """0 when a process has no address space, None when it has one and the kernel lacks the file that was asked for."""
-    return None if _memory(machine, pid, "statm", details.parse_statm) else 0
+    """Return 0 for a process without an address space, None where the kernel does not have the requested file."""
+    return None if _memory(machine, pid, "statm", proc_details.parse_statm) else 0
 
 
-def swap_bytes(pid: int, *, start: int | None = None, machine: Machine | None = None) -> int | None:
-    """Bytes of anonymous memory that were swapped out; shared memory is not in it. From `status` (VmSwap).
+def swap_bytes(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> int | None:
+    """Return the bytes of anonymous memory in swap by `status`. Raises `ProcessGone` or `AccessDenied`.
 
-    0 without an address space.
+    Shared memory is not included. 0 without an address space; None where this kernel does not show it.
     """
     machine = machine or this_machine()
-    found = _memory(machine, pid, "status", _with_memory)
-    if start is not None:
-        _stat(machine, pid, start)
+    found = _of_same(_memory(machine, pid, "status", _with_memory), machine, pid, start_ticks)
     return _nothing_or_unknown(machine, pid) if found is None else parse_status(found).swap_bytes
 
 
@@ -377,13 +389,14 @@ def _with_memory(status: bytes) -> bytes | None:
 # -- I/O, and all at once --------------------------------------------------------------------------------------------
 
 
-def disk_io(pid: int, *, start: int | None = None, machine: Machine | None = None) -> DiskIo:
-    """What it read and wrote since its start, see `DiskIo`. From `io`; `Denied` for another user's process."""
+def disk_io(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> DiskIo:
+    """Return bytes and calls of I/O since its start by `io`, with the children that it waited for.
+
+    Raises `ProcessGone`, `AccessDenied` for another user's process, and FileNotFoundError where this kernel does not
+    account I/O.
+    """
     machine = machine or this_machine()
-    io = _disk_io(_read(machine, pid, "io"))
-    if start is not None:
-        _stat(machine, pid, start)
-    return io
+    return _of_same(_disk_io(_read(machine, pid, "io")), machine, pid, start_ticks)
 
 
 def _disk_io(data: bytes) -> DiskIo:
@@ -391,37 +404,35 @@ def _disk_io(data: bytes) -> DiskIo:
     return DiskIo(read, written, cancelled, read_chars, write_chars, read_calls, write_calls)
 
 
-def all_stats(pid: int, *, start: int | None = None, machine: Machine | None = None) -> AllStats:
-    """CPU, memory and I/O in one go, of one and the same process for certain.
+def all_stats(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> AllStats:
+    """Return CPU time, memory and I/O of one moment, for certain of one process.
 
-    From the CPU clock, `stat`, `io`, `status` and `smaps_rollup`. What this user may not read of it is None.
+    From its CPU clock, `stat`, `io`, `status` and `smaps_rollup`. What this user cannot read, or this kernel does not
+    have, is None. Raises `ProcessGone`, and `AccessDenied` for `stat`.
     """
     machine = machine or this_machine()
-    try:
-        fd = machine.open(f"{pid}/stat")
-    except Gone:
-        raise _gone(pid) from None
+    fd = _named(pid, machine.open, f"{pid}/stat")
     try:
         io = _if_allowed(disk_io, machine, pid)
         rollup = _if_allowed(_rolled_up, machine, pid)
         swap = _if_allowed(swap_bytes, machine, pid)
         clock = _if_allowed(_clock, machine, pid)
-        data = os.read(fd, details.STAT_SIZE)  # as long as this answers, nobody else has had the pid
-    except (Gone, ProcessLookupError):
-        raise _gone(pid) from None
+        data = os.read(fd, proc_details.STAT_SIZE)  # while this answers, no other process had the pid
+    except ProcessLookupError:
+        raise no_process(pid) from None
     finally:
         os.close(fd)
     if not data:
-        raise _gone(pid)
+        raise no_process(pid)
     stat = parse_stat(data)
-    _make_sure(pid, stat, start)
+    _make_sure(pid, stat, start_ticks)
     shown = stat
     if stat.state == b"Z" and stat.threads > 1:  # its main thread has ended and shows no memory any more
-        shown = details.read_living_stat(machine, pid) or stat
+        shown = proc_details.read_living_stat(machine, pid) or stat
     tick_ns = machine.tick_ns
     return AllStats(
         pid=pid,
-        start=stat.start,
+        start_ticks=stat.start,
         cpu_ns=(stat.user + stat.system) * tick_ns if clock is None else clock,
         user_ns=stat.user * tick_ns,
         system_ns=stat.system * tick_ns,
@@ -440,12 +451,14 @@ def all_stats(pid: int, *, start: int | None = None, machine: Machine | None = N
 def _if_allowed(read: Callable[..., Parsed], machine: Machine, pid: int) -> Parsed | None:
     try:
         return read(pid, machine=machine)
-    except Denied:
+    except ProcessGone:
+        raise
+    except UNREADABLE:
         return None
 
 
 def _clock(pid: int, *, machine: Machine) -> int | None:
-    return details.read_clock(machine, pid)
+    return proc_details.read_clock(machine, pid)
 
 
 def _rolled_up(pid: int, *, machine: Machine) -> tuple[int | None, int | None]:
@@ -453,16 +466,16 @@ def _rolled_up(pid: int, *, machine: Machine) -> tuple[int | None, int | None]:
     if found is None:
         nothing = _nothing_or_unknown(machine, pid)
         return nothing, nothing
-    return details.parse_smaps(found, *PSS), details.parse_smaps(found, *USS)
+    return proc_details.parse_smaps(found, *PSS), proc_details.parse_smaps(found, *USS)
 
 
 # -- who it is -------------------------------------------------------------------------------------------------------
 
 
-def liveness(pid: int, *, start: int | None = None, machine: Machine | None = None) -> Liveness:
-    """Whether and how it lives, whose child it is, since when, and whether it is the process that had this `start`.
+def liveness(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> Liveness:
+    """Return state, parent and start of a process by `stat`. Raises `ProcessGone` or `AccessDenied`.
 
-    One read of one file, `stat`. Raises `Gone` only when nobody has the pid: for another process `is_same` is False.
+    It raises `ProcessGone` only when no process has the pid: for another process `is_same` is False.
     """
     machine = machine or this_machine()
     stat = _stat(machine, pid, None)
@@ -471,25 +484,26 @@ def liveness(pid: int, *, start: int | None = None, machine: Machine | None = No
         stat.ppid,
         stat.start,
         machine.start_unix(stat.start),
-        None if start is None else stat.start == start,
+        None if start_ticks is None else stat.start == start_ticks,
     )
 
 
-def start_time(pid: int, *, start: int | None = None, machine: Machine | None = None) -> float:
-    """Unix seconds at which it was made, to the tick (10 ms). From `stat`."""
+def start_time(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> float:
+    """Return the Unix seconds of its start, to the tick (10 ms), by `stat`. Raises `ProcessGone` or `AccessDenied`."""
     machine = machine or this_machine()
-    return machine.start_unix(_stat(machine, pid, start).start)
+    return machine.start_unix(_stat(machine, pid, start_ticks).start)
 
 
-def parent(pid: int, *, start: int | None = None, machine: Machine | None = None) -> int:
-    """The pid of its parent; 0 where it has none, or none in this pid namespace. From `stat`."""
-    return _stat(machine or this_machine(), pid, start).ppid
+def parent(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> int:
+    """Return the pid of its parent by `stat`, 0 where none is in sight. Raises `ProcessGone` or `AccessDenied`."""
+    return _stat(machine or this_machine(), pid, start_ticks).ppid
 
 
-def children(pid: int, *, start: int | None = None, machine: Machine | None = None) -> list[int]:
-    """The pids of the children of all its threads. From `task/*/children`, else (an old kernel) from every `stat`.
+def children(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> list[int]:
+    """Return the pids of the children of all its threads.
 
-    While children end, the kernel may leave one out (proc(5)).
+    From `task/*/children`, else (CONFIG_PROC_CHILDREN is off) from every `stat`. While children exit, the kernel can
+    leave one out (proc(5)). Raises `ProcessGone` or `AccessDenied`.
     """
     machine = machine or this_machine()
     found: list[int] = []
@@ -497,115 +511,92 @@ def children(pid: int, *, start: int | None = None, machine: Machine | None = No
     for tid in threads(pid, machine=machine):
         try:
             found += parse_children(_read(machine, pid, f"task/{tid}/children", to_end=True))
-        except Gone:
+        except (ProcessGone, FileNotFoundError):
             is_missing = True
     if is_missing and not found and not has_children_files(machine):
-        found = details.children_by_listing(machine, pid)
-    if start is not None or is_missing:
-        _stat(machine, pid, start)
+        found = proc_details.children_by_listing(machine, pid)
+    if start_ticks is not None or is_missing:
+        _stat(machine, pid, start_ticks)
     return found
 
 
-def threads(pid: int, *, start: int | None = None, machine: Machine | None = None) -> list[int]:
-    """The ids of its threads, its own pid among them. One listing of `task`."""
+def threads(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> list[int]:
+    """Return the ids of its threads, sorted, by the listing of `task`. Raises `ProcessGone` or `AccessDenied`."""
     machine = machine or this_machine()
-    try:
-        found = read_threads(machine, pid)
-    except Gone:
-        raise _gone(pid) from None
-    if start is not None:
-        _stat(machine, pid, start)
-    return sorted(found)
+    return _of_same(sorted(_named(pid, read_threads, machine, pid)), machine, pid, start_ticks)
 
 
-def command_name(pid: int, *, start: int | None = None, machine: Machine | None = None) -> str:
-    """The name that the kernel has for it: at most 15 bytes, as it was executed or as it called itself. From `comm`.
+def command_name(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> str:
+    r"""Return its name by `comm`: at most 15 bytes, of its program or set by itself.
 
-    A name may hold any byte: one that is no UTF-8 stands there as `\\xff`.
+    A byte that is not UTF-8 becomes `\xff` as text. Raises `ProcessGone` or `AccessDenied`.
     """
     machine = machine or this_machine()
-    name = text(_read(machine, pid, "comm").removesuffix(b"\n"))
-    if start is not None:
-        _stat(machine, pid, start)
-    return name
+    return _of_same(decode_name(_read(machine, pid, "comm").removesuffix(b"\n")), machine, pid, start_ticks)
 
 
-def executable(pid: int, *, start: int | None = None, machine: Machine | None = None) -> str | None:
-    """The path of its program as os.fsdecode() gives it, None for a kernel thread and a zombie. The link `exe`.
+def executable(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> str | None:
+    """Return the path of its program as os.fsdecode() gives it; None for a kernel thread and a zombie.
 
-    Of a program that was deleted or replaced, the path it had. `Denied` for another user's process.
+    From the link `exe`; for a program that was deleted or replaced, the path that it had. Raises `ProcessGone`, and
+    `AccessDenied` for another user's process.
     """
     machine = machine or this_machine()
-    try:
-        path = details.read_executable(machine, pid)
-    except Gone:
-        raise _gone(pid) from None
-    if start is not None:
-        _stat(machine, pid, start)
-    return path
+    return _of_same(_named(pid, proc_details.read_executable, machine, pid), machine, pid, start_ticks)
 
 
-def command_line(pid: int, *, start: int | None = None, machine: Machine | None = None) -> list[str]:
-    """Its arguments, the first one included, as os.fsdecode() gives them; none for a kernel thread and a zombie.
+def command_line(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> list[str]:
+    """Return its arguments, the first one included, as os.fsdecode() gives them; empty for kernel threads and zombies.
 
-    From `cmdline`, where passwords may stand as well.
+    From `cmdline`, which can hold passwords. Raises `ProcessGone` or `AccessDenied`.
     """
     machine = machine or this_machine()
     data = _read(machine, pid, "cmdline", to_end=True) or _memory(machine, pid, "cmdline", bytes)
-    if start is not None:
-        _stat(machine, pid, start)
-    return details.parse_arguments(data or b"")
+    return _of_same(proc_details.parse_arguments(data or b""), machine, pid, start_ticks)
 
 
-def environment(pid: int, *, start: int | None = None, machine: Machine | None = None) -> dict[str, str]:
-    """Its environment as it was executed with; what it set since is not in it. Empty for a kernel thread.
+def environment(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> dict[str, str]:
+    """Return the environment that it was executed with, by os.fsdecode(); empty for a kernel thread.
 
-    From `environ`, os.fsdecode()d, where secrets may stand as well; `Denied` for another user's process.
+    From `environ`, which can hold passwords; what it set since is not in it. Raises `ProcessGone`, and `AccessDenied`
+    for another user's process.
     """
     machine = machine or this_machine()
     data = _memory(machine, pid, "environ", bytes)
-    if start is not None:
-        _stat(machine, pid, start)
-    return details.parse_environment(data or b"")
+    return _of_same(proc_details.parse_environment(data or b""), machine, pid, start_ticks)
 
 
-def terminal(pid: int, *, start: int | None = None, machine: Machine | None = None) -> str | None:
-    """The path of its controlling terminal (`/dev/pts/3`, `/dev/tty1`), None without one.
+def terminal(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> str | None:
+    """Return the path of its controlling terminal (`/dev/pts/3`, `/dev/tty1`); None without one.
 
-    From `stat`; for others than `/dev/pts`, sysfs or `/proc/tty/drivers` has the name.
+    From `stat` (tty_nr); for those outside `/dev/pts` sysfs or `/proc/tty/drivers` has the name. Raises `ProcessGone`
+    or `AccessDenied`.
     """
     machine = machine or this_machine()
-    return terminal_name(machine, _stat(machine, pid, start).tty)
+    return terminal_name(machine, _stat(machine, pid, start_ticks).tty)
 
 
-def open_files(pid: int, *, start: int | None = None, machine: Machine | None = None) -> dict[int, str]:
-    """Where each open descriptor leads, by its number: a path, or `pipe:[123]`, `socket:[123]`, `anon_inode:...`.
+def open_files(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> dict[int, str]:
+    """Return the target of each open descriptor by its number: a path, or `pipe:[123]`, `socket:[123]`, ....
 
-    The links of `fd`; `Denied` for another user's process.
+    From the links of `fd`. Raises `ProcessGone`, and `AccessDenied` for another user's process.
     """
     machine = machine or this_machine()
-    try:
-        found = details.read_descriptors(machine, pid)
-    except Gone:
-        raise _gone(pid) from None
-    if start is not None:
-        _stat(machine, pid, start)
-    return found
+    return _of_same(_named(pid, proc_details.read_descriptors, machine, pid), machine, pid, start_ticks)
 
 
-def limits(pid: int, *, start: int | None = None, machine: Machine | None = None) -> Limits:
-    """Its resource limits, soft and hard, None where infinite: `limits(pid).rss_bytes.soft`. From `limits`."""
+def limits(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> Limits:
+    """Return its resource limits by `limits`, each soft and hard: `limits(pid).rss_bytes.soft`.
+
+    Raises `ProcessGone`, `AccessDenied`, and FileNotFoundError where this kernel does not have the file.
+    """
     machine = machine or this_machine()
-    found = details.parse_limits(_read(machine, pid, "limits"))
-    if start is not None:
-        _stat(machine, pid, start)
-    return Limits._make(Limit(soft, hard) for soft, hard in found)
+    found = proc_details.parse_limits(_read(machine, pid, "limits"))
+    return _of_same(Limits._make(Limit(soft, hard) for soft, hard in found), machine, pid, start_ticks)
 
 
-def cgroup(pid: int, *, start: int | None = None, machine: Machine | None = None) -> Cgroup:
-    """The control groups it lives in. From `cgroup`."""
+def cgroup(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> Cgroup:
+    """Return its cgroups by `cgroup`. Raises `ProcessGone`, `AccessDenied`, and FileNotFoundError without cgroups."""
     machine = machine or this_machine()
     paths = parse_cgroup(_read(machine, pid, "cgroup", to_end=True))
-    if start is not None:
-        _stat(machine, pid, start)
-    return Cgroup(paths.pop(V2, None), paths)
+    return _of_same(Cgroup(paths.pop(V2, None), paths), machine, pid, start_ticks)

@@ -3,23 +3,25 @@
     from proctally import processes
     everything = processes.scan()                             # one pass: pid -> ProcessInfo
     for pid in processes.descendants(1234, processes.children_map(everything)): ...
-    tracker = processes.DeltaTracker(1234); ...; tracker.update().percent
+    tracker = processes.DeltaTracker(1234); ...; tracker.update().cpu_percent
 
-A process is (pid, start): within one scan no process is taken for the parent of one that is older than itself, and
-trackers never subtract readings of two processes that had one pid. All times are nanoseconds, all sizes bytes.
+A process is (pid, start_ticks): within one scan no process is taken for the parent of an older one, and trackers never
+subtract readings of two processes that had one pid. All times are nanoseconds, all sizes bytes. The arguments `pid`,
+`start_ticks` and `machine` and the errors are those of `proctally.process`. File names are those below `/proc/PID`.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from proctally.kernel import details
-from proctally.kernel.machine import NANOSECONDS, Denied, Exhausted, Gone, Machine, host_machine
-from proctally.kernel.proc import has_children_files, parse_stat, text
-from proctally.kernel.proc import scan as list_inodes
-from proctally.ledger import CPU, IO, MAJOR, MINOR, SYSTEM, USER
-from proctally.process import this_machine
-from proctally.sampler import Sampler
+from proctally.errors import UNREADABLE, NoDescriptors, no_process
+from proctally.linux import proc_details
+from proctally.linux.machine import NANOSECONDS, Machine, clock_id, this_machine
+from proctally.linux.proc import has_children_files, parse_stat
+from proctally.linux.proc import scan as list_inodes
+from proctally.text.escape import decode_name, short_repr
+from proctally.tree.member import CPU, IO, MAJOR, MINOR, SYSTEM, USER
+from proctally.tree.sampler import watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,12 +31,9 @@ __all__ = [
     "CumulativeTracker",
     "Delta",
     "DeltaTracker",
-    "Denied",
-    "Exhausted",
-    "Gone",
     "ProcessInfo",
     "Scanner",
-    "Total",
+    "TreeTotal",
     "TreeStats",
     "children_map",
     "descendants",
@@ -48,19 +47,25 @@ __all__ = [
     "tree_pids",
 ]
 
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
 OLD_NS = 10 * NANOSECONDS  # what others can change of a process that does not run (reclaim) is at most this old
-DESCRIPTORS = 64  # of the program's own, that a tracker keeps open
 
 
 class ProcessInfo(NamedTuple):
-    """One process at one moment. CPU times are its own; `children_*`: of the children that it waited for.
+    """One process at one moment, from `stat` and its CPU clock.
 
-    `cpu_ns`: by the kernel's CPU clock; the others are cut to the tick (10 ms), so that user and system time need not
-    sum to it. `start`: ticks since boot; `state`: the letter of the kernel; `parent`: 0 where none is in sight.
+    `start_ticks`: clock ticks since boot. `parent`: its pid, 0 where none is in sight. `state`: the letter of the
+    kernel. `command`: `comm`, at most 15 bytes. `cpu_ns`: its own CPU time, by the CPU clock; `user_ns` and `system_ns`
+    are cut to the tick (10 ms) and need not sum to it. `children_user_ns`, `children_system_ns`: of the children that
+    it waited for. `rss_bytes` counts shared pages in full.
     """
 
     pid: int
-    start: int
+    start_ticks: int
     parent: int
     state: str
     command: str
@@ -73,64 +78,80 @@ class ProcessInfo(NamedTuple):
     rss_bytes: int
     virtual_bytes: int
 
+    def __repr__(self) -> str:
+        return short_repr(self, self._asdict().items())
+
 
 _make_info = ProcessInfo._make  # half of what a call with its fields costs
 
 
 class TreeStats(NamedTuple):
-    """A process and its descendants at one moment, the root first; zombies included.
+    """A process and its descendants at one moment, zombies included.
 
-    `cpu_ns`, `user_ns`, `system_ns`: own times of all that are there. `children_ns`: of those that were waited for,
-    and are no more. `rss_bytes` counts what processes share as often as it is shared.
+    `members`: the root first. `cpu_ns`, `user_ns`, `system_ns`: own CPU time of all members. `children_cpu_ns`: of the
+    children that they waited for, which are gone. `threads`, `rss_bytes`, `virtual_bytes`: sums; a page that members
+    share counts for each of them. `unread`: descendants that exist and cannot be read (hidepid), which the sums lack;
+    None from a scan, which does not see them. One that exits during the pass is left out.
     """
 
-    processes: tuple[ProcessInfo, ...]
+    members: tuple[ProcessInfo, ...]
     cpu_ns: int
     user_ns: int
     system_ns: int
-    children_ns: int
+    children_cpu_ns: int
     threads: int
     rss_bytes: int
     virtual_bytes: int
+    unread: int | None
+
+    def __repr__(self) -> str:
+        return short_repr(self, self._asdict().items())
 
     @property
     def pids(self) -> list[int]:
-        """The members, the root first."""
-        return [info.pid for info in self.processes]
+        """The pids of the members, the root first."""
+        return [info.pid for info in self.members]
 
 
 # -- one pass over all -----------------------------------------------------------------------------------------------
 
 
 def pids(*, machine: Machine | None = None) -> list[int]:
-    """The pids of all processes that this user may see (hidepid), in ascending order. One listing."""
+    """Return the pids of all processes that this user can see (hidepid), in ascending order.
+
+    One listing of `/proc`. Raises FileNotFoundError without procfs, and `NoDescriptors`.
+    """
     machine = machine or this_machine()
-    return sorted(details.list_pids(machine))
+    return sorted(proc_details.list_pids(machine))
 
 
 def scan(*, machine: Machine | None = None) -> dict[int, ProcessInfo]:
-    """All processes that this user may see and read, by pid; one listing, `stat` and the CPU clock of each."""
+    """Return all processes that this user can see and read, by pid.
+
+    One listing of `/proc`, then `stat` and the CPU clock of each. One that exits during the pass
+    is left out. Raises FileNotFoundError without procfs, and `NoDescriptors`.
+    """
     machine = machine or this_machine()
-    found = details.read_each(machine, details.list_pids(machine), _make_info)
+    found = proc_details.read_each(machine, proc_details.list_pids(machine), _make_info)
     _renew_children(found, machine, found.values())
     return found
 
 
 def _info(machine: Machine, pid: int, clock: int | None, data: bytes) -> ProcessInfo:
-    """What `stat` and the clock say of one; raises `Gone` in state X: its parent is just reaping it."""
+    """Return one process from its `stat` and clock; raise `ProcessGone` in state X: its parent is reaping it."""
     stat = parse_stat(data)
     if stat.state in b"Xx":
-        raise Gone(f"process {pid} does not exist")
+        raise no_process(pid)
     shown = stat
     if stat.state == b"Z" and stat.threads > 1:  # its main thread has ended and shows no memory any more
-        shown = details.read_living_stat(machine, pid) or stat
+        shown = proc_details.read_living_stat(machine, pid) or stat
     tick_ns = machine.tick_ns
     return ProcessInfo(
         pid=pid,
-        start=stat.start,
+        start_ticks=stat.start,
         parent=stat.ppid,
         state=stat.state.decode(),
-        command=text(stat.comm),
+        command=decode_name(stat.comm),
         threads=stat.threads,
         cpu_ns=(stat.user + stat.system) * tick_ns if clock is None else clock,
         user_ns=stat.user * tick_ns,
@@ -143,30 +164,31 @@ def _info(machine: Machine, pid: int, clock: int | None, data: bytes) -> Process
 
 
 def _is_parent(parent: ProcessInfo | None, child: ProcessInfo) -> bool:
-    """Whether this can be its parent: one that began later has only been given the pid of the parent."""
-    return parent is not None and parent.start <= child.start
+    """Return whether this can be its parent: one that started later only has the pid of the parent."""
+    return parent is not None and parent.start_ticks <= child.start_ticks
 
 
 def _renew_children(found: dict[int, ProcessInfo], machine: Machine, wanted: Iterable[ProcessInfo]) -> None:
-    """Read again those whose parent ended during the pass: they have another one now."""
+    """Read those again whose parent exited during the pass: they have another parent now."""
     orphans = [info.pid for info in wanted if info.parent and not _is_parent(found.get(info.parent), info)]
     if orphans:
         for pid in orphans:
             del found[pid]
-        found.update(details.read_each(machine, orphans, _make_info))
+        found.update(proc_details.read_each(machine, orphans, _make_info))
 
 
 class Scanner:
     """Scans again and again, each time at the cost of what changed.
 
-    A pid under an unchanged directory inode is the same process, and one whose CPU clock stands still has done
-    nothing: its `stat` is read again only when its parent is another one, and else once in ten seconds, since its
-    memory may have been reclaimed. Where there are no CPU clocks every `stat` is read each time.
+    A pid with an unchanged directory inode is the same process, and one with an unchanged CPU clock did not run: its
+    `stat` is read again only when its parent is another one, and else once in ten seconds, since its memory can be
+    reclaimed. Without CPU clocks every `stat` is read each time. Use it from one thread.
     """
 
     __slots__ = ("_known", "_machine", "_scanned_at", "_turns")
 
     def __init__(self, *, machine: Machine | None = None) -> None:
+        """Start with no process known."""
         self._machine = machine or this_machine()
         # with its inode and its parent's; the longest unread first
         self._known: dict[int, tuple[ProcessInfo, int, int]] = {}
@@ -174,7 +196,11 @@ class Scanner:
         self._turns = 0.0
 
     def scan(self) -> dict[int, ProcessInfo]:
-        """As `processes.scan`; the dictionary is the caller's."""
+        """Return all processes as `processes.scan` does; the dictionary is the caller's.
+
+        From the listing of `/proc`, CPU clocks, and `stat` where something changed. Raises FileNotFoundError without
+        procfs, and `NoDescriptors`.
+        """
         machine = self._machine
         inodes = dict(list_inodes(machine))
         clocks = dict(zip(inodes, machine.clocks([(~pid << 3) | 2 for pid in inodes]), strict=True))
@@ -188,7 +214,7 @@ class Scanner:
                 kept[pid] = entry
         found = {pid: entry[0] for pid, entry in kept.items()}
         fresh = [pid for pid in inodes if pid not in kept]
-        found.update(details.read_each(machine, fresh, _make_info))
+        found.update(proc_details.read_each(machine, fresh, _make_info))
         _renew_children(found, machine, [found[pid] for pid in fresh if pid in found])
         for pid in fresh:
             if pid in found:
@@ -198,7 +224,7 @@ class Scanner:
         return found
 
     def _turns_of(self, now: int) -> int:
-        """How many are read again although nothing has happened: all of them once in ten seconds."""
+        """Return how many are read again although they did not run: all of them once in ten seconds."""
         self._turns += (now - self._scanned_at) * len(self._known) / OLD_NS
         self._scanned_at = now
         turns = int(self._turns)
@@ -210,7 +236,10 @@ class Scanner:
 
 
 def parent_map(scanned: Mapping[int, ProcessInfo] | None = None, *, machine: Machine | None = None) -> dict[int, int]:
-    """The pid of the parent of every process of a scan (made now if none is given); 0 where none is in sight."""
+    """Return the pid of the parent of each process of a scan, 0 where none is in sight.
+
+    `scanned`: made now if None; the errors are then those of `scan`.
+    """
     everything = scan(machine=machine) if scanned is None else scanned
     parents = {}
     for pid, info in everything.items():
@@ -222,7 +251,10 @@ def parent_map(scanned: Mapping[int, ProcessInfo] | None = None, *, machine: Mac
 def children_map(
     scanned: Mapping[int, ProcessInfo] | None = None, *, machine: Machine | None = None
 ) -> dict[int, list[int]]:
-    """The pids of the children of every process of a scan (made now if none is given), empty where it has none."""
+    """Return the pids of the children of each process of a scan; an empty list where it has none.
+
+    `scanned`: made now if None; the errors are then those of `scan`.
+    """
     everything = scan(machine=machine) if scanned is None else scanned
     children: dict[int, list[int]] = {pid: [] for pid in everything}
     for pid, parent in parent_map(everything).items():
@@ -233,8 +265,10 @@ def children_map(
 def descendants(
     pid: int, children: Mapping[int, Iterable[int]] | None = None, *, machine: Machine | None = None
 ) -> list[int]:
-    """All that descend from a process, level by level, itself not among them, by a map of children (made now if none
-    is given). Empty for a pid that is not in it.
+    """Return the pids of all descendants of a process, level by level, without itself.
+
+    `children`: a map of children, made now if None; the errors are then those of `scan`. Empty for a pid that is not in
+    it.
     """
     below = children_map(machine=machine) if children is None else children
     found = {pid: None}
@@ -250,7 +284,10 @@ def descendants(
 def is_descendant(
     pid: int, ancestor: int, parents: Mapping[int, int] | None = None, *, machine: Machine | None = None
 ) -> bool:
-    """Whether a process descends from another, by a map of parents (made now if none is given). None of itself."""
+    """Return whether a process descends from another one; no process descends from itself.
+
+    `parents`: a map of parents, made now if None; the errors are then those of `scan`.
+    """
     above = parent_map(machine=machine) if parents is None else parents
     seen = {pid}
     while (parent := above.get(pid, 0)) and parent not in seen:
@@ -261,58 +298,64 @@ def is_descendant(
     return False
 
 
-def tree_pids(pid: int, *, start: int | None = None, machine: Machine | None = None) -> list[int]:
-    """A process and all that descend from it, level by level. Raises `Gone` or `Denied` for the first.
+def tree_pids(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> list[int]:
+    """Return the pids of a process and of all its descendants, level by level.
 
-    From `children` of each thread and `stat` of each process; from a scan where the kernel has no such files.
+    From `children` of each thread and `stat` of each process; from a scan where the kernel has no such files. Raises
+    `ProcessGone` or `AccessDenied` for the first process.
     """
-    return snapshot_tree(pid, start=start, machine=machine).pids
+    return snapshot_tree(pid, start_ticks=start_ticks, machine=machine).pids
 
 
 # -- snapshots -------------------------------------------------------------------------------------------------------
 
 
-def snapshot(pid: int, *, start: int | None = None, machine: Machine | None = None) -> ProcessInfo:
-    """One process at this moment; raises `Gone` or `Denied`. From its CPU clock and `stat`."""
+def snapshot(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> ProcessInfo:
+    """Return one process at this moment, from its CPU clock and `stat`. Raises `ProcessGone` or `AccessDenied`."""
     machine = machine or this_machine()
-    clock, data = details.read_certain(machine, pid)
+    clock, data = proc_details.read_certain(machine, pid)
     info = _info(machine, pid, clock, data)
-    if start is not None and info.start != start:
-        raise Gone(f"process {pid} does not exist")
+    if start_ticks is not None and info.start_ticks != start_ticks:
+        raise no_process(pid)
     return info
 
 
-def snapshot_tree(pid: int, *, start: int | None = None, machine: Machine | None = None) -> TreeStats:
-    """A process and all that descend from it; raises `Gone` or `Denied` for the first.
+def snapshot_tree(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> TreeStats:
+    """Return a process with all its descendants. Raises `ProcessGone` or `AccessDenied` for the first process.
 
-    Each parent is read before its children, so that the time of one that is reaped meanwhile is not counted twice.
+    From `children` of each thread, `stat` and the CPU clock of each process; from a scan where the kernel has no such
+    files. Each parent is read before its children, so that the time of one that is reaped in between counts once.
     """
     machine = machine or this_machine()
     if not has_children_files(machine):
-        return snapshot_tree_from_scan(pid, start=start, machine=machine)
+        return snapshot_tree_from_scan(pid, start_ticks=start_ticks, machine=machine)
     root, queue = _read_family(machine, pid)
-    if start is not None and root.start != start:
-        raise Gone(f"process {pid} does not exist")
+    if start_ticks is not None and root.start_ticks != start_ticks:
+        raise no_process(pid)
     found = {pid: root}
+    unread = 0
     for child, listed_at in queue:
         if child in found:
             continue
         try:
             info, more = _read_family(machine, child)
-        except (Gone, Denied):
+        except NoDescriptors:
+            raise
+        except UNREADABLE:
+            unread += machine.clocks([clock_id(child)])[0] is not None  # it exists: hidepid hides the rest
             continue
-        # one that was there when it was listed, or else another that was given its pid
-        if info.start < listed_at or _is_parent(found.get(info.parent), info):
+        # it existed when it was listed, else another process has its pid
+        if info.start_ticks < listed_at or _is_parent(found.get(info.parent), info):
             found[child] = info
             queue += more
-    return _tree(found.values())
+    return _tree(found.values(), unread)
 
 
 def _read_family(machine: Machine, pid: int) -> tuple[ProcessInfo, list[tuple[int, int]]]:
-    """A process, and its children each with the tick in which they were listed."""
+    """Return a process, and its children each with the tick in which they were listed."""
     now = machine.boottime_ns() // machine.tick_ns
     children: list[int] = []
-    clock, data = details.read_certain(machine, pid, children)
+    clock, data = proc_details.read_certain(machine, pid, children)
     return _info(machine, pid, clock, data), [(child, now) for child in children]
 
 
@@ -320,29 +363,33 @@ def snapshot_tree_from_scan(
     pid: int,
     scanned: Mapping[int, ProcessInfo] | None = None,
     *,
-    start: int | None = None,
+    start_ticks: int | None = None,
     machine: Machine | None = None,
 ) -> TreeStats:
-    """The same from one scan (made now if none is given): cheaper for a large tree, or for several of them."""
+    """Return the same from one scan: cheaper for a large tree, or for several of them.
+
+    `scanned`: made now if None. Raises `ProcessGone`; without a scan also the errors of `scan`.
+    """
     everything = scan(machine=machine) if scanned is None else scanned
     root = everything.get(pid)
-    if root is None or (start is not None and root.start != start):
-        raise Gone(f"process {pid} does not exist")
+    if root is None or (start_ticks is not None and root.start_ticks != start_ticks):
+        raise no_process(pid)
     below = descendants(pid, children_map(everything))
-    return _tree([root, *(everything[each] for each in below)])
+    return _tree([root, *(everything[each] for each in below)], None)
 
 
-def _tree(members: Iterable[ProcessInfo]) -> TreeStats:
+def _tree(members: Iterable[ProcessInfo], unread: int | None) -> TreeStats:
     infos = tuple(members)
     return TreeStats(
-        processes=infos,
+        members=infos,
         cpu_ns=sum(info.cpu_ns for info in infos),
         user_ns=sum(info.user_ns for info in infos),
         system_ns=sum(info.system_ns for info in infos),
-        children_ns=sum(info.children_user_ns + info.children_system_ns for info in infos),
+        children_cpu_ns=sum(info.children_user_ns + info.children_system_ns for info in infos),
         threads=sum(info.threads for info in infos),
         rss_bytes=sum(info.rss_bytes for info in infos),
         virtual_bytes=sum(info.virtual_bytes for info in infos),
+        unread=unread,
     )
 
 
@@ -350,37 +397,40 @@ def _tree(members: Iterable[ProcessInfo]) -> TreeStats:
 
 
 class Delta(NamedTuple):
-    """CPU nanoseconds that were used in so many nanoseconds."""
+    """CPU time in nanoseconds that was used within `elapsed_ns` nanoseconds."""
 
     cpu_ns: int
     elapsed_ns: int
 
     @property
-    def percent(self) -> float:
-        """Of one core: 250.0 is two and a half. Readings lag by up to a tick, so a short one may say too much."""
+    def cpu_percent(self) -> float:
+        """Percent of one core: 250.0 is two and a half cores. Readings lag by up to a tick (10 ms)."""
         return 100 * self.cpu_ns / self.elapsed_ns
 
 
 class DeltaTracker:
-    """CPU between two calls, of one process or, with `children`, of its tree (see `CumulativeTracker`).
+    """CPU time between two calls, of one process or, with `children`, of its tree (see `CumulativeTracker`).
 
-    Not to be used by two threads at once.
+    `start_ticks`: of the process that it found. Use it from one thread.
     """
 
-    __slots__ = ("_before", "_machine", "_total", "pid", "start")
+    __slots__ = ("_before", "_machine", "_total", "pid", "start_ticks")
 
     def __init__(
-        self, pid: int, *, start: int | None = None, children: bool = False, machine: Machine | None = None
+        self, pid: int, *, start_ticks: int | None = None, children: bool = False, machine: Machine | None = None
     ) -> None:
-        """The first delta counts from here. Raises `Gone` or `Denied`."""
+        """Take the first reading, from which the first delta counts. Raises `ProcessGone` or `AccessDenied`."""
         self._machine = machine or this_machine()
-        self.pid = pid
-        self._total = CumulativeTracker(pid, start=start, machine=machine) if children else None
-        self.start = start if self._total is None else self._total.start
+        self.pid: int = pid
+        self._total = CumulativeTracker(pid, start_ticks=start_ticks, machine=machine) if children else None
+        self.start_ticks: int | None = start_ticks if self._total is None else self._total.start_ticks
         self._before = self._read()
 
     def update(self) -> Delta:
-        """What was used since the last call. Raises `Gone` when the process has ended; a tree may outlive its root."""
+        """Return what was used since the last call, from the CPU clock and `stat`.
+
+        Raises `ProcessGone` when the process has exited, and `AccessDenied`; a tree continues without its root.
+        """
         cpu, now = self._read()
         before, since = self._before
         self._before = cpu, now
@@ -391,12 +441,12 @@ class DeltaTracker:
             total = self._total.update()
             return total.cpu_ns, total.elapsed_ns
         now = self._machine.monotonic_ns()
-        info = snapshot(self.pid, start=self.start, machine=self._machine)
-        self.start = info.start
+        info = snapshot(self.pid, start_ticks=self.start_ticks, machine=self._machine)
+        self.start_ticks = info.start_ticks
         return info.cpu_ns, now
 
     def close(self) -> None:
-        """Give up what is kept open (with `children`)."""
+        """Close the descriptors (with `children`)."""
         if self._total is not None:
             self._total.close()
 
@@ -407,11 +457,13 @@ class DeltaTracker:
         self.close()
 
 
-class Total(NamedTuple):
-    """What a tree has used since its tracker was made; it never falls.
+class TreeTotal(NamedTuple):
+    """Usage of a tree since its tracker was made; no value ever falls.
 
-    CPU in nanoseconds, user and system time cut to the tick; page faults; bytes from and to storage, None where no
-    `io` could be read. `processes`: members now; `seen`: those that ever were, as far as they lived during an update.
+    `cpu_ns`: by CPU clocks; `user_ns` and `system_ns` are cut to the tick (10 ms). `read_bytes`, `write_bytes`: from
+    and to storage; None while no `io` could be read. `processes`: members now. `processes_seen`: all that were members
+    during an update. `io_unread`: processes so far whose `io` is denied: `read_bytes` and `write_bytes` lack their I/O
+    until they are reaped.
     """
 
     elapsed_ns: int
@@ -423,34 +475,39 @@ class Total(NamedTuple):
     read_bytes: int | None
     write_bytes: int | None
     processes: int
-    seen: int
+    processes_seen: int
+    io_unread: int
+
+    def __repr__(self) -> str:
+        return short_repr(self, self._asdict().items())
 
 
 class CumulativeTracker:
-    """What a process and all that descend from it use from now on, those that live between two updates included.
+    """What a process and all its descendants use from now on, those that live between two updates included.
 
-    A child that somebody waited for shows in the time of who waited, one that nobody waits for (SIGCHLD is ignored)
-    only as it was last seen. Orphans stay members. It goes on when the root has ended, with those that it left, and
-    what the root had used since the last update is then lost unless its parent is a member too: update once more
-    while it is a zombie, before waiting for it. Keeps some descriptors open. Not to be used by two threads at once.
+    A child that was waited for is in the time of the parent that waited; one that no process waits for (SIGCHLD is
+    ignored) counts as it was last seen. Orphans stay members. It continues with the others when the root has exited.
+    What the root had used since the last update is then lost, unless its parent is a member too: update once more while
+    it is a zombie, before waiting for it. From CPU clocks, `stat`, `io` and `children` of those that ran. It keeps some
+    descriptors open. Use it from one thread.
     """
 
-    __slots__ = ("_begun", "_sampler", "pid", "start")
+    __slots__ = ("_begun", "_sampler", "pid", "start_ticks")
 
-    def __init__(self, pid: int, *, start: int | None = None, machine: Machine | None = None) -> None:
-        """Raises `Gone` or `Denied`."""
-        self._sampler = watched(pid, start, machine)
-        self.pid = pid
-        self.start = self._sampler.tree.members[pid].start
+    def __init__(self, pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> None:
+        """Take in the tree; totals count from here. Raises `ProcessGone` or `AccessDenied` for the root."""
+        self._sampler = watched(pid, start_ticks, machine)
+        self.pid: int = pid
+        self.start_ticks: int = self._sampler.members[pid].start
         self._begun = self._sampler.read_ns
 
-    def update(self) -> Total:
-        """The totals as of now."""
+    def update(self) -> TreeTotal:
+        """Return the totals as of now. Raises `NoDescriptors`; never for a member that has exited."""
         sampler = self._sampler
         sampler.sample()
-        used = sampler.best
-        is_known = sampler.ledger.io_known
-        return Total(
+        used = sampler.total
+        is_known = sampler.io_known
+        return TreeTotal(
             elapsed_ns=max(1, sampler.read_ns - self._begun),
             cpu_ns=used[CPU],
             user_ns=used[USER],
@@ -459,13 +516,14 @@ class CumulativeTracker:
             major_faults=used[MAJOR],
             read_bytes=used[IO + 4] if is_known else None,
             write_bytes=used[IO + 5] if is_known else None,
-            processes=len(sampler.tree.members),
-            seen=sampler.started,
+            processes=len(sampler.members),
+            processes_seen=sampler.processes_seen,
+            io_unread=len(sampler.readings.io_denied),
         )
 
     def close(self) -> None:
-        """Give up what is kept open."""
-        self._sampler.files.close_all()
+        """Close the descriptors."""
+        self._sampler.close()
         self._sampler.machine.close()
 
     def __enter__(self) -> CumulativeTracker:
@@ -473,28 +531,3 @@ class CumulativeTracker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-NOBODY = 0  # the pid of a tracker that is none of the tree: ours may be a member like any other
-
-
-def watched(pid: int, start: int | None = None, machine: Machine | None = None) -> Sampler:
-    """A sampler of a tree that runs already, without PSS. Raises `Gone` or `Denied`."""
-    sampler = Sampler(
-        machine or host_machine(), descriptors=_descriptors(), pss_budget=0.0, pss_credit_ns=0, process_lines=0
-    )
-    try:
-        root = sampler.attach(pid, NOBODY)
-        if not root.alive or (start is not None and root.start != start):
-            raise Gone(f"process {pid} does not exist")
-    except BaseException:
-        sampler.files.close_all()
-        raise
-    return sampler
-
-
-def _descriptors() -> int:
-    """A small part of what the program may have open."""
-    from resource import RLIMIT_NOFILE, getrlimit
-
-    return min(DESCRIPTORS, max(0, getrlimit(RLIMIT_NOFILE)[0] // 16))

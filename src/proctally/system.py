@@ -2,10 +2,10 @@
 
     from proctally import system
     system.stats().memory_available_bytes
-    with system.Reader() as reader: ...; reader.stats()      # again and again, from files that stay open
+    with system.Monitor() as monitor: ...; monitor.stats()   # again and again, from files that stay open
 
 Counters are since boot. Bytes of disks come from 512-byte sectors, which is what the kernel counts on every device,
-whatever its hardware sector size (Documentation/admin-guide/iostats.rst). What is unknown is None.
+regardless of its hardware sector size (Documentation/admin-guide/iostats.rst). What is unknown is None.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import os
 import time
 from typing import NamedTuple
 
-from proctally.kernel.disks import folder
-from proctally.kernel.machine import Machine
-from proctally.kernel.mounts import MountReader, Pool, Space, ZpoolCommand
-from proctally.kernel.net import NAMES
-from proctally.kernel.sources import entries, number
-from proctally.kernel.system import SystemReader, SystemReading, derive_cpu, derive_memory
-from proctally.process import this_machine
+from proctally.host.derive import derive_cpu, derive_memory
+from proctally.linux.disks import folder
+from proctally.linux.machine import Machine, this_machine
+from proctally.linux.mounts import MountReader, Pool, Space, ZpoolCommand
+from proctally.linux.net import NAMES
+from proctally.linux.sources import entries, number
+from proctally.linux.system import SystemReader, SystemReading
+from proctally.text.escape import short_repr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,13 +32,17 @@ __all__ = [
     "DiskCounters",
     "DiskSpace",
     "InterfaceCounters",
-    "Machine",
-    "Reader",
+    "Monitor",
     "SystemStats",
     "disk_spaces",
     "sector_sizes",
     "stats",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
 
 POOLS_PATIENCE = 6.0  # seconds; after five, `zpool` is given up
 END_PATIENCE = 0.5  # for the end of one that was killed
@@ -45,7 +50,10 @@ POLL_SECONDS = 0.005
 
 
 class DiskCounters(NamedTuple):
-    """A whole disk since boot. `is_summed`: not what lies on other disks, so that sums count nothing twice."""
+    """Bytes and completed requests of a whole disk since boot, from `diskstats`.
+
+    `is_summed`: whether it counts in sums; a disk that is on other disks (loop, dm, md) does not.
+    """
 
     read_bytes: int
     write_bytes: int
@@ -55,9 +63,10 @@ class DiskCounters(NamedTuple):
 
 
 class DiskSpace(NamedTuple):
-    """A file system, or a ZFS pool. None: not told.
+    """The space of a file system, or of a ZFS pool, in bytes. None: unknown.
 
-    `free_bytes`: for ordinary users; `used_bytes`: the rest, what is kept for root included, which df(1) leaves out.
+    `free_bytes`: for ordinary users. `used_bytes`: the rest; it includes what is kept for root, which df(1) leaves out.
+    `filesystem`: its type.
     """
 
     total_bytes: int | None
@@ -67,7 +76,11 @@ class DiskSpace(NamedTuple):
 
 
 class InterfaceCounters(NamedTuple):
-    """A network interface since it was made. `is_summed`: what it carries shows at no other one that is summed."""
+    """Bytes and packets of a network interface since it was made, from `net/dev`.
+
+    `is_summed`: whether it counts in sums; the loopback, and one whose traffic another one in the sums carries (a
+    bridge, a tunnel), do not.
+    """
 
     received_bytes: int
     sent_bytes: int
@@ -79,13 +92,17 @@ class InterfaceCounters(NamedTuple):
     send_drops: int
     is_summed: bool
 
+    def __repr__(self) -> str:
+        return short_repr(self, self._asdict().items())
+
 
 class SystemStats(NamedTuple):
-    """The machine at one moment; seconds and counts since boot, bytes now. None: unknown here.
+    """The machine at one moment: seconds and counts since boot, bytes now. None: unknown here.
 
-    `at`: Unix seconds. `cpu_user_seconds` includes nice and guest time. `memory_used_bytes`: neither free nor buffers
-    nor cache, reclaimable slab being cache. `disks`, `disk_spaces`, `interfaces`: by name, mount point or pool, name;
-    the network's sums leave out the loopback and what would count twice (a bridge and its ports).
+    `at`: Unix seconds. `cpu_user_seconds` includes nice and guest time (`stat`). `memory_used_bytes`: total minus free,
+    buffers and cache, where cache includes reclaimable slab (`meminfo`). `load_1`, `load_5`, `load_15`: processes
+    (`loadavg`). `disks`, `disk_spaces` and `interfaces` are by name, by mount point or pool, and by name;
+    `network_received_bytes` and `network_sent_bytes` sum the interfaces with `is_summed`.
     """
 
     at: float
@@ -121,12 +138,15 @@ class SystemStats(NamedTuple):
     network_sent_bytes: int | None
     interfaces: dict[str, InterfaceCounters] | None
 
+    def __repr__(self) -> str:
+        return short_repr(self, self._asdict().items())
 
-class Reader:
-    """Reads the machine again and again: files stay open, and what does not change is read once. Has one thread.
 
-    ZFS pools are asked for by a child process (`zpool`): the first reading waits for it, later ones tell what was
-    heard in the last minute.
+class Monitor:
+    """Reads the machine again and again: files stay open, and what does not change is read once.
+
+    Use it from one thread. A child process (`zpool`) lists the ZFS pools: the first reading waits for it, later ones
+    have the answer of the last minute.
     """
 
     __slots__ = ("_machine", "_reader", "_waits", "_zpool")
@@ -138,25 +158,29 @@ class Reader:
         statvfs: Callable[[str], os.statvfs_result] = os.statvfs,
         zpool: str = "",
     ) -> None:
-        """`statvfs`, `zpool`: for the files of another machine; the command that lists pools."""
+        """Prepare; files are opened by the first reading.
+
+        `machine`: where to read, as in `proctally.process`. `statvfs`, `zpool`: the call, and the path of the command,
+        for the file systems and pools of another machine.
+        """
         self._machine = machine or this_machine()
         self._zpool = ZpoolCommand(self._machine, zpool)
         self._reader = SystemReader(self._machine, statvfs=statvfs, zpool=self._zpool)
         self._waits = True
 
     def stats(self) -> SystemStats:
-        """One reading; what cannot be read or understood is None."""
+        """Return one reading; what cannot be read or parsed is None. Raises nothing for a missing part."""
         if self._waits:
             self._waits = False
             _await_pools(self._zpool)
         return _stats(self._machine, self._reader.read())
 
     def close(self) -> None:
-        """Give up what is kept open."""
+        """Close the files and end the child process."""
         self._reader.close()
         _dismiss(self._zpool)
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> Monitor:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,9 +188,13 @@ class Reader:
 
 
 def stats(*, machine: Machine | None = None) -> SystemStats:
-    """The machine at this moment, from `stat`, `meminfo`, `loadavg`, `diskstats`, `net/dev`, mountinfo and sysfs."""
-    with Reader(machine=machine) as reader:
-        return reader.stats()
+    """Return the machine at this moment; what cannot be read or parsed is None.
+
+    From `stat`, `meminfo`, `loadavg`, `diskstats`, `net/dev` and mountinfo of `/proc`, sysfs, statvfs(2) and `zpool
+    list`.
+    """
+    with Monitor(machine=machine) as monitor:
+        return monitor.stats()
 
 
 def _stats(machine: Machine, reading: SystemReading) -> SystemStats:
@@ -226,11 +254,11 @@ def disk_spaces(
     statvfs: Callable[[str], os.statvfs_result] = os.statvfs,
     zpool: str = "",
 ) -> dict[str, DiskSpace]:
-    """How full each local file system on a block device is, by mount point, and each ZFS pool, by its name.
+    """Return the space of each local file system on a block device by mount point, and of each ZFS pool by name.
 
-    Of several mounts of one file system the one that shows the most; without any, the overlay of a container. Remote
-    ones and FUSE are left out: asking them may hang for ever. From mountinfo, statvfs(2) and `zpool list`; raises
-    OSError where the mounts cannot be read.
+    Of several mounts of one file system the one that shows the most counts; so does the overlay that is the root of a
+    container. Remote file systems and FUSE are left out: a request to them can hang. From mountinfo, statvfs(2) and
+    `zpool list`. Raises OSError where the mounts cannot be read.
     """
     machine = machine or this_machine()
     reader = MountReader(machine, statvfs)
@@ -238,7 +266,9 @@ def disk_spaces(
     try:
         spaces = reader.read(_no_owner, 0)
         if spaces is None:
-            raise OSError(f"{machine.proc}/{reader.file.path}: {reader.file.trouble}")
+            error = reader.file.error
+            assert error is not None
+            raise OSError(getattr(error, "errno", 0), str(error.args[-1]), f"{machine.proc}/{reader.file.path}")
         return _spaces(spaces, _await_pools(command))
     finally:
         reader.file.close()
@@ -246,7 +276,7 @@ def disk_spaces(
 
 
 def _no_owner(number: str, source: str) -> None:
-    """On which device a file system lies is not asked."""
+    """Take the device of a file system, which is not needed here."""
 
 
 def _spaces(spaces: list[Space], pools: list[Pool] | None) -> dict[str, DiskSpace]:
@@ -270,7 +300,7 @@ def _await_pools(command: ZpoolCommand) -> list[Pool] | None:
 
 
 def _dismiss(command: ZpoolCommand) -> None:
-    """Have a child that still runs end, and leave no zombie: killed, it ends at once, unless it hangs in the kernel."""
+    """End a child that still runs, without a zombie: a killed one exits at once, unless it hangs in the kernel."""
     command.close()
     deadline = time.monotonic() + END_PATIENCE
     while not command.reap() and time.monotonic() < deadline:
@@ -278,9 +308,9 @@ def _dismiss(command: ZpoolCommand) -> None:
 
 
 def sector_sizes(*, machine: Machine | None = None) -> dict[str, int | None]:
-    """The hardware sector size in bytes of each whole block device, None where sysfs does not tell.
+    """Return the hardware sector size in bytes of each whole block device; None where sysfs does not have it.
 
-    Never what `diskstats` counts in: that is 512 bytes on every device. From `queue/hw_sector_size`.
+    From `queue/hw_sector_size` of sysfs. `diskstats` never counts in it: there a sector is 512 bytes on every device.
     """
     machine = machine or this_machine()
     found = {}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 import proctally
+from places import DOCS
 from proctally import gauges, process, processes, system
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "library.md"
+DOCUMENT = DOCS / "library.md"
 
 # The functions and types of the Rust process statistics crate, and the functions of the procfs module.
 CRATE = frozenset(
@@ -40,9 +40,9 @@ def rows() -> list[list[str]]:
 def test_every_function_has_its_row() -> None:
     named = {word for row in rows() for word in re.findall(r"`(\w+)", row[0])}
     for module in (process, processes, system):
-        functions = {name for name in module.__all__ if name[0].islower()} - {"this_machine"}
+        functions = {name for name in module.__all__ if name[0].islower()}
         assert functions <= named, module.__name__
-    assert {"Scanner", "DeltaTracker", "CumulativeTracker", "Reader"} <= named
+    assert {"Scanner", "DeltaTracker", "CumulativeTracker", "Monitor"} <= named
     assert set(gauges.ProcessGauges._fields) <= named
 
 

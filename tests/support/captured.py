@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from proctally.kernel.machine import Machine
+from places import SUPPORT
+from proctally.linux.machine import Machine
 
-HOSTS = Path(__file__).parent / "hosts"
+HOSTS = SUPPORT / "hosts"
 
 
 class Clock:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from places import SUPPORT
 from workloads import BURN_C
 
 # forks WORKERS COUNT SECONDS EACH: so many workers, each kept on a CPU of its own where it can be, fork COUNT children
@@ -187,3 +188,14 @@ def built() -> Iterator[Programs]:
         yield Programs(folder)
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def compiled_jobs() -> Iterator[str]:
+    """`cpu_jobs.c`, in a folder that every user can reach."""
+    assert COMPILER is not None
+    with tempfile.TemporaryDirectory(prefix="proctally-jobs-") as folder:
+        os.chmod(folder, 0o755)
+        program = f"{folder}/cpu_jobs"
+        subprocess.run([COMPILER, "-O1", "-pthread", "-o", program, SUPPORT / "cpu_jobs.c"], check=True)
+        yield program

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+from places import DOCS
+
 REFRESH = os.environ.get("PROCTALLY_REFRESH_GOLDEN") == "1"
 
 

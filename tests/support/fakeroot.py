@@ -27,9 +27,11 @@ from errno import EACCES, EINVAL
 from pathlib import Path
 from types import SimpleNamespace
 
-from proctally.kernel.machine import Denied, Machine
-from proctally.ledger import CPU, DELAY, IO, IO_FIELDS, MAJOR, MINOR, SIZE, SWITCHES, SYSTEM, USER
-from proctally.sampler import Sampler
+from proctally.errors import AccessDenied
+from proctally.linux.machine import Machine
+from proctally.linux.proc_memory import STATUS_KEYS
+from proctally.tree.member import CPU, DELAY, IO, IO_FIELDS, MAJOR, MINOR, SIZE, SWITCHES, SYSTEM, USER
+from proctally.tree.sampler import TreeSampler
 
 TICKS = 100
 TICK_NS = 1_000_000_000 // TICKS
@@ -37,6 +39,7 @@ PAGE = 4096
 INIT = 1
 NO_PID = 1 << 22  # PID_MAX_LIMIT: never given out
 SECOND = 1_000_000_000
+PROGRAMS = 1 << 20  # above each pid
 
 
 def nanoseconds(seconds: float) -> int:
@@ -65,11 +68,15 @@ class FakeProcess:
     pages: int = 0
     peak_pages: int = 0
     pss_pages: int = 0
+    shmem_pages: int = 0
     swap_pages: int = 0
+    slices: int = 1
+    program: int = 0
     ignores: bool = False
     subreaper: bool = False
     leader_ended: bool = False
     hidden: bool = False
+    reaping: bool = False
     used: list[int] = field(default_factory=lambda: [0] * SIZE)
     waited: list[int] = field(default_factory=lambda: [0] * SIZE)
     peak_waited: int = 0
@@ -180,7 +187,7 @@ class FakeHost:
         if name == "smaps_rollup" or name.endswith("/smaps_rollup"):
             self.now_ns += self.pss_cost_ns.get(int(pid), 0)
         if path in self.denied and (self.proc / path).exists():
-            raise Denied(EACCES, "Permission denied", path)
+            raise AccessDenied(EACCES, "Permission denied", path)
 
     def locate(self, path: str) -> str:
         """A thread has a folder of its own that is listed nowhere: `/proc/TID/stat` can be opened."""
@@ -231,6 +238,7 @@ class FakeHost:
         process.subreaper = subreaper
         process.ignores = ignores
         process.pages = process.peak_pages = process.pss_pages = pages
+        process.program = parent.program if family != pid else pid
         if by is None and parent.leader_ended:
             by = next(tid for tid in parent.threads if tid != ppid)
         parent.threads[ppid if by is None else by].children.append(pid)
@@ -253,7 +261,8 @@ class FakeHost:
         io: tuple[int, ...] = (),
         pages: int | None = None,
     ) -> None:
-        """Seconds of CPU, faults, context switches, the counters of `io`; `pages`: its resident pages from now on."""
+        """Seconds of CPU, faults, context switches, the counters of `io`; `pages`: its resident pages from now on,
+        anonymous but for `shmem_pages`."""
         process = self.processes[pid]
         assert not process.ended
         self._spend(process, USER, nanoseconds(user))
@@ -304,9 +313,15 @@ class FakeHost:
         process.leader_ended = True
         self.run(pid)
 
-    def exec(self, pid: int, comm: bytes) -> None:
-        self.processes[pid].comm = comm
-        self.run(pid)
+    def exec(self, pid: int, comm: bytes, *, pages: int | None = None) -> None:
+        """Another program; with `pages` also another address space."""
+        process = self.processes[pid]
+        process.comm = comm
+        if pages is not None:
+            self._serial += 1
+            process.peak_waited = max(process.peak_waited, process.peak_pages)  # ru_maxrss goes on through exec
+            process.program, process.peak_pages = PROGRAMS + self._serial, 0
+        self.run(pid, pages=pages)
 
     def set_state(self, pid: int, state: str) -> None:
         """Running, in disk sleep, or `X`: its parent is just reaping it."""
@@ -347,18 +362,26 @@ class FakeHost:
         self._write(process)
         self._write(parent)
 
-    def reap(self, pid: int) -> Reaped:
-        """Its parent waits for it: what it used, and what it had waited for, moves into the parent's counters."""
+    def begin_reap(self, pid: int) -> None:
+        """Its parent has its times, and it is still there, in state X (kernel: wait_task_zombie, release_task)."""
         process = self.processes[pid]
         assert process.ended
         parent = self.processes[process.ppid]
-        whole = [own + waited for own, waited in zip(process.used, process.waited, strict=True)]
-        for place, value in enumerate(whole):
-            parent.waited[place] += value
+        for place, value in enumerate(process.used):
+            parent.waited[place] += value + process.waited[place]
         parent.peak_waited = max(parent.peak_waited, process.peak_pages, process.peak_waited)
-        self._disappear(process)
+        process.state, process.reaping = "X", True
         self._spend(parent, SYSTEM, 1)
+        self._write(process)
         self._write(parent)
+
+    def reap(self, pid: int) -> Reaped:
+        """Its parent waits for it: what it used, and what it had waited for, moves into the parent's counters."""
+        process = self.processes[pid]
+        if not process.reaping:
+            self.begin_reap(pid)
+        whole = [own + waited for own, waited in zip(process.used, process.waited, strict=True)]
+        self._disappear(process)
         usage = SimpleNamespace(
             ru_utime=whole[USER] // 1000 / 1e6,
             ru_stime=whole[SYSTEM] // 1000 / 1e6,
@@ -491,25 +514,28 @@ class FakeHost:
         yield "stat", _stat(process, pid, process.state, memory)
         yield "io", _io(process)
         yield "status", _status(process, pid)
-        yield "schedstat", b"0 %d 1\n" % process.threads[pid].delay
+        yield "schedstat", b"%d %d %d\n" % (process.used[CPU], process.threads[pid].delay, max(0, process.slices))
         if not process.ended:
-            yield "smaps_rollup", _smaps_rollup(0 if process.leader_ended else process.pss_pages)
+            yield "smaps_rollup", b"" if process.leader_ended else _smaps_rollup(process)
         for tid, thread in process.threads.items():
             if self.children_files:
                 yield f"task/{tid}/children", b"".join(b"%d " % child for child in thread.children)
-            yield f"task/{tid}/schedstat", b"0 %d 1\n" % thread.delay
+            own = (process.used[CPU], thread.delay, max(0, process.slices)) if tid == pid else (0, thread.delay, 1)
+            yield f"task/{tid}/schedstat", b"%d %d %d\n" % own
             if tid != pid:
                 yield f"task/{tid}/stat", _stat(process, tid, "S", process.pages)
                 yield f"task/{tid}/status", _status(process, tid)
-                yield f"task/{tid}/smaps_rollup", _smaps_rollup(process.pss_pages)
+                yield f"task/{tid}/smaps_rollup", _smaps_rollup(process)
 
 
 def _stat(process: FakeProcess, tid: int, state: str, pages: int) -> bytes:
     used, waited = process.used, process.waited
+    program = 0 if state in "ZX" else process.program
+    layout = [0, program, 0, program, *[0] * 18, program, *[0] * 5]  # startcode, startstack, start_brk
     fields = [
         process.ppid, process.pid, process.pid, 0, -1, 4194304, used[MINOR], waited[MINOR], used[MAJOR], waited[MAJOR],
         used[USER] // TICK_NS, used[SYSTEM] // TICK_NS, waited[USER] // TICK_NS, waited[SYSTEM] // TICK_NS, 20, 0,
-        len(process.threads), 0, process.start, pages * PAGE, pages, *[0] * 28,
+        len(process.threads), 0, process.start, pages * PAGE, pages, *layout,
     ]  # fmt: skip
     return b"%d (%s) %s %s\n" % (tid, process.comm, state.encode(), " ".join(map(str, fields)).encode())
 
@@ -522,21 +548,38 @@ def _io(process: FakeProcess) -> bytes:
 
 def _status(process: FakeProcess, tid: int) -> bytes:
     lines = [b"Name:\t" + process.comm.replace(b"\n", b"\\n"), b"Tgid:\t%d" % process.pid, b"Pid:\t%d" % tid]
-    if process.state not in "ZX":
-        lines.append(b"VmHWM:\t%8d kB" % (process.peak_pages * PAGE // 1024))
-        lines.append(b"VmSwap:\t%8d kB" % (process.swap_pages * PAGE // 1024))
+    if process.state not in "ZX" or tid != process.pid:
+        anon = process.pages - process.shmem_pages
+        sizes = (
+            process.peak_pages,
+            process.pages,
+            anon,
+            0,
+            process.shmem_pages,
+            anon,
+            0,
+            0,
+            0,
+            0,
+            process.swap_pages,
+            0,
+        )
+        for key, pages in zip(STATUS_KEYS, sizes, strict=True):
+            lines.append(b"%b\t%8d kB" % (key, pages * PAGE // 1024))
     lines.append(b"SigIgn:\t%016x" % (process.ignores << 16))
     lines.append(b"voluntary_ctxt_switches:\t%d" % process.used[SWITCHES])
     lines.append(b"nonvoluntary_ctxt_switches:\t0\n")
     return b"\n".join(lines)
 
 
-def _smaps_rollup(pages: int) -> bytes:
-    kilobytes = pages * PAGE // 1024
-    return b"00400000-7ffe0000 ---p 00000000 00:00 0    [rollup]\nRss: %8d kB\nPss: %8d kB\n" % (kilobytes, kilobytes)
+def _smaps_rollup(process: FakeProcess) -> bytes:
+    pss, shmem, rss = (pages * PAGE // 1024 for pages in (process.pss_pages, process.shmem_pages, process.pages))
+    sizes = (("Rss", rss), ("Pss", pss), ("Pss_Anon", pss - shmem), ("Pss_File", 0), ("Pss_Shmem", shmem))
+    lines = [f"{key}: {size:8d} kB\n" for key, size in (*sizes, ("Anonymous", rss - shmem))]
+    return b"00400000-7ffe0000 ---p 00000000 00:00 0    [rollup]\n" + "".join(lines).encode()
 
 
-def reap_ours(host: FakeHost, sampler: Sampler, pid: int, status: int = 0) -> Reaped:
+def reap_ours(host: FakeHost, sampler: TreeSampler, pid: int, status: int = 0) -> Reaped:
     """A zombie child of the tracker is read, waited for and told of, as `job` and `run` do it."""
     seen = sampler.ended(pid)
     reaped = host.reap(pid)
@@ -544,6 +587,6 @@ def reap_ours(host: FakeHost, sampler: Sampler, pid: int, status: int = 0) -> Re
     return reaped
 
 
-def attach_to(sampler: Sampler, root: int) -> None:
+def attach_to(sampler: TreeSampler, root: int) -> None:
     """Attach as a tracker whose own pid is none of the fake host's."""
     sampler.attach(root, NO_PID)

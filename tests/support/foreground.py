@@ -1,6 +1,6 @@
 """A shell with nothing but job control: one job in a process group of its own, in the foreground of the terminal.
 
-`python tests/foreground.py COMMANDS ANSWERS [--background] PROGRAM [ARG ...]`, as the leader of the session. It says
+`python foreground.py COMMANDS ANSWERS [--background] PROGRAM [ARG ...]`, as the leader of the session. It says
 `started PID`, then a line for each change of that process: `stopped SIGNAL`, `continued`, `exited STATUS`, `killed
 SIGNAL`. It understands `fg` and `bg` (which continue the group, in front or behind) and `group SIGNAL`.
 """

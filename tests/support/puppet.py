@@ -1,6 +1,6 @@
 """A job that does what a test tells it: a statement of Python a line on one descriptor, an answer a line on the other.
 
-`python tests/puppet.py COMMANDS ANSWERS [SIGNAL ...]`: the signals named are reported as they arrive, each as a line
+`python puppet.py COMMANDS ANSWERS [SIGNAL ...]`: the signals named are reported as they arrive, each as a line
 `signal NAME`. It says `ready PID` at its start and `done` after each statement, and ends when nobody commands it.
 """
 

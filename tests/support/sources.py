@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from proctally.kernel import perf
-from proctally.kernel.child import libc
+from proctally.linux import perf
+from proctally.linux.child import libc
 
 
 def perf_denied(user: int) -> str | None:
@@ -38,8 +38,8 @@ def _try_rings() -> str:
         signal.pause()
     try:
         perf.open_rings(perf.Events(library), child, sorted(os.sched_getaffinity(0))).close()
-    except (perf.Refused, perf.Unavailable) as reason:
-        return f"perf is not available to this user: {reason}"
+    except (perf.PerfRefused, perf.Unsupported) as reason:
+        return f"perf is not available to this user: {reason!r}"
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import proctally
-from proctally.record import read
+from places import SUPPORT
+from proctally.record.reader import read
 
-TESTS = Path(__file__).parent
 PYTHON = [sys.executable, "-S", "-E"]  # for jobs: no site, no variables
 PROCTALLY = [sys.executable, "-m", "proctally"]
 PATIENCE = 20.0  # for what is to happen at once; only a broken tracker takes so long
@@ -65,6 +65,19 @@ def samples(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def of_type(lines: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["type"] == kind]
+
+
+def reason(summary: dict[str, Any]) -> dict[str, Any]:
+    """What the reason of a summary says; its other values are null."""
+    return {name: value for name, value in summary["reason"].items() if value is not None}
+
+
+def gaps(summary: dict[str, Any], section: str) -> dict[str, dict[str, Any]]:
+    """The gaps of a section by their codes, each with what is known of it."""
+    found = [gap for gap in summary["gaps"] if gap["section"] == section]
+    assert (summary[section]["coverage"] == "complete") == (not found)
+    names = ("count", "low_seconds", "high_seconds", "low_bytes", "high_bytes")
+    return {gap["code"]: {name: gap[name] for name in names if gap[name] is not None} for gap in found}
 
 
 class Done:
@@ -185,7 +198,7 @@ class Puppet:
         told, self._commands = os.pipe()
         self._answers, said = os.pipe()
         self._lines = Lines(self._answers)
-        job = [*PYTHON, str(TESTS / "puppet.py"), str(told), str(said), "SIGUSR2", *reports]
+        job = [*PYTHON, str(SUPPORT / "puppet.py"), str(told), str(said), "SIGUSR2", *reports]
         tracker = [*PROCTALLY, "run", "-q", *options, "--"] if tracker is None else tracker
         popen.setdefault("env", environment(home))
         popen.setdefault("stdin", subprocess.DEVNULL)
@@ -326,7 +339,7 @@ def without_name() -> int:
         number += 1
 
 
-def _works_for(number: int, python: str) -> bool:
+def works_for(number: int, python: str) -> bool:
     try:
         code = "import sys; sys.exit(sys.version_info < (3, 11))"
         return subprocess.run([python, "-c", code], user=number, capture_output=True, cwd="/").returncode == 0
@@ -345,7 +358,7 @@ def ordinary_user() -> Iterator[User | None]:
     if number is not None:
         version = f"python3.{sys.version_info.minor}"
         candidates = [sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}", "/usr/bin/python3"]
-        found = next((candidate for candidate in candidates if _works_for(number, candidate)), None)
+        found = next((candidate for candidate in candidates if works_for(number, candidate)), None)
         if found is None:
             yield None
             return

@@ -192,3 +192,16 @@ def stolen_ns() -> int:
     """Time in which this machine's CPUs served interrupts or another machine (proc_stat(5)), since it started."""
     fields = Path("/proc/stat").read_bytes().split(b"\n", 1)[0].split()
     return sum(map(int, fields[6:9])) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+
+
+def agree(ours: Callable[[], dict[str, float | None]], theirs: Callable[[], dict[str, float]], drift: float) -> None:
+    """Levels move while they are read: of many looks one has to be as near as that."""
+    seen = []
+    for _ in range(50):
+        mine, truth = ours(), theirs()
+        assert mine.keys() >= truth.keys()
+        far = {name: (mine[name], value) for name, value in truth.items() if abs((mine[name] or 0) - value) > drift}
+        if not far:
+            return
+        seen.append(far)
+    raise AssertionError(seen[-3:])

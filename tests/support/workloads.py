@@ -1,6 +1,6 @@
 """Hostile jobs whose CPU time is easy to lose: the ways in which real jobs fork, orphan, reap and ignore.
 
-A program and a module: `python tests/workloads.py NAME [SECONDS]` runs one of WORKLOADS, which uses about SECONDS of
+A program and a module: `python workloads.py NAME [SECONDS]` runs one of WORKLOADS, which uses about SECONDS of
 CPU, by its own CPU clocks and in whatever processes, and leaves nothing behind when it ends. Only what a job needs is
 imported, so that the interpreter's start stays small beside it.
 """

@@ -1,38 +1,23 @@
-"""Parquet, read back by others: the types of the table of fields, the sums of the record, the run in its metadata."""
+"""The command `export -f parquet` with real runs."""
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pyarrow = pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
 from pyarrow import parquet  # noqa: E402
 
-from proctally.cli import main  # noqa: E402
-from proctally.outputs.parquet import ROWS, write  # noqa: E402
-from proctally.record import json_line  # noqa: E402
-from proctally.results import flat  # noqa: E402
-from test_terminal import Terminal  # noqa: E402
-from test_top import EVIL, header, of_record  # noqa: E402
+from proctally.cli.main import main  # noqa: E402
+from proctally.record.section import flat  # noqa: E402
+from scenes import EVIL  # noqa: E402
+from terminal_session import Terminal  # noqa: E402
 from tracked import PROCTALLY, environment, record, run, samples  # noqa: E402
-
-
-def read_back(lines: list[dict[str, Any]]) -> Any:
-    class Out(io.BytesIO):
-        pass
-
-    out = Out()
-    write(lines, out)  # type: ignore[arg-type]
-    out.seek(0)
-    return parquet.read_table(out)
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +81,13 @@ def test_the_run_is_in_the_metadata(job: Path, exported: Path) -> None:
     assert json.loads(told["proctally.host"]) == next(line for line in lines if line["type"] == "host")
     assert [line["name"] for line in json.loads(told["proctally.phases"])][0] == "fit"
     assert told["proctally.name"] == lines[0]["name"] and told["proctally.verdict"] == "ok"
-    assert told["proctally.run_id"] == lines[0]["run_id"] and told["proctally.schema"] == "proctally/1"
+    assert told["proctally.run_id"] == lines[0]["run_id"] and told["proctally.schema"] == "proctally/2"
 
 
 def test_it_has_the_columns_of_a_dataframe(job: Path, exported: Path) -> None:
     rows = [flat(sample) for sample in samples(record(job))]
-    names = [
-        name for name in dict.fromkeys(name for row in rows for name in row) if name not in ("system", "cgroup", "gpus")
-    ]
+    sections = ("system", "cgroup", "gpus", "tree.time")  # null in the first samples
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in sections]
     assert parquet.read_schema(exported).names == names
 
 
@@ -115,56 +99,6 @@ def test_thinned_out(job: Path, tmp_path: Path) -> None:
     assert table.column("tree.cpu_seconds").to_pylist()[-1] == taken[-1]["tree"]["cpu_seconds"]
     assert max(table.column("tree.rss_bytes").to_pylist()) == max(sample["tree"]["rss_bytes"] for sample in taken)
     assert table.schema.metadata[b"proctally.thinned_seconds"] == b"0.2"
-
-
-def test_columns_come_and_go_over_many_rows() -> None:
-    """More than are held at once; a machine that is read now and then, or only once all has begun."""
-    lines = [header()]
-    for at in range(2 * ROWS + 10):
-        system = {"load_1": 1, "forks": at} if at >= ROWS + 5 else None
-        lines.append(of_record(float(at)) | {"system": system})
-    table = read_back(lines)
-    assert table.num_rows == 2 * ROWS + 10
-    assert table.column("system.forks").null_count == ROWS + 5
-    assert sum(table.column("system.forks").drop_null().to_pylist()) == sum(range(ROWS + 5, 2 * ROWS + 10))
-    assert str(table.schema.field("system.load_1").type) == "double", "whole by chance"
-
-
-def test_whole_numbers_stay_exact() -> None:
-    most = (1 << 63) - 1
-    table = read_back([header(), of_record(1.0, read_bytes=most), of_record(2.0, read_bytes=None)])
-    assert table.column("tree.read_bytes").to_pylist() == [most, None]
-
-
-def test_what_contradicts_the_table_is_kept_as_it_is() -> None:
-    lines = [header(), of_record(1.0, processes=1.5, threads=1 << 70, running="many", odd=[1], new_field=True)]
-    lines += [of_record(float(at)) for at in range(2, ROWS + 5)]
-    lines.append(of_record(1e6, running=True, new_field="x"))
-    table = read_back(lines)
-    assert table.column("tree.processes").to_pylist()[:2] == [1.5, 3.0]
-    assert table.column("tree.threads").to_pylist()[0] == float(1 << 70)
-    assert table.column("tree.running").to_pylist()[0] == "many"
-    assert table.column("tree.new_field").to_pylist()[0] == "true"
-
-
-def test_a_record_without_samples_and_one_without_an_end(tmp_path: Path) -> None:
-    assert read_back([header()]).num_rows == 0
-    path = tmp_path / "torn.jsonl.gz"
-    path.write_bytes(gzip.compress(json_line(header()) + json_line(of_record(1.0)) + b'{"type":"sam'))
-    assert main(["export", str(path), "-f", "parquet", "-o", str(tmp_path / "torn.parquet")]) == 0
-    table = parquet.read_table(tmp_path / "torn.parquet")
-    assert table.num_rows == 1 and b"proctally.summary" not in table.schema.metadata
-
-
-def test_the_machine_alone() -> None:
-    lines = [header(kind="system", pid=None), of_record(1.0) | {"tree": None, "top": None, "system": {"forks": 5}}]
-    assert read_back(lines).column_names == [
-        "at",
-        "elapsed_seconds",
-        "interval_seconds",
-        "cgroup.cpu_seconds",
-        "system.forks",
-    ]
 
 
 # -- where it goes ---------------------------------------------------------------------------------------------------
@@ -191,7 +125,7 @@ def test_a_file_that_exists_is_kept(job: Path, tmp_path: Path, capfd: pytest.Cap
     path = tmp_path / "mine"
     path.write_text("mine")
     words = ["export", str(path_of(job)), "-f", "parquet", "-o", str(path)]
-    assert main(words) == 1 and "exists already" in capfd.readouterr().err
+    assert main(words) == 1 and "File exists; use --force" in capfd.readouterr().err
     assert path.read_text() == "mine"
     assert main([*words, "--force"]) == 0
     assert parquet.read_table(path).num_rows
@@ -201,22 +135,14 @@ def test_a_full_disk_is_one_line(job: Path, capfd: pytest.CaptureFixture[str]) -
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full")
     assert main(["export", str(path_of(job)), "-f", "parquet", "-o", "/dev/full"]) == 1
-    assert capfd.readouterr().err == "proctally: --output /dev/full: No space left on device\n"
-
-
-def test_what_is_no_record_leaves_no_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "broken.jsonl"
-    path.write_bytes(json_line(header()) + b"not json\n")
-    assert main(["export", str(path), "-f", "parquet", "-o", str(tmp_path / "out")]) == 1
-    assert capfd.readouterr().err == f"proctally: {path}: line 2 is not JSON\n"
-    assert not (tmp_path / "out").exists()
+    assert capfd.readouterr().err == "proctally: /dev/full: No space left on device\n"
 
 
 def test_without_its_extra(job: Path) -> None:
     code = (
         "import importlib.util as u, sys\n"
         "was = u.find_spec; u.find_spec = lambda name, *a: None if name == 'pyarrow' else was(name, *a)\n"
-        "from proctally.cli import main\n"
+        "from proctally.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "export", str(path_of(job)), "-f", "parquet", "-o", str(job / "never")]
@@ -227,6 +153,6 @@ def test_without_its_extra(job: Path) -> None:
 
 
 def test_csv_loads_nothing_of_it(job: Path) -> None:
-    code = "import sys; from proctally.cli import main; main(sys.argv[1:]); sys.exit('pyarrow' in sys.modules)"
+    code = "import sys; from proctally.cli.main import main; main(sys.argv[1:]); sys.exit('pyarrow' in sys.modules)"
     command = [sys.executable, "-c", code, "export", str(path_of(job))]
     assert subprocess.run(command, env=environment(job), capture_output=True).returncode == 0

@@ -1,9 +1,7 @@
-"""The exporter beside a run: it holds nothing up, whatever becomes of it, and it is no part of what is measured."""
+"""Runs that export to a file or by HTTP."""
 
 from __future__ import annotations
 
-import errno
-import importlib.util
 import os
 import shutil
 import signal
@@ -11,26 +9,20 @@ import socket
 import subprocess
 import sys
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("prometheus_client", reason="the extra prometheus is not installed")
-
 from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
 
-import proctally  # noqa: E402
 from beside import exporter  # noqa: E402
 from daemons import answers, free_port, get  # noqa: E402
-from proctally.exports import FINISH_NS, OLDEST, Exports, Outlets, listen  # noqa: E402
-from proctally.kernel.machine import Machine  # noqa: E402
-from proctally.options import Options, UsageError, has_exports  # noqa: E402
+from exported import parsed, state, value, values  # noqa: E402
+from proctally.tracking.exporting import ExporterLimits  # noqa: E402
 from tracked import (  # noqa: E402
-    PATIENCE,
     Puppet,
-    User,
     call,
     environment,
     of_type,
@@ -44,20 +36,8 @@ from tracked import (  # noqa: E402
     whole,
 )
 
-SLOW_END = FINISH_NS / 1e9 + 2
-
-
-def parsed(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """The text format: values by name and labels, but that of the run's name."""
-    return {
-        (sample.name, tuple(sorted((key, value) for key, value in sample.labels.items() if key != "run"))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def values(path: Path) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    return parsed(path.read_text(encoding="utf-8"))
+pytestmark = pytest.mark.timeout(120)  # several waits for a server, of at most 20 s each
+SLOW_END = ExporterLimits().finish_ns / 1e9 + 2
 
 
 def sampled(url: str) -> str:
@@ -66,15 +46,6 @@ def sampled(url: str) -> str:
     before = parsed(get(f"{url}/metrics"))[name]
     until(lambda: parsed(get(f"{url}/metrics"))[name] > before + 1, "it is sampled")
     return get(f"{url}/metrics")
-
-
-def value(path: Path, name: str, **labels: str) -> float:
-    return values(path)[f"proctally_{name}", tuple(sorted(labels.items()))]
-
-
-def state(path: Path) -> str:
-    name = "proctally_run_state"
-    return next(dict(labels)[name] for (found, labels), value in values(path).items() if found == name and value)
 
 
 def found_exporter(parent: int) -> int:
@@ -147,25 +118,6 @@ def test_counters_never_fall_while_it_runs(tmp_path: Path) -> None:
     assert seen[0][total] < seen[1][total] < seen[2][total] <= seen[3][total]
 
 
-def test_a_user_who_is_not_root(user: User) -> None:
-    spec = importlib.util.find_spec("prometheus_client")
-    assert spec is not None and spec.origin is not None
-    there = user.folder / "package" / "prometheus_client"
-    if not there.exists():
-        shutil.copytree(Path(spec.origin).parent, there)
-        for path in [there, *there.rglob("*")]:
-            path.chmod(0o755 if path.is_dir() else 0o644)
-    path = user.folder / "x.prom"
-    done = user.call("run", "-q", "-i", "0.1", "--textfile", str(path), "--", "sh", "-c", "sleep 0.3")
-    assert (done.status, done.stderr) == (0, b"")
-    assert state(path) == "ok"
-    assert path.stat().st_uid == (os.getuid() if user.number is None else user.number)
-    if user.number is not None:
-        done = user.call("run", "-q", "--textfile", "/root-of-nobody.prom", "--", "true")
-        assert done.status == 125
-        assert b"no file can be made in /" in done.stderr
-
-
 # -- it is no part of the job ----------------------------------------------------------------------------------------
 
 
@@ -202,23 +154,6 @@ def test_job_inherits_nothing_of_it(tmp_path: Path) -> None:
                   env=environment(tmp_path, PROCTALLY_TEXTFILE=str(tmp_path / "x.prom")))  # fmt: skip
     assert (tmp_path / "x.prom").exists()
     assert serving.stdout == plain.stdout
-
-
-def test_nothing_of_it_is_loaded_when_it_is_not_asked_for(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "proctally", "run", "-q", "--", "true"],
-        env=environment(tmp_path), capture_output=True, text=True, timeout=PATIENCE,
-    )  # fmt: skip
-    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
-    assert "proctally.run" in loaded
-    assert not loaded & {"proctally.exports", "proctally.live", "proctally.exporter", "prometheus_client", "_socket"}
-
-
-def test_address_is_had_without_the_codec_for_names_of_hosts() -> None:
-    code = "import sys; from proctally.exports import listen; listen('0'); listen('127.0.0.1:0'); print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE).stdout
-    assert "proctally.exports" in loaded.split()
-    assert not set(loaded.split()) & {"encodings.idna", "stringprep", "socket", "re"}
 
 
 # -- whatever becomes of it ------------------------------------------------------------------------------------------
@@ -318,28 +253,6 @@ def test_attach_and_system_export_too(tmp_path: Path) -> None:
 # -- what is said before anything starts -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("option", "wrong"),
-    [
-        ("serve", "x"), ("serve", "127.0.0.1:99999"), ("serve", "example.org:80"), ("serve", "203.0.113.9:80"),
-        ("serve", ""), ("serve", "\udcff:80"), ("serve", "é:80"), ("serve", "[::1"), ("serve", "127.0.0.1:-1"),
-        ("textfile", "/nowhere/x.prom"), ("textfile", "/tmp"), ("textfile", "{nothing}.prom"), ("textfile", ""),
-        ("textfile", "/dev/null"),
-        ("pushgateway", "localhost:9091"), ("pushgateway", "ftp://h:1"), ("pushgateway", "http://u:secret@"),
-        ("pushgateway", ""), ("pushgateway", "http://u:secret@h:1/?a=b"), ("pushgateway", "http://h:1/a b"),
-        ("pushgateway", "http://h:1/\udcff"), ("pushgateway", "http://h:99999"), ("otlp", ""), ("otlp", "h:4317"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_is_refused(option: str, wrong: str) -> None:
-    options = Options()
-    setattr(options, option, wrong)
-    assert has_exports(options)
-    with pytest.raises(UsageError) as refused:
-        Outlets(options, {}, {})
-    assert "\n" not in str(refused.value)
-    assert "secret" not in str(refused.value)
-
-
 @pytest.mark.parametrize(("option", "wrong"), [("--serve", ""), ("--textfile", "/nowhere/x"), ("--pushgateway", "h")])
 def test_it_is_said_in_one_line_before_anything_starts(tmp_path: Path, option: str, wrong: str) -> None:
     done = run(tmp_path, option, wrong, "--", "touch", str(tmp_path / "ran"))
@@ -352,15 +265,6 @@ def test_it_is_said_in_one_line_before_anything_starts(tmp_path: Path, option: s
     assert call(tmp_path, "attach", option, wrong, str(os.getpid())).status == 2
 
 
-def test_address_of_a_family_that_the_kernel_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    def without(family: int, kind: int) -> None:
-        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
-
-    monkeypatch.setattr("_socket.socket", without)
-    with pytest.raises(UsageError, match=r"cannot listen at \[::1\]:0: Address family not supported"):
-        listen("[::1]:0")
-
-
 def test_address_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -369,118 +273,3 @@ def test_address_in_use(tmp_path: Path) -> None:
         assert done.stderr == f"proctally: cannot listen at {address}: Address already in use\n".encode()
         assert not (tmp_path / "ran").exists()
         assert call(tmp_path, "serve", "--listen", address).status == 2
-
-
-@pytest.mark.parametrize(
-    ("options", "extra"),
-    [(("--serve", "127.0.0.1:0"), "prometheus"), (("--otlp", "http://127.0.0.1:1"), "otlp")],
-)
-def test_missing_package_is_said_before_the_job(tmp_path: Path, options: tuple[str, str], extra: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-S", "-m", "proctally", "run", *options, "--", "touch", str(tmp_path / "ran")],
-        env=environment(tmp_path, PYTHONPATH=str(Path(proctally.__file__).parent.parent)),
-        capture_output=True, timeout=PATIENCE,
-    )  # fmt: skip
-    assert done.returncode == 125
-    assert f"pip install 'proctally[{extra}]'".encode() in done.stderr
-    assert done.stderr.count(b"\n") == 1
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("kind", [".dist-info", ".egg-info", "-py3.11.egg-info"])
-def test_package_that_is_too_old_is_said_before_the_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    """Debian 12 has 0.16: found, imported, and of no use."""
-    (tmp_path / "prometheus_client").mkdir()
-    (tmp_path / "prometheus_client/__init__.py").touch()
-    (tmp_path / f"prometheus_client-0.16.0{kind}").mkdir()
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "prometheus_client")
-    options = Options()
-    options.textfile = str(tmp_path / "x.prom")
-    with pytest.raises(UsageError, match=r"needs prometheus_client 0\.23\.1 or newer, and 0\.16\.0 is installed: pip"):
-        Outlets(options, {}, {})
-    (tmp_path / f"prometheus_client-0.16.0{kind}").rename(tmp_path / f"prometheus_client-0.23.1{kind}")
-    Outlets(options, {}, {})
-    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    oldest = ".".join(map(str, OLDEST["prometheus_client"]))
-    assert project["optional-dependencies"]["prometheus"] == [f"prometheus-client>={oldest}"]
-
-
-@pytest.mark.parametrize(
-    ("where", "host"),
-    [
-        ("0", "127.0.0.1"),
-        (":0", "127.0.0.1"),
-        ("localhost:0", "127.0.0.1"),
-        ("127.0.0.1:0", "127.0.0.1"),
-        ("0.0.0.0:0", "0.0.0.0"),
-    ],
-)
-def test_it_listens_on_the_loopback_unless_told_otherwise(where: str, host: str) -> None:
-    listening, address = listen(where)
-    with socket.socket(fileno=listening.detach()) as opened:
-        assert opened.getsockname()[0] == host
-        assert address == f"{host}:{opened.getsockname()[1]}"
-
-
-# -- the queue -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("size", "count"), [(10_000, 1000), (300_000, 60)], ids=["many", "such as go in parts"])
-def test_queue_is_bounded_and_what_is_dropped_is_told(tmp_path: Path, size: int, count: int) -> None:
-    path = tmp_path / "x.prom"
-    options = Options()
-    options.textfile = str(path)
-    told: list[int] = []
-    exports = Exports(
-        Machine(),
-        environment(tmp_path),
-        Outlets(options, {}, {}),
-        started=told.append,
-        kept_lines=10,
-        kept_bytes=1 << 20,
-    )
-    exports.write({"type": "run", "run_id": "r", "name": "n", "started_at": 1.0})
-    helper = told[0]
-    os.kill(helper, signal.SIGSTOP)
-    sample = {"type": "sample", "at": 2.0, "tree": {"rss_bytes": 1}}
-    begun = time.monotonic()
-    for number in range(count):
-        filling: object = "x" * size
-        for _ in range(number % 59):  # a part of one line and a part of another are no JSON
-            filling = [filling]
-        exports.write(sample | {"filling": filling})
-    assert time.monotonic() - begun < 2
-    assert count / 2 < exports.dropped < count
-    assert len(exports._kept) <= 10
-    assert sum(len(line) for line, _ in exports._kept) <= (1 << 20) + size
-    os.kill(helper, signal.SIGCONT)
-    time.sleep(0.5)
-    exports.write(sample | {"tree": {"rss_bytes": 77}})
-    exports.write({"type": "summary", "verdict": "ok", "ended_at": 3.0})
-    exports.finish()
-    until(lambda: not runs(helper), "it ended")
-    assert exports.cpu_ns() > 0
-    assert value(path, "exporter_lines_dropped_total") == exports.dropped
-    assert value(path, "process_resident_memory_bytes") == 77
-    assert exports.warnings() == [f"{exports.dropped} lines were dropped, because the exporter did not read them"]
-    exports.close()
-
-
-def test_one_that_cannot_be_started_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    options = Options()
-    options.textfile = str(tmp_path / "x.prom")
-    exports = Exports(Machine(), {}, Outlets(options, {}, {}))
-    exports.write({"type": "summary"})
-    exports.finish()
-    assert exports.warnings() == ["the exporter cannot be started: No such file or directory"]
-
-
-def test_address_that_is_no_url_is_named_without_its_password() -> None:
-    options = Options()
-    options.pushgateway = "gopher://me:secret@host:1"
-    with pytest.raises(UsageError, match=r"gopher://\*\*\*@host:1"):
-        Outlets(options, {}, {})

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from test_gpu import CC, TWO, library
+from nvml_library import CC, TWO
+from strict_schema import problems
 from tracked import PROCTALLY, Done, environment, of_type, record, runs, samples
-
-__all__ = ["library"]
 
 DRIVER = Path("/proc/driver")
 pytestmark = [
@@ -23,7 +22,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a mount namespace"),
     pytest.mark.skipif(not DRIVER.is_dir(), reason="no /proc/driver to show a driver in"),
 ]
-
 JOB = """
 import os, sys, time
 with open(os.environ["FAKE_NVML"], "a") as script:
@@ -59,6 +57,7 @@ def test_a_job_and_what_it_holds(beside: Beside) -> None:
     done = beside.call("run", "-i", "0.3", "--", sys.executable, "-S", "-E", "-c", JOB, "1.6")
     assert done.status == 0, done.stderr
     lines = done.record()
+    assert problems(lines) == []
     told = [sample for sample in samples(lines) if sample["gpus"]]
     assert len(told) >= 3
     first, last = told[0]["gpus"], told[-2]  # in the last one the job has ended
@@ -89,9 +88,10 @@ def test_a_driver_that_hangs_holds_nothing_up(beside: Beside) -> None:
     done = beside.call("run", "-q", "-i", "0.2", "--", "sleep", "1")
     assert done.status == 0, done.stderr
     lines = done.record()
+    assert problems(lines) == []
     assert lines[-1]["wall_seconds"] < 3
     skipped = [sample for sample in samples(lines)[1:] if sample["gpus"] is None]
-    assert skipped and all(sample["gpus_skipped"] for sample in skipped)
+    assert skipped and all(sample["gpus_skipped"] == "no_answer" for sample in skipped)
     assert all(sample["system"] is not None for sample in skipped)
     assert of_type(lines, "host")[0]["gpus"] is None
 
@@ -102,7 +102,7 @@ def test_no_helper_lives_on(beside: Beside) -> None:
     )
     assert done.status == 0
     assert done.summary()["processes"]["left"] == 0
-    assert b"proctally.kernel.gpu_helper" in done.stdout
+    assert b"proctally.host.gpu_helper" in done.stdout
     assert [pid for pid in pids_with(f"FAKE_NVML={beside.script}") if runs(pid)] == []
 
 
@@ -153,7 +153,7 @@ def test_the_machine_alone(beside: Beside) -> None:
 def test_a_job_of_half_a_second_has_its_gpus_read(beside: Beside) -> None:
     lines = beside.call("run", "-q", "--", sys.executable, "-S", "-E", "-c", JOB, "0.6").record()
     first, last = samples(lines)
-    assert (first["gpus"], first["gpus_skipped"]) == (None, "the job has just begun")
+    assert (first["gpus"], first["gpus_skipped"]) == (None, "just_started")
     assert last["gpus"][0]["memory_used_bytes"] == 20_000_000_000
     assert lines[-1]["gpu"]["peak_memory_used_bytes"]
 

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 import proctally
-from proctally.kernel import own_cgroup
-from proctally.kernel.cgroup import V2, parse_mountinfo
-from tracked import PROCTALLY, PYTHON, Done, environment, record, run, runs, samples, until, whole
+from proctally.linux import own_cgroup
+from proctally.linux.cgroup import V2, parse_mountinfo, places
+from proctally.linux.machine import Machine
+from tracked import PROCTALLY, PYTHON, Done, environment, gaps, reason, record, run, runs, samples, until, whole
 from truth import ENTER
 
 NOBODY = 65534
@@ -147,7 +148,7 @@ def test_attach_has_the_limits_of_its_target(tmp_path: Path) -> None:
     lines = record(tmp_path)
     assert lines[0]["limits"]["cpu_cores"] == 0.1
     assert lines[-1]["waiting"]["throttled_seconds"] > 0.02
-    assert lines[-1]["cpu"]["unavailable"]["cgroup"] == "a process that runs already is not moved into one"
+    assert lines[-1]["cpu"]["unavailable"]["cgroup"] == "already_running"
 
 
 # -- what surrounds it -----------------------------------------------------------------------------------------------
@@ -166,6 +167,7 @@ def test_what_all_around_it_used(tmp_path: Path) -> None:
 
 # -- the OOM killer --------------------------------------------------------------------------------------------------
 
+KILLED = {"code": "signal", "signal": 9, "core_dumped": False}
 EAT = "b = []\nwhile True: b.append(bytearray(1 << 20))"
 
 
@@ -176,9 +178,13 @@ def test_killed_for_memory(tmp_path: Path) -> None:
     assert done.status == 137
     summary = done.summary()
     assert (summary["verdict"], summary["signal"]) == ("oom", 9)
-    said = "killed by signal 9 (SIGKILL); the cgroup's oom_kill count rose by 1 at a limit of 96.0 MiB, last sample "
-    assert summary["evidence"].startswith(said)
-    assert b"oom: killed by signal 9" in done.stderr
+    found = reason(summary)
+    assert 0 < found.pop("last_rss_bytes") < 96 * MIB
+    assert found.pop("oom_cgroup") == f"/{folder.name}"
+    assert found == {"code": "oom_kill", "oom_kills": 1, "oom_place": "cgroup", "memory_limit_bytes": 96 * MIB}
+    (kill,) = summary["memory"]["ooms"]
+    assert kill["count"] == 1
+    assert kill["at_peak"][0]["command"].startswith("python")
 
 
 @needs("memory")
@@ -194,7 +200,7 @@ def test_a_child_was_killed_and_the_shell_says_137(tmp_path: Path) -> None:
 def test_killed_without_evidence_is_not_for_memory(tmp_path: Path) -> None:
     done = run(tmp_path, "-q", "--", "sh", "-c", "kill -KILL $$")
     summary = done.summary()
-    assert (summary["verdict"], summary["evidence"]) == ("killed", "killed by signal 9 (SIGKILL)")
+    assert (summary["verdict"], reason(summary)) == ("killed", KILLED)
     done = run(tmp_path / "second", "-q", "--", "sh", "-c", "exit 137")
     assert done.summary()["verdict"] == "failed"
 
@@ -220,7 +226,73 @@ def test_killed_while_the_oom_killer_took_another(tmp_path: Path) -> None:
         _, stderr = tracker.communicate(timeout=30)
     assert (tracker.returncode, stderr) == (137, b"")
     summary = whole(record(tmp_path))
-    assert (summary["verdict"], summary["evidence"]) == ("killed", "killed by signal 9 (SIGKILL)")
+    assert (summary["verdict"], reason(summary)) == ("killed", KILLED)
+
+
+FORKS_EAT = """
+import os, sys
+for _ in range(2):
+    child = os.fork()
+    if not child:
+        held = []
+        while True:
+            held.append(bytearray(1 << 20))
+    assert os.waitpid(child, 0)[1] == 9
+sys.exit(int(sys.argv[1]))
+"""
+MOVE_BELOW = 'mkdir "$0/in" && echo $$ > "$0/in/cgroup.procs" && exec "$@"'
+
+
+@needs("memory")
+@pytest.mark.parametrize("where", ["around", "entered", "below"])
+def test_killed_children_are_shown_beside_ok(tmp_path: Path, where: str) -> None:
+    """The job lives in the limited cgroup, enters it after its start, or moves to a cgroup below it."""
+    job = [*PYTHON, "-c", FORKS_EAT, "0"]
+    with below("memory", memory__limit_in_bytes=str(96 * MIB)) as folder:
+        if where == "entered":
+            done = run(tmp_path, "-q", "-i", "0.1", "--", "sh", "-c", ENTER, str(folder / "cgroup.procs"), *job)
+        else:
+            words = ["sh", "-c", MOVE_BELOW, str(folder)] if where == "below" else []
+            done = run_in(folder, tmp_path, "-q", "-i", "0.1", "--", *words, *job)
+    path = f"/{folder.name}/in" if where == "below" else f"/{folder.name}"
+    assert done.status == 0
+    summary = done.summary()
+    assert summary["verdict"] == "ok"
+    found = reason(summary)
+    found.pop("last_rss_bytes", None)
+    assert found == {
+        "code": "exit_status",
+        "oom_kills": 2,
+        "oom_place": "cgroup",
+        "oom_cgroup": path,
+        "memory_limit_bytes": 96 * MIB,
+    }
+    assert done.stderr.startswith(b"proctally ")
+    assert f"ok, but the kernel's OOM killer ended 2 processes (limit 96.0 MiB of {path}".encode() in done.stderr
+    memory = summary["memory"]
+    assert memory["oom_kills"] == sum(each["count"] for each in memory["ooms"]) == 2
+    assert {(each["cgroup"], each["limit_bytes"]) for each in memory["ooms"]} == {(path, 96 * MIB)}
+    assert [gap for gap in summary["gaps"] if gap["code"] == "oom_elsewhere"] == []
+
+
+@needs("memory")
+def test_attach_has_kills_in_a_field(tmp_path: Path) -> None:
+    flag = tmp_path / "now"
+    wait = f"import os, time\nwhile not os.path.exists({str(flag)!r}): time.sleep(0.01)\n"
+    with below("memory", memory__limit_in_bytes=str(96 * MIB)) as folder:
+        enter = ["/bin/sh", "-c", ENTER, str(folder / "cgroup.procs")]
+        target = subprocess.Popen([*enter, *PYTHON, "-c", wait + FORKS_EAT, "1"])
+        until(lambda: (folder / "cgroup.procs").read_text().split() == [str(target.pid)], "in its cgroup")
+        command = [*PROCTALLY, "attach", "-q", "-i", "0.1", str(target.pid)]
+        tracker = subprocess.Popen(command, env=environment(tmp_path), stderr=subprocess.PIPE)
+        until(lambda: list(tmp_path.glob("runs/*.jsonl")), "it tracks")
+        flag.touch()
+        assert target.wait(30) == 1
+        _, stderr = tracker.communicate(timeout=30)
+    summary = whole(record(tmp_path))
+    assert summary["verdict"] == "ended"
+    assert summary["memory"]["oom_kills"] == reason(summary)["oom_kills"] == 2
+    assert b"the kernel's OOM killer ended 2 processes (limit 96.0 MiB of /" in stderr
 
 
 # -- its own ---------------------------------------------------------------------------------------------------------
@@ -230,6 +302,46 @@ def left_over() -> list[str]:
     point = mount_of(V2)
     assert point is not None
     return [name for name in os.listdir(point) if own_cgroup.owner(name) is not None]
+
+
+def left_in_v1() -> list[str]:
+    """The run cgroups in the v1 hierarchies, below the cgroup of this process."""
+    found = places(Machine(), os.getpid())
+    folders = [found[name].directory for name in ("cpuacct", "memory") if name in found]
+    return [name for folder in folders for name in os.listdir(folder) if own_cgroup.owner(name) is not None]
+
+
+@needs(V2)
+@needs("memory")
+@needs("cpuacct")
+def test_memory_and_cpu_time_by_the_kernel_on_a_hybrid_host(tmp_path: Path) -> None:
+    hold = "import time; held = bytearray(64 << 20); time.sleep(0.4)"
+    summary = run(tmp_path, "-q", "-i", "0.1", "--cgroup", "--", *PYTHON, "-c", hold).summary()
+    memory, around, cpu = summary["memory"], summary["cgroup"], summary["cpu"]
+    assert memory["source"] == "cgroup"
+    assert 64 * MIB <= memory["peak_low_bytes"] <= memory["peak_high_bytes"] <= 80 * MIB
+    assert memory["peak_high_bytes"] - memory["peak_low_bytes"] <= 0.02 * memory["peak_high_bytes"]
+    assert 64 * MIB <= memory["cgroup_peak_bytes"] == around["memory_peak_bytes"]
+    assert (around["own"], around["oom_kills"]) == (True, 0)
+    assert (cpu["source"], cpu["coverage"], cpu["unavailable"]) == ("cgroup", "complete", {})
+    assert abs(cpu["user_seconds"] + cpu["system_seconds"] - cpu["total_seconds"]) < 0.01
+    assert left_in_v1() == left_over() == []
+
+
+@needs(V2)
+@needs("memory")
+@needs("cpuacct")
+def test_who_leaves_two_hierarchies_is_counted_in_the_third(tmp_path: Path) -> None:
+    hold = "import time; held = bytearray(64 << 20); time.sleep(0.4)"
+    enter = ["/bin/sh", "-c", ENTER]
+    with below("memory") as folder, below(V2) as second:
+        job = [*enter, str(second / "cgroup.procs"), *enter, str(folder / "cgroup.procs"), *PYTHON, "-c", hold]
+        summary = run(tmp_path, "-q", "-i", "0.1", "--cgroup", "--", *job).summary()
+    cpu = summary["cpu"]
+    assert (cpu["source"], cpu["coverage"]) == ("cgroup", "complete")
+    assert abs(cpu["total_seconds"] - cpu["sources"]["rusage"]) < 0.02
+    assert summary["memory"]["source"] != "cgroup"
+    assert summary["memory"]["peak_high_bytes"] >= 64 * MIB
 
 
 @needs(V2)
@@ -260,23 +372,27 @@ def test_one_source_alone(tmp_path: Path, source: str, others: set[str]) -> None
 
 
 @needs(V2)
+@needs("cpuacct")
 def test_one_source_alone_whatever_leaves_it(tmp_path: Path) -> None:
     """What was asked for is given, and said to be short."""
-    with below(V2) as folder:
-        job = ["sh", "-c", ENTER, str(folder / "cgroup.procs"), *PYTHON, "-c", BURN]
+    enter = ["/bin/sh", "-c", ENTER]
+    with below(V2) as folder, below("cpuacct") as second:
+        job = [*enter, str(second / "cgroup.procs"), *enter, str(folder / "cgroup.procs"), *PYTHON, "-c", BURN]
         done = run(tmp_path, "-q", "-i", "0.1", "--source", "cgroup", "--", *job)
-    cpu = done.summary()["cpu"]
+    summary = done.summary()
+    cpu = summary["cpu"]
     assert cpu["source"] == "cgroup"
     assert cpu["total_seconds"] < 0.1 < cpu["sources"]["rusage"]
-    assert "outside of its cgroup" in cpu["coverage"]
+    assert gaps(summary, "cpu") == {"cgroup_left": {}}
 
 
 BROKEN = """
 import sys
-from proctally import cli, sampler
-def broken(self):
+from proctally.cli import main as cli
+from proctally.tree import sampler
+def broken(self, **named):
     raise RuntimeError("broken on purpose")
-sampler.Sampler.sample = broken
+sampler.TreeSampler.sample = broken
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -302,6 +418,7 @@ def test_what_a_crash_leaves_is_swept(tmp_path: Path) -> None:
     folder = left_over()
     assert len(folder) == 1
     until(lambda: run(tmp_path / "next", "-q", "--cgroup", "--", "true").status == 0 and not left_over(), "swept")
+    assert left_in_v1() == []
 
 
 @needs(V2)

@@ -1,4 +1,4 @@
-"""Scrapes: over HTTP by hand, and by the real Prometheus, which is then asked."""
+"""The command `serve`, and runs that serve: asked by hand, and by the real Prometheus."""
 
 from __future__ import annotations
 
@@ -11,33 +11,26 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 pytest.importorskip("prometheus_client", reason="the extra prometheus is not installed")
-
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as strict  # noqa: E402
 from prometheus_client.parser import text_string_to_metric_families as classic  # noqa: E402
 
 from beside import exporter  # noqa: E402
 from daemons import answers, daemon, free_port, get  # noqa: E402
-from proctally.outputs.endpoint import CONNECTIONS, Handler, Server, Texts, accepts_gzip, negotiated  # noqa: E402
-from proctally.outputs.latest import Latest  # noqa: E402
-from proctally.outputs.prometheus import OPENMETRICS, TEXT, Exposition  # noqa: E402
+from proctally.exporters.prometheus import OPENMETRICS, TEXT  # noqa: E402
+from scrapes import FROM_PROMETHEUS  # noqa: E402
 from tracked import PATIENCE, PROCTALLY, PYTHON, Lines, Puppet, call, environment, records, runs, until  # noqa: E402
 
-FROM_PROMETHEUS = (
-    "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
-    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
-)
+pytestmark = pytest.mark.timeout(120)  # several waits for a server, of at most 20 s each
 
 
 HOSTILE = b'x"y{a}\\\n\xff'
@@ -123,27 +116,6 @@ def test_format_is_negotiated(tmp_path: Path) -> None:
         assert int(answer.headers["Content-Length"]) == len(body)
 
 
-@pytest.mark.parametrize(
-    ("accept", "content_type"),
-    [
-        (FROM_PROMETHEUS, OPENMETRICS), ("", TEXT), ("*/*", TEXT), ("text/plain", TEXT), ("text/html", TEXT),
-        ("application/openmetrics-text", OPENMETRICS), ("application/openmetrics-text; version=2.0.0", TEXT),
-        ("application/openmetrics-text;q=0.1, text/plain;q=0.9", TEXT), ("application/openmetrics-text;q=0", TEXT),
-        ("application/openmetrics-text;q=x", TEXT), (";;,,q=", TEXT),
-    ],
-)  # fmt: skip
-def test_what_is_accepted(accept: str, content_type: str) -> None:
-    assert negotiated(accept) == content_type
-
-
-@pytest.mark.parametrize(
-    ("accept", "zipped"),
-    [("gzip", True), ("", False), ("br, GZIP;q=0.5", True), ("*", True), ("gzip;q=0, *", False), ("gzip;q=nan", False)],
-)
-def test_who_may_be_answered_compressed(accept: str, zipped: bool) -> None:
-    assert accepts_gzip(accept) is zipped
-
-
 def test_only_what_there_is_is_answered(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         answer, body = server.ask("/")
@@ -156,128 +128,6 @@ def test_only_what_there_is_is_answered(tmp_path: Path) -> None:
         answer, body = server.ask("/metrics", "HEAD")
         assert (answer.status, body) == (200, b"")
         assert int(answer.headers["Content-Length"]) > 100
-
-
-@pytest.fixture
-def endpoint() -> Iterator[tuple[Server, str]]:
-    """A server in this process, and its address."""
-    listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    server = Server(listening, Texts(Exposition(Latest())))
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        yield server, f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def connected(url: str, number: int) -> list[socket.socket]:
-    parts = urllib.parse.urlsplit(url)
-    return [socket.create_connection((parts.hostname, parts.port)) for _ in range(number)]
-
-
-def test_slow_clients_keep_nobody_else_out(endpoint: tuple[Server, str]) -> None:
-    server, url = endpoint
-    half = connected(url, 1000)
-    try:
-        for each in half[-CONNECTIONS:]:
-            each.sendall(b"GET /metrics HTT")
-        begun = time.monotonic()
-        assert "proctally_run_state" in get(f"{url}/metrics")
-        assert time.monotonic() - begun < 2
-        assert len(server._open) <= CONNECTIONS
-        assert _is_closed(half[0])
-    finally:
-        for each in half:
-            each.close()
-    until(lambda: not server._open, "they are given up")
-
-
-def test_who_asks_stays_connected(endpoint: tuple[Server, str]) -> None:
-    server, url = endpoint
-    asking = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE)
-    try:
-        asking.connect()
-        idle = connected(url, CONNECTIONS - 1)
-        until(lambda: len(server._open) == CONNECTIONS, "all places are taken")
-        first = asking.sock
-        asking.request("GET", "/metrics")
-        assert asking.getresponse().read()
-        idle += connected(url, CONNECTIONS - 1)
-        until(lambda: all(map(_is_closed, idle[: CONNECTIONS - 1])), "the idle ones are closed")
-        asking.request("GET", "/metrics")
-        assert asking.getresponse().read()
-        assert asking.sock is first
-    finally:
-        for each in (asking, *idle):
-            each.close()
-
-
-def test_a_thread_that_cannot_be_had_costs_one_connection(
-    endpoint: tuple[Server, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server, url = endpoint
-
-    def without(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", without)
-        for _ in range(CONNECTIONS + 1):
-            assert not answers(f"{url}/metrics")
-    assert not server._open
-    assert answers(f"{url}/metrics")
-
-
-def test_connection_that_says_nothing_is_closed(endpoint: tuple[Server, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 0 < Handler.timeout < 60
-    monkeypatch.setattr(Handler, "timeout", 0.05)
-    [idle] = connected(endpoint[1], 1)
-    with idle:
-        until(lambda: _is_closed(idle), "it is given up")
-
-
-def test_text_is_made_once_and_ahead_of_who_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    latest, now, made = Latest(), [0.0], []
-
-    class Slow:
-        def __init__(self) -> None:
-            self.latest = latest
-
-        def text(self, content_type: str) -> bytes:
-            made.append(content_type)
-            now[0] += 0.1
-            return b"text"
-
-    def sampled() -> int:
-        latest.feed({"type": "dropped", "lines": 1})
-        texts.ahead()
-        return len(made)
-
-    monkeypatch.setattr("proctally.outputs.endpoint.time", SimpleNamespace(monotonic=lambda: now[0]))
-    texts = Texts(Slow())  # type: ignore[arg-type]
-    assert sampled() == 0, "nobody has asked"
-    for zipped in (False, True, False):
-        texts.of(TEXT, zipped=zipped)
-    assert made == [TEXT]
-    assert sampled() == 2
-    texts.of(TEXT, zipped=False)
-    assert len(made) == 2, "it was made ahead"
-    assert sampled() == 2, "that takes at most a hundredth of the time"
-    now[0] += 11
-    assert sampled() == 3
-    now[0] += 100
-    assert sampled() == 3, "nobody asks any more"
-
-
-def _is_closed(connection: socket.socket) -> bool:
-    connection.settimeout(0.2)
-    try:
-        return connection.recv(1) == b""
-    except TimeoutError:
-        return False
-    except ConnectionResetError:
-        return True
 
 
 # -- what is served --------------------------------------------------------------------------------------------------

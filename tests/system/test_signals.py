@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proctally.record import read
+from proctally.record.reader import read
 from tracked import (
     PATIENCE,
     PROCTALLY,
@@ -234,7 +234,7 @@ def test_killed_tracker_leaves_the_job_running_and_a_record(tmp_path: Path) -> N
         until((tmp_path / "ended").exists, "the job came to its own end")
     (lines,) = records(tmp_path)
     assert lines[0]["type"] == "run"
-    assert lines[-1]["type"] == "sample"
+    assert lines[-1]["type"] in ("sample", "host"), "no summary"
     assert len(samples(lines)) >= 3
     assert not of_type(lines, "summary")
     assert path.read_bytes().endswith(b"\n")

@@ -2,76 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import select
 import shutil
 import signal
-import struct
 import subprocess
 import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tracked import PATIENCE, PROCTALLY, PYTHON, TESTS, Lines, Puppet, environment, record, samples, state, until, whole
+from places import SUPPORT
+from terminal_session import CTRL_BACKSLASH, CTRL_C, CTRL_Z, Terminal
+from tracked import PATIENCE, PROCTALLY, PYTHON, Lines, Puppet, environment, record, samples, state, until, whole
 
-CTRL_C, CTRL_Z, CTRL_BACKSLASH = b"\x03", b"\x1a", b"\x1c"
 STOP_SECONDS = 0.5
-
-
-class Terminal:
-    """A pseudo-terminal and, once `lead` is called, the one process that leads its session."""
-
-    def __init__(self) -> None:
-        self.ours, self.theirs = os.openpty()
-        self._shown = b""
-        self.resize(24, 80)
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def type(self, keys: bytes) -> None:
-        os.write(self.ours, keys)
-
-    def popen(self) -> dict[str, Any]:
-        """What subprocess needs for a process that leads the session of this terminal."""
-        return {
-            "stdin": self.theirs,
-            "stdout": self.theirs,
-            "stderr": self.theirs,
-            "start_new_session": True,
-            "preexec_fn": lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        }
-
-    def shown(self) -> bytes:
-        """What was written to it and not asked for so far."""
-        while select.select([self.ours], [], [], 0)[0]:
-            try:
-                self._shown += os.read(self.ours, 65536)
-            except OSError:  # nobody has it open any more
-                break
-        shown, self._shown = self._shown, b""
-        return shown
-
-    def shows(self, text: bytes) -> bytes:
-        """Wait until this is written to it; what came up to then."""
-
-        def came() -> bool:
-            self._shown = self.shown()
-            return text in self._shown
-
-        until(came, f"{text!r} on the terminal")
-        before, _, self._shown = self._shown.partition(text)
-        return before + text
-
-    def close(self) -> None:
-        os.close(self.theirs)
-        os.close(self.ours)
 
 
 @pytest.fixture
@@ -92,7 +39,7 @@ class Shell:
         told, self._commands = os.pipe()
         self._answers, said = os.pipe()
         self.says = Lines(self._answers)
-        words = [*PYTHON, str(TESTS / "foreground.py"), str(told), str(said)]
+        words = [*PYTHON, str(SUPPORT / "foreground.py"), str(told), str(said)]
         try:
             self.puppet = Puppet(
                 home,
@@ -142,7 +89,7 @@ class Shell:
 
 
 def test_job_sees_the_terminal_as_if_it_ran_bare(terminal: Terminal, tmp_path: Path) -> None:
-    view = [*PYTHON, str(TESTS / "view.py")]
+    view = [*PYTHON, str(SUPPORT / "view.py")]
     before = termios.tcgetattr(terminal.theirs)
     seen = []
     for number, words in enumerate((view, [*PROCTALLY, "run", "-q", "--", *view])):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from proctally.record import read
+from proctally.record.reader import read
 from sandbox import refusing, unavailable
 from tracked import (
     PATIENCE,
@@ -23,6 +23,7 @@ from tracked import (
     Puppet,
     User,
     environment,
+    gaps,
     of_type,
     ordinary_user,
     record,
@@ -305,37 +306,40 @@ def test_hardly_any_descriptors(tmp_path: Path, limit: int) -> None:
 
 BROKEN = """
 import sys
-from proctally import cli, sampler
+from proctally.cli import main as cli
+from proctally.tree import sampler
 
 def broken(self, *_):
     raise {error}("a mistake of ours")
 
-sampler.Sampler.{method} = broken
+sampler.TreeSampler.{method} = broken
 sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("method", ["look", "ended", "reaped", "finish"])
+@pytest.mark.parametrize("method", ["scan", "ended", "reaped", "finish"])
 @pytest.mark.parametrize("error", ["AssertionError", "MemoryError"])
 def test_mistake_in_the_tracker_does_not_cost_the_status_of_the_job(tmp_path: Path, method: str, error: str) -> None:
     tracker = [sys.executable, "-c", BROKEN.format(error=error, method=method), "run", "-q", "-i", "0.05", "--"]
     with Puppet(tmp_path, tracker=tracker, reports=("SIGTERM",)) as puppet:
         puppet.do("time.sleep(0.2)")
-        if method == "look":
+        if method == "scan":
             os.kill(puppet.tracker, 15)
             puppet.await_signal("SIGTERM")
         assert puppet.exit(3) == 3
         assert puppet.stderr().startswith(b"proctally: ")
 
 
-@pytest.mark.parametrize("fault", ["session.Session.end", "summary.render", "session.Session.close"])
+@pytest.mark.parametrize(
+    "fault", ["tracking.session.Session.end", "views.summary.render", "tracking.session.Session.close"]
+)
 def test_mistake_at_the_end_is_a_line_and_the_status_is_the_jobs(tmp_path: Path, fault: str) -> None:
-    module, _, name = fault.partition(".")
+    room, module, name = fault.split(".", 2)
     code = (
-        f"import sys, proctally.{module} as module\n"
+        f"import sys, proctally.{room}.{module} as module\n"
         "def broken(*arguments, **named):\n    raise RuntimeError('broken on purpose')\n"
         f"module.{name} = broken\n"
-        "from proctally.cli import main\n"
+        "from proctally.cli.main import main\n"
         "sys.exit(main(['run', '--', 'sh', '-c', 'sleep 0.1; echo out; exit 3']))"
     )
     done = subprocess.run(
@@ -443,7 +447,7 @@ def test_without_becoming_a_subreaper(tmp_path: Path, number: int) -> None:
     )
     os.kill(int(done.stdout), 9)
     assert (done.status, done.stderr) == (3, b"")
-    assert "subreaper" in done.summary()["io"]["coverage"]
+    assert "no_subreaper" in gaps(done.summary(), "io")
 
 
 @in_a_sandbox
@@ -466,7 +470,7 @@ def test_without_ctypes(tmp_path: Path) -> None:
         puppet.await_signal("SIGTERM")
         assert puppet.exit(7) == 7
         assert puppet.stderr() == b""
-    assert "subreaper" in whole(record(tmp_path))["io"]["coverage"]
+    assert "no_subreaper" in gaps(whole(record(tmp_path)), "io")
 
 
 # -- somebody else's processes ---------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import resource
@@ -16,24 +15,24 @@ from typing import Any
 import pytest
 
 from compiled import NO_COMPILER, Programs
-from proctally.kernel import perf
-from proctally.kernel.cgroup import places
-from proctally.kernel.child import libc
-from proctally.kernel.machine import Machine
-from proctally.kernel.perf import Events, Refused, Unavailable, explain
-from proctally.watch import Watch
+from perf_refused import Giving, machine, spare
+from proctally.linux import perf
+from proctally.linux.cgroup import places
+from proctally.linux.child import libc
+from proctally.linux.machine import Machine
+from proctally.linux.perf import Events, PerfRefused, Unsupported
+from proctally.text.words import missing
+from proctally.tree.perf_source import PerfSource
 from sandbox import refusing, unavailable
-from tracked import PATIENCE, PROCTALLY, PYTHON, Done, User, call, environment, run
+from tracked import PATIENCE, PROCTALLY, PYTHON, Done, User, call, environment, gaps, run
 
 pytestmark = pytest.mark.skipif(NO_COMPILER is not None, reason=str(NO_COMPILER))
-
 PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
 SECONDS = 0.3  # what a job burns
 SLACK_SECONDS = 0.02
 BEYOND_SECONDS = 0.01  # what starting and ending it costs
 REFUSALS = {"EACCES": errno.EACCES, "EPERM": errno.EPERM, "ENOSYS": errno.ENOSYS}
-ASKS_FOR = {"EACCES": "ask for CAP_PERFMON", "EPERM": "ask for CAP_PERFMON", "ENOSYS": "has no perf_event_open"}
-
+CODES = {"EACCES": "perf_refused", "EPERM": "perf_refused", "ENOSYS": "no_syscall"}
 NO_SANDBOX = unavailable()
 in_a_sandbox = pytest.mark.skipif(NO_SANDBOX is not None, reason=str(NO_SANDBOX))
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -50,10 +49,8 @@ def no_perf() -> str | None:
     """None, or in one line why an ordinary user has no counters and rings here."""
     try:
         os.close(Events(libc()).open(0, -1, perf.OURS))
-    except Unavailable as reason:
-        return str(reason)
-    except Refused as error:
-        return explain(error, paranoid())
+    except (Unsupported, PerfRefused) as error:
+        return f"no perf: {error!r}"
     level = paranoid()
     if level is not None and level > 2:
         return f"perf is not for ordinary users: kernel.perf_event_paranoid is {level}"
@@ -128,10 +125,10 @@ def test_refused_in_a_sandbox(tmp_path: Path, programs: Programs, name: str) -> 
     assert is_right(summary)
     assert summary["cpu"]["source"] in ("cgroup", "rusage")
     assert "perf" not in summary["cpu"]["sources"]
-    assert ASKS_FOR[name] in summary["cpu"]["unavailable"]["perf"]
-    assert "no perf: " in said(done) and ASKS_FOR[name] in said(done)
+    assert summary["cpu"]["unavailable"]["perf"] == CODES[name]
+    assert missing(CODES[name], "perf") in said(done)
     assert summary["processes"]["source"] == "procfs"
-    assert "are missing" in summary["processes"]["coverage"]
+    assert gaps(summary, "processes") == {"processes_sampled": {}}
 
 
 @in_a_sandbox
@@ -140,10 +137,10 @@ def test_refused_to_an_ordinary_user_in_a_sandbox(fresh: User, programs: Program
     done = fresh.call("run", "-v", "--", *job(programs), before=refusing(REFUSALS[name], "perf_event_open"))
     summary = ran(done)
     assert is_right(summary)
-    assert "no perf: " in said(done) and ASKS_FOR[name] in said(done)
+    assert summary["cpu"]["unavailable"]["perf"] == CODES[name]
     if summary["cpu"]["source"] != "cgroup":
-        assert "no cgroup: " in said(done)
-        assert summary["cpu"]["coverage"].startswith("all but children that nobody waits for")
+        assert summary["cpu"]["unavailable"]["cgroup"]
+        assert gaps(summary, "cpu") == {"unreaped_unknown": {}}
 
 
 @in_a_sandbox
@@ -153,7 +150,7 @@ def test_perf_alone_is_asked_for_and_refused(tmp_path: Path, name: str) -> None:
     before = refusing(REFUSALS[name], "perf_event_open")
     done = run(tmp_path, "-v", "--source", "perf", "--", "touch", str(marker), preexec_fn=before)
     line = one_line(done, 125)
-    assert "--source perf" in line and ASKS_FOR[name] in line
+    assert line == f"proctally: --source perf: {missing(CODES[name], 'perf')}\n"
     assert not marker.exists()
     assert not (tmp_path / "runs").exists()
 
@@ -177,7 +174,7 @@ def test_attach_refused_in_a_sandbox(tmp_path: Path, programs: Programs, name: s
     assert summary["cpu"]["source"] == "procfs"
     assert summary["cpu"]["total_seconds"] > 0.05
     assert list(summary["cpu"]["sources"]) == ["procfs"]
-    assert "no perf: " in said(done) and ASKS_FOR[name] in said(done)
+    assert summary["cpu"]["unavailable"]["perf"] == CODES[name]
 
 
 @in_a_sandbox
@@ -190,54 +187,10 @@ def test_attach_by_perf_alone_refused(tmp_path: Path, programs: Programs, name: 
         done = call(tmp_path, *arguments, preexec_fn=before)
     assert not path.exists()  # nothing was tracked
     line = one_line(done, 1)
-    assert "--source perf" in line and ASKS_FOR[name] in line
+    assert line == f"proctally: --source perf: {missing(CODES[name], 'perf')}\n"
 
 
 # -- kernel.perf_event_paranoid --------------------------------------------------------------------------------------
-
-
-class Refusing:
-    """A C library whose kernel refuses every call."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def syscall(self, *_: Any) -> int:
-        ctypes.set_errno(self.number)
-        return -1
-
-
-def machine(folder: Path, *, level: int = 2, cpus: str = "0-1") -> Machine:
-    """One with this `perf_event_paranoid` and these CPUs online."""
-    for path, text in (("proc/sys/kernel/perf_event_paranoid", level), ("sys/devices/system/cpu/online", cpus)):
-        file = folder / path
-        file.parent.mkdir(parents=True)
-        file.write_text(f"{text}\n")
-    return Machine(str(folder / "proc"), sys=str(folder / "sys"))
-
-
-def refused(watch: Watch, level: int) -> None:
-    assert watch.why == f"kernel.perf_event_paranoid is {level}: ask for 2 (sysctl -w), or for CAP_PERFMON"
-    assert (watch.read(), watch.fds, watch.roll) == (None, [], None)
-    watch.take(last=True)
-    watch.close()
-
-
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
-@pytest.mark.parametrize("level", [3, 4])
-def test_a_kernel_that_is_more_paranoid(tmp_path: Path, level: int, number: int) -> None:
-    """Debian and Android have 3, Ubuntu has 4: nothing for whoever lacks CAP_PERFMON."""
-    watch = Watch(machine(tmp_path, level=level))
-    watch.open(Refusing(number), 1, b"job", commands="auto", counters=False)
-    refused(watch, level)
-
-
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
-@pytest.mark.parametrize("level", [3, 4])
-def test_attach_under_a_kernel_that_is_more_paranoid(tmp_path: Path, level: int, number: int) -> None:
-    watch = Watch(machine(tmp_path, level=level))
-    watch.attach(Refusing(number), lambda: [1, 2])
-    refused(watch, level)
 
 
 def in_mounts(prepare: str, *before: str) -> list[str]:
@@ -269,8 +222,9 @@ def test_a_kernel_that_says_it_is_more_paranoid(tmp_path: Path, programs: Progra
     words = in_mounts(f"mount --bind {said_so} {PARANOID}")
     before = refusing(errno.EACCES, "perf_event_open")
     done = call_in(words, tmp_path, "run", "-v", "--", *job(programs), preexec_fn=before)
-    assert is_right(ran(done))
-    assert f"kernel.perf_event_paranoid is {level}: ask for 2" in said(done)
+    summary = ran(done)
+    assert is_right(summary)
+    assert summary["cpu"]["unavailable"]["perf"] == "perf_paranoid"
 
 
 @pytest.fixture
@@ -298,10 +252,11 @@ def test_an_ordinary_user_of_a_paranoid_kernel(fresh: User, programs: Programs, 
     if "perf" in summary["cpu"]["sources"]:
         assert summary["processes"]["coverage"] == "complete"
     else:
-        assert "kernel.perf_event_paranoid is 4: ask for 2" in said(done)
+        assert summary["cpu"]["unavailable"]["perf"] == "perf_paranoid"
 
 
 # -- programs that an ordinary user may execute and not watch --------------------------------------------------------
+
 
 HIDDEN = {"setuid": 0o4755, "unreadable": 0o711}
 
@@ -323,7 +278,7 @@ def tells_of_it(summary: dict[str, Any]) -> None:
     commands = sum(command["cpu_seconds"] for command in summary["commands"])
     if right(commands, SECONDS):
         return
-    assert not summary["processes"]["coverage"].startswith("complete")
+    assert gaps(summary, "processes").keys() & {"setuid", "processes_sampled"}
 
 
 def test_hidden_job(fresh: User, hidden: str) -> None:
@@ -380,11 +335,12 @@ def test_child_that_nobody_waits_for_and_that_can_be_watched(
 
 # -- the user's locked memory ----------------------------------------------------------------------------------------
 
+
 HOARD = """
 import os, resource, sys
-from proctally.kernel import perf
-from proctally.kernel.cgroup import parse_cpu_list
-from proctally.kernel.child import libc
+from proctally.linux import perf
+from proctally.linux.proc import parse_cpu_list
+from proctally.linux.child import libc
 resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
 perf.RING_BYTES = (131072, 65536, 32768, 16384)
 cpus = sorted(parse_cpu_list(open("/sys/devices/system/cpu/online", "rb").read()))
@@ -392,7 +348,7 @@ kept = []
 try:
     while True:
         kept.append(perf.open_rings(perf.Events(libc()), os.getpid(), cpus))
-except perf.Refused as error:
+except perf.PerfRefused as error:
     for rings in kept[len(kept) - int(sys.argv[1]) :]:
         rings.close()
     print(len(kept), error.errno, flush=True)
@@ -471,16 +427,17 @@ def test_nothing_is_left_of_the_pool(
         code = [*fresh.python, "-c", UNREAPED, programs.burn, str(SECONDS)]
         shutil.rmtree(fresh.folder / "home")
         unreaped = ran(fresh.call("run", *options, "--", *code, before=without_locked_memory), stderr=b"", status=0)
-    assert summary["cpu"]["sources"]["perf"] == pytest.approx(summary["cpu"]["total_seconds"], rel=0.01, abs=0.02)
+    assert right(summary["cpu"]["sources"]["perf"], summary["cpu"]["total_seconds"], stolen())
     assert "perf" not in summary["cpu"]["unavailable"]
     assert summary["processes"]["source"] == "procfs"
-    assert "no locked memory is left for rings" in summary["processes"]["coverage"]
-    assert "no locked memory is left for rings: ask for more kernel.perf_event_mlock_kb or ulimit -l" in said(done)
+    assert summary["cpu"]["unavailable"]["commands"] == "no_locked_memory"
+    assert gaps(summary, "processes") == {"processes_sampled": {}}
     assert unreaped["cpu"]["source"] == "perf"
     assert SECONDS - SLACK_SECONDS <= unreaped["cpu"]["total_seconds"] <= SECONDS + 0.06 + stolen()
 
 
 # -- no descriptors --------------------------------------------------------------------------------------------------
+
 
 LIMITS = [*range(12, 20), 24, 40]
 SHORT_SECONDS = 0.1
@@ -501,7 +458,7 @@ def test_few_descriptors(tmp_path: Path, programs: Programs, stolen: Callable[[]
     summary = ran(done, f"{limit - 1}\n{limit}\n".encode(), b"")
     assert is_right(summary, stolen(), SHORT_SECONDS) or summary["cpu"]["coverage"] != "complete"
     if NO_PERF is None and summary["processes"]["source"] != "perf":
-        assert "ulimit -n" in said(done)
+        assert "no_descriptors" in summary["cpu"]["unavailable"].values()
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -531,20 +488,7 @@ def test_attach_with_few_descriptors(tmp_path: Path, programs: Programs, limit: 
     summary = done.summary()
     assert summary["cpu"]["total_seconds"] > 0.05
     if NO_PERF is None and "perf" not in summary["cpu"]["sources"]:
-        assert "no perf: " in said(done) and "ulimit -n" in said(done)
-
-
-class Giving:
-    """A C library whose kernel gives every event: a file that can be mapped."""
-
-    def __init__(self) -> None:
-        self.cpus: list[int] = []
-
-    def syscall(self, number: Any, attr: bytes, pid: Any, cpu: Any, *_: Any) -> int:
-        self.cpus.append(cpu.value)
-        fd = os.memfd_create("event")
-        os.ftruncate(fd, 1 << 18)
-        return fd
+        assert summary["cpu"]["unavailable"]["perf"] == "no_descriptors"
 
 
 @pytest.fixture
@@ -554,28 +498,16 @@ def giving(monkeypatch: pytest.MonkeyPatch) -> Giving:
     return Giving()
 
 
-def spare(monkeypatch: pytest.MonkeyPatch, *enough: bool) -> None:
-    """Whether there are enough descriptors for /proc, each time that this is asked."""
-    answers = iter(enough)
-
-    def leave_spare() -> None:
-        if not next(answers):
-            raise Refused(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    monkeypatch.setattr("proctally.watch.leave_spare", leave_spare)
-
-
 def test_rings_that_leave_too_few_descriptors_are_given_up(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, giving: Giving
 ) -> None:
     spare(monkeypatch, False, True)
     before = os.listdir("/proc/self/fd")
-    watch = Watch(machine(tmp_path))
+    watch = PerfSource(machine(tmp_path))
     watch.open(giving, 1, b"job", commands="on", counters=False)
     assert len(os.listdir("/proc/self/fd")) == len(before) + 1
     assert (watch.read(), watch.fds, watch.roll) == (0, [], None)
-    why = "no descriptor is left for perf: raise the limit of open files (ulimit -n)"
-    assert (watch.why, watch.why_no_commands) == (None, why)
+    assert (watch.missing, watch.commands_missing) == (None, "no_descriptors")
     watch.take(last=True)
     watch.close()
 
@@ -585,24 +517,11 @@ def test_a_counter_that_leaves_too_few_descriptors_is_given_up(
 ) -> None:
     spare(monkeypatch, False, False)
     before = os.listdir("/proc/self/fd")
-    watch = Watch(machine(tmp_path))
+    watch = PerfSource(machine(tmp_path))
     watch.open(giving, 1, b"job", commands="on", counters=True)
     assert len(os.listdir("/proc/self/fd")) == len(before)
     assert (watch.read(), watch.fds, watch.roll) == (None, [], None)
-    assert watch.why is not None and "ulimit -n" in watch.why
-
-
-def test_counters_that_leave_too_few_descriptors_are_given_up_alone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, giving: Giving
-) -> None:
-    spare(monkeypatch, True, False)
-    watch = Watch(machine(tmp_path))
-    watch.open(giving, 1, b"job", commands="on", counters=True)
-    assert set(watch.counters().values()) == {None}
-    assert (watch.why, watch.why_no_commands) == (None, None)
-    assert watch.roll is not None
-    assert len(watch.fds) == 3
-    watch.close()
+    assert watch.missing == "no_descriptors"
 
 
 # -- cgroups ---------------------------------------------------------------------------------------------------------
@@ -616,25 +535,45 @@ def unified() -> str:
     pytest.skip("no cgroup v2 is mounted")
 
 
-READ_ONLY = "mount --bind {0} {0}; mount -o remount,ro,bind {0}"
+def hierarchies(*kinds: str) -> list[str]:
+    """Where cgroups are mounted in which a run makes its own: v2, and `cpuacct` and `memory` of v1."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mount, _, source = line.partition(" - ")
+        kind, _, options = source.split()[:3]
+        used = kind == "cgroup2" or {"cpuacct", "memory"} & {*options.split(",")}
+        if kind in kinds and used:
+            found.append(mount.split()[4])
+    return found
+
+
+def read_only() -> str:
+    unified()
+    remount = "mount --bind {0} {0}; mount -o remount,ro,bind {0}"
+    return "; ".join(remount.format(point) for point in hierarchies("cgroup", "cgroup2"))
+
+
+def unmounted(*kinds: str) -> str:
+    return "; ".join(f"umount -l {point}" for point in hierarchies(*kinds)) or ":"
 
 
 @as_root
 def test_read_only_cgroups(tmp_path: Path, programs: Programs, stolen: Callable[[], float]) -> None:
-    words = in_mounts(READ_ONLY.format(unified()))
+    words = in_mounts(read_only())
     done = call_in(words, tmp_path, "run", "-v", "--cgroup", "--", *job(programs))
     summary = ran(done)
     assert is_right(summary, stolen())
-    assert "no cgroup: cgroups are mounted read-only here: have the v2 hierarchy mounted writable" in said(done)
+    assert summary["cpu"]["unavailable"]["cgroup"] == "cgroup_read_only"
+    assert missing("cgroup_read_only", "cgroup") in said(done)
     assert "cgroup" not in summary["cpu"]["sources"]
 
 
 @as_root
 def test_read_only_cgroups_alone_are_asked_for(tmp_path: Path) -> None:
     marker = tmp_path / "started"
-    words = in_mounts(READ_ONLY.format(unified()))
+    words = in_mounts(read_only())
     line = one_line(call_in(words, tmp_path, "run", "--source", "cgroup", "--", "touch", str(marker)), 125)
-    assert "--source cgroup" in line and "read-only" in line
+    assert line == f"proctally: --source cgroup: {missing('cgroup_read_only', 'cgroup')}\n"
     assert not marker.exists()
 
 
@@ -642,32 +581,35 @@ def test_read_only_cgroups_alone_are_asked_for(tmp_path: Path) -> None:
 @in_a_sandbox
 def test_read_only_cgroups_and_no_perf(tmp_path: Path, programs: Programs) -> None:
     """As in most containers."""
-    words = in_mounts(READ_ONLY.format(unified()))
+    words = in_mounts(read_only())
     before = refusing(errno.EPERM, "perf_event_open")
     done = call_in(words, tmp_path, "run", "-v", "--", *job(programs), preexec_fn=before)
     summary = ran(done)
     assert is_right(summary)
-    assert "read-only" in said(done) and "ask for CAP_PERFMON" in said(done)
-    assert summary["cpu"]["coverage"].startswith("all but children that nobody waits for")
+    assert summary["cpu"]["unavailable"] == {"perf": "perf_refused", "cgroup": "cgroup_read_only"}
+    assert gaps(summary, "cpu") == {"unreaped_unknown": {}}
 
 
 @as_root
 def test_cgroups_that_are_not_to_be_seen(tmp_path: Path, programs: Programs, stolen: Callable[[], float]) -> None:
-    words = in_mounts(f"umount -l {unified()}")
+    unified()
+    words = in_mounts(unmounted("cgroup", "cgroup2"))
     done = call_in(words, tmp_path, "run", "-v", "--cgroup", "--", *job(programs))
-    assert is_right(ran(done), stolen())
-    assert "no cgroup: this cgroup is threaded or has no v2 hierarchy: start in a domain cgroup of v2" in said(done)
+    summary = ran(done)
+    assert is_right(summary, stolen())
+    assert summary["cpu"]["unavailable"]["cgroup"] == "cgroup_unfit"
 
 
 @as_root
 def test_a_cgroup_that_is_not_delegated(fresh: User, programs: Programs, stolen: Callable[[], float]) -> None:
     unified()
     done = fresh.call("run", "-v", "--cgroup", "--", *job(programs))
-    assert is_right(ran(done), stolen())
-    assert "no cgroup: this cgroup is not this user's to divide: start inside a delegated one" in said(done)
+    summary = ran(done)
+    assert is_right(summary, stolen())
+    assert summary["cpu"]["unavailable"]["cgroup"] == "cgroup_not_delegated"
     marker = fresh.folder / "home" / "started"
     line = one_line(fresh.call("run", "--source", "cgroup", "--", "touch", str(marker)), 125)
-    assert "--source cgroup" in line and "Delegate=yes" in line
+    assert line == f"proctally: --source cgroup: {missing('cgroup_not_delegated', 'cgroup')}\n"
     assert not marker.exists()
 
 
@@ -698,7 +640,7 @@ def test_cgroup_files_that_cannot_be_understood(tmp_path: Path, text: str, names
     assert (done.status, done.stderr) == (3, b"")
     cpu = done.summary()["cpu"]
     assert (cpu["source"], cpu["coverage"]) == ("cgroup", "complete")
-    assert cpu["unavailable"].keys() == {"limits"} and text in cpu["unavailable"]["limits"]
+    assert cpu["unavailable"] == {"limits": "invalid"}
     own = unified() + done.stdout.decode().strip()
     assert "/proctally-" in own
     assert not os.path.exists(own)
@@ -720,11 +662,12 @@ echo out; echo err >&2; exit 3
 def test_its_own_cgroup_is_removed(tmp_path: Path, programs: Programs, stolen: Callable[[], float]) -> None:
     """The job moves away and removes it: what it used there is known to no file any more."""
     script = LEAVE.format(point=unified(), burn=programs.burn, half=SECONDS / 2)
-    done = run(tmp_path, "-v", "-i", "0.05", "--cgroup", "--", "sh", "-c", script)
+    words = in_mounts(unmounted("cgroup"))  # of those it would be a member still
+    done = call_in(words, tmp_path, "run", "-v", "-i", "0.05", "--cgroup", "--", "sh", "-c", script)
     summary = ran(done)
     assert summary["cpu"]["source"] != "cgroup"
     assert is_right(summary, stolen())
-    assert "no cgroup: " in said(done)
+    assert summary["cpu"]["unavailable"]["cgroup"] == "cgroup_left"
 
 
 # -- perf without rings ----------------------------------------------------------------------------------------------
@@ -737,8 +680,8 @@ def test_commands_off(tmp_path: Path, programs: Programs, stolen: Callable[[], f
     assert summary["cpu"]["source"] == "perf"
     assert SECONDS - SLACK_SECONDS <= summary["cpu"]["total_seconds"] <= SECONDS + 0.06 + stolen()
     assert summary["processes"]["source"] == "procfs"
-    assert "switched off" in summary["processes"]["coverage"]
-    assert "(switched off)" in said(done)
+    assert summary["cpu"]["unavailable"]["commands"] == "switched_off"
+    assert gaps(summary, "processes") == {"processes_sampled": {}}
 
 
 @with_perf
@@ -747,64 +690,6 @@ def test_commands_on(tmp_path: Path, programs: Programs, stolen: Callable[[], fl
     assert is_right(summary, stolen())
     assert (summary["processes"]["source"], summary["processes"]["coverage"]) == ("perf", "complete")
     assert {(command["command"], command["processes"]) for command in summary["commands"]} == {("sh", 1), ("burn", 1)}
-
-
-class Many:
-    """A C library whose kernel gives counters and refuses the events of which rings are made."""
-
-    def __init__(self) -> None:
-        self.cpus: list[int] = []
-
-    def syscall(self, number: Any, attr: bytes, pid: Any, cpu: Any, *_: Any) -> int:
-        self.cpus.append(cpu.value)
-        if cpu.value >= 0:
-            ctypes.set_errno(errno.EMFILE)
-            return -1
-        return os.memfd_create("counter")
-
-
-@pytest.mark.parametrize(
-    ("cpus", "commands", "why", "tried"),
-    [
-        ("0-63", "auto", "with 64 CPUs every fork would take 128 us longer: ask for it by --commands on", [-1]),
-        ("0-16", "auto", "with 17 CPUs every fork would take 34 us longer: ask for it by --commands on", [-1]),
-        ("0-15", "auto", "no descriptor is left for perf: raise the limit of open files (ulimit -n)", [0, -1]),
-        ("0-63", "on", "no descriptor is left for perf: raise the limit of open files (ulimit -n)", [0, -1]),
-        ("0-1", "off", "switched off", [-1]),
-    ],
-)
-def test_many_cpus(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpus: str, commands: str, why: str, tried: list[int]
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {max(tried[0], 0)})
-    library = Many()
-    watch = Watch(machine(tmp_path, cpus=cpus))
-    watch.open(library, 1, b"job", commands=commands, counters=False)
-    assert library.cpus == tried
-    assert (watch.why, watch.why_no_commands) == (None, why)
-    assert (watch.read(), watch.fds, watch.roll) == (0, [], None)
-    watch.close()
-
-
-@pytest.mark.parametrize(
-    ("online", "cpuset", "opened"),
-    [
-        ("0-1", {0}, [0]),
-        ("0-127", {6, 3, 5, 4}, [3, 4, 5, 6]),  # by the machine alone there would be none
-        ("0-1", set(), [0, 1]),
-    ],
-)
-def test_rings_are_for_the_cpus_of_the_cpuset(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, giving: Giving, online: str, cpuset: set[int], opened: list[int]
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
-    watch = Watch(machine(tmp_path, cpus=online))
-    watch.open(giving, 1, b"job", commands="auto", counters=False, cpuset=lambda: cpuset)
-    assert giving.cpus == [*opened, -1, -1]
-    assert (watch.why, watch.why_no_commands) == (None, None)
-    assert watch.roll is not None
-    assert len(watch.fds) == len(opened) + 1
-    watch.close()
 
 
 @as_root
@@ -820,4 +705,4 @@ def test_a_list_of_cpus_that_hides_some(tmp_path: Path, programs: Programs) -> N
     count, _ = done.stdout.split()
     summary = ran(done, done.stdout, b"", 0)
     told = summary["processes"]["started"] == int(count)
-    assert told or not summary["processes"]["coverage"].startswith("complete")
+    assert told or summary["processes"]["coverage"] != "complete"

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from proctally.record import read
-from tracked import PATIENCE, PROCTALLY, PYTHON, TESTS, Done, call, environment, record, records, run, shell, whole
+from places import SUPPORT
+from proctally.record.reader import read
+from tracked import PATIENCE, PROCTALLY, PYTHON, Done, call, environment, reason, record, records, run, shell, whole
 
-VIEW = [*PYTHON, str(TESTS / "view.py")]
+VIEW = [*PYTHON, str(SUPPORT / "view.py")]
 
 
 # -- exit status -----------------------------------------------------------------------------------------------------
@@ -38,7 +39,7 @@ def test_exit_status_of_a_command_killed_by_a_signal(tmp_path: Path, number: int
     assert (done.status, done.stderr) == (128 + number, b"")
     summary = done.summary()
     assert (summary["exit_code"], summary["signal"], summary["verdict"]) == (None, number, "killed")
-    assert signal.Signals(number).name in summary["evidence"]
+    assert reason(summary) == {"code": "signal", "signal": number, "core_dumped": False}
 
 
 def cannot_start(done: Done, status: int, name: str) -> None:

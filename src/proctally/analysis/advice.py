@@ -1,23 +1,24 @@
 """What to request next time, from what one or many runs prove: a number with its reasons, or why there is none.
 
 Memory and time are asked for with head-room, since a run that has too little of them is killed: at least what any run
-used, at least what the next one stays below with 95 % as far as these runs spread (spread.py), and a part on top for
-what runs do not show. Cores and GPUs are asked for without: who has too few is slower.
+used, at least what the next one stays below with 95 % as far as these runs spread (statistics.py), and a part on top
+for what runs do not show. Cores and GPUs are asked for without: who has too few is slower.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
-from proctally.evidence import CORES, GPUS, MEMORY, RESOURCES, SLOWER, TIME, Evidence
-from proctally.quantities import with_unit
-from proctally.spread import Group, next_below
+from proctally.analysis.evidence import CORES, GPUS, MEMORY, RESOURCES, SLOWER, TIME, Evidence
+from proctally.analysis.statistics import Group, next_below
+from proctally.text.units import UNKNOWN, clock, percentage, with_unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from proctally.evidence import Proof
+    from proctally.analysis.evidence import Proof
 
 MIB, GIB = 1 << 20, 1 << 30
 ALONE = {MEMORY: 0.25, TIME: 0.50}  # above a single run, of which no spread is known
@@ -34,6 +35,7 @@ ENOUGH_FOR_OUTLIERS = 4
 REASONS = 2
 
 
+@dataclass(slots=True)
 class Advice:
     """What to request of one resource, in cores, bytes, seconds or devices; None where the evidence is not enough.
 
@@ -42,17 +44,14 @@ class Advice:
     many told nothing of it.
     """
 
-    __slots__ = ("at_least", "basis", "notes", "others", "request", "resource", "runs", "used")
-
-    def __init__(self, resource: str) -> None:
-        self.resource = resource
-        self.request: float | None = None
-        self.used: float | None = None
-        self.at_least: float | None = None
-        self.basis = ""
-        self.notes: list[str] = []
-        self.runs = 0
-        self.others = 0
+    resource: str
+    request: float | None = None
+    used: float | None = None
+    at_least: float | None = None
+    basis: str = ""
+    notes: list[str] = field(default_factory=list)
+    runs: int = 0
+    others: int = 0
 
     @property
     def whole(self) -> int | None:
@@ -67,7 +66,8 @@ def advise_on(runs: Sequence[Evidence]) -> dict[str, Advice]:
 
 def _advice(resource: str, proofs: Sequence[Proof]) -> Advice:
     advice = Advice(resource)
-    whole = [proof.value for proof in proofs if proof.complete and proof.value is not None]
+    complete = [proof for proof in proofs if proof.complete]
+    whole = [proof.value for proof in complete if proof.value is not None]
     cut = [proof for proof in proofs if not proof.complete]
     advice.runs, advice.others = len(whole), len(cut)
     advice.used = max(whole, default=None)
@@ -79,10 +79,11 @@ def _advice(resource: str, proofs: Sequence[Proof]) -> Advice:
             advice.at_least = round(advice.at_least, 2) or None
         telling = cut if advice.used is None else [each for each in cut if each.value is not None]
         telling = sorted(telling, key=lambda proof: proof.value or 0, reverse=True)
-        advice.basis = _reasons([proof.why or "unknown" for proof in telling], of_all=advice.used is None)
+        advice.basis = _reasons(telling, of_all=advice.used is None)
         return advice
     if resource in ALONE:
-        _with_head_room(advice, whole)
+        largest = max(complete, key=lambda proof: proof.value or 0)
+        _with_head_room(advice, whole, largest.parts)
     else:
         _without(advice, whole)
     advice.notes += _notes(resource, proofs, whole, cut)
@@ -96,32 +97,33 @@ def _needs_more(resource: str, bound: float, used: float) -> bool:
     return bound > used if resource == GPUS else bound >= used
 
 
-def _reasons(why: Sequence[str], *, of_all: bool) -> str:
-    """The reasons, each once, the most telling first."""
-    different = list(dict.fromkeys(why))
+def _reasons(proofs: Sequence[Proof], *, of_all: bool) -> str:
+    """Return the reasons, each once, the most telling first."""
+    different = list(dict.fromkeys(UNKNOWN if proof.why is None else proof.why.text for proof in proofs))
     said = "; ".join(different[:REASONS])
     if len(different) > REASONS:
         said += f"; and {len(different) - REASONS} other reasons"
-    if len(why) > 1 and of_all:
-        return f"{len(why)} runs, none with all it needed: {said}"
+    if len(proofs) > 1 and of_all:
+        return f"{len(proofs)} runs, none with all it needed: {said}"
     return said if of_all else f"a run that used more than all others had not all it needed: {said}"
 
 
-def _with_head_room(advice: Advice, whole: Sequence[float]) -> None:
-    """Memory and time."""
+def _with_head_room(advice: Advice, whole: Sequence[float], parts: str) -> None:
+    """Fill in memory or time. `parts`: how the largest value is made up."""
     resource, most = advice.resource, max(whole)
     unit, bound = UNITS[resource], next_below(whole)
-    largest = f"{with_unit(most, unit)} in the one run"
+    largest = f"{with_unit(most, unit)} in the one run{f' ({parts})' if parts else ''}"
     below = most
     if bound is not None:
         below = min(max(most, bound), WIDEST * most)
         group = Group(whole)
         largest = (
-            f"{with_unit(most, unit)} in the largest of {len(whole)} runs (median {with_unit(group.median, unit)})"
+            f"{with_unit(most, unit)} in the largest of {len(whole)} runs"
+            f" ({f'{parts}; ' if parts else ''}median {with_unit(group.median, unit)})"
         )
     share = ALONE[resource] if bound is None else ALWAYS[resource]
     extra = max(share * below, LEAST[resource])
-    said = f"{100 * share:.0f} %" if extra > LEAST[resource] else with_unit(LEAST[resource], unit)
+    said = percentage(share, 0) if extra > LEAST[resource] else with_unit(LEAST[resource], unit)
     advice.request = _rounded(resource, below + extra)
     if bound is None:
         advice.basis = f"{largest}; {said} above it, for one run tells nothing of the spread"
@@ -143,7 +145,7 @@ def _without(advice: Advice, whole: Sequence[float]) -> None:
         advice.basis = f"{most:g} used by {runs}"
         return
     advice.request = max(advice.request, 0.1)
-    longer = f"on {most:.2f} cores {runs} takes at most {100 * SLOWER:.0f} % longer than it did"
+    longer = f"on {most:.2f} cores {runs} takes at most {percentage(SLOWER, 0)} longer than it did"
     advice.basis = f"{longer}; no head-room, since too few only slow it"
 
 
@@ -160,7 +162,7 @@ def _notes(resource: str, proofs: Sequence[Proof], whole: Sequence[float], cut: 
     said = list(dict.fromkeys(note for proof in proofs if proof.complete for note in proof.notes))
     if cut:
         words = "1 run tells" if len(cut) == 1 else f"{len(cut)} runs tell"
-        said.append(f"{words} too little of it: {_reasons([proof.why or 'unknown' for proof in cut], of_all=True)}")
+        said.append(f"{words} too little of it: {_reasons(cut, of_all=True)}")
     ordered = sorted(whole)
     if len(ordered) >= ENOUGH_FOR_OUTLIERS and ordered[-1] > OUTLIER * ordered[-2] and resource in ALONE:
         unit = UNITS[resource]
@@ -179,12 +181,6 @@ def quantity(resource: str, value: float) -> str:
     if resource in (CORES, GPUS):
         return f"{value:.2f}".rstrip("0").rstrip(".")
     return clock(value) if resource == TIME else with_unit(value, UNITS[resource])
-
-
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds: `26:05:00`."""
-    minutes, rest = divmod(math.ceil(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def asked(advice: Advice) -> str:

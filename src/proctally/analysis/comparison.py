@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
-from proctally.figures import FIGURES, LESS, SECONDS, TREE, is_number
-from proctally.gates import FAILED, PASSED, UNKNOWN, WITHIN
-from proctally.history import NoRecord, Past, named
-from proctally.quantities import NOTHING, percent, with_unit
-from proctally.spread import NO_SPREAD, Group, compare
+from proctally.analysis.gates import FAILED, PASSED, UNKNOWN, WITHIN
+from proctally.analysis.measures import FIGURES, LESS, TREE, command_seconds
+from proctally.analysis.statistics import NO_SPREAD, Group, compare
+from proctally.errors import NoRecord
+from proctally.record import codes
+from proctally.record.catalogue import Past, named
+from proctally.record.schema import SECONDS
+from proctally.record.values import is_number, number, objects_at, was_killed
+from proctally.text import words
+from proctally.text.units import NOTHING, percent, with_unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
-    from proctally.figures import Figure
-    from proctally.gates import Gate
-    from proctally.spread import Comparison
+    from proctally.analysis.gates import Gate
+    from proctally.analysis.measures import Measure
+    from proctally.analysis.statistics import Comparison
+    from proctally.record import JsonObject
+    from proctally.record.catalogue import Writers
 
 BASE, NEW = "BASE", "NEW"
 GOOD = ("ok", "ended")  # verdicts of runs whose figures are those of the whole job
 UNFINISHED = ("running", "lost")
-SECTIONS = ("cpu", "io", "processes")  # whose coverage is "complete", or names what is missing
+SECTIONS = (codes.CPU, codes.IO, codes.PROCESSES)  # their gaps change what a comparison means
+OTHERS = "(others)"  # shown for the row of all commands that have none of their own
 SMALLEST_SECONDS = 0.005  # of a command: what is less on both sides is not shown
 
 
@@ -38,16 +46,21 @@ class Side:
         self.found = list(found)
         self.unfinished = [record for record in found if record.summary is None]
         ended = [record for record in found if record.summary is not None]
-        self.good = [record for record in ended if record.verdict in GOOD]
-        self.bad = [record for record in ended if record.verdict not in GOOD]
+        self.good = [record for record in ended if _went_well(record)]
+        self.bad = [record for record in ended if not _went_well(record)]
         self.counted = self.good or self.bad
 
-    def values(self, figure: Figure) -> list[float]:
+    def values(self, figure: Measure) -> list[float]:
         """What is known of a figure."""
         return [value for value in (figure.of(record.summary) for record in self.counted) if value is not None]
 
 
-class Row:
+def _went_well(record: Past) -> bool:
+    """Return whether the figures are those of the whole job: no part of it was killed for memory either."""
+    return record.verdict in GOOD and not was_killed(record.summary)
+
+
+class ComparisonRow:
     """One figure, or one command, on both sides. A group is None where nothing is known of that side."""
 
     __slots__ = ("base", "better", "comparison", "name", "new", "processes", "unit")
@@ -81,15 +94,13 @@ class Row:
         return (self.change > 0) == (self.better == LESS)
 
 
+@dataclass(slots=True)
 class Judged:
     """What became of one limit, and why."""
 
-    __slots__ = ("gate", "state", "why")
-
-    def __init__(self, gate: Gate | None, state: str, why: str) -> None:
-        self.gate = gate
-        self.state = state
-        self.why = why
+    gate: Gate | None
+    state: str
+    why: str
 
     @property
     def has_failed(self) -> bool:
@@ -104,7 +115,8 @@ class Diff:
         self.base = base
         self.new = new
         self.rows = [
-            Row(figure.name, figure.unit, figure.better, base.values(figure), new.values(figure)) for figure in FIGURES
+            ComparisonRow(figure.name, figure.unit, figure.better, base.values(figure), new.values(figure))
+            for figure in FIGURES
         ]
         self.commands = commands(base, new)
         self.notes = notes(base, new, self.rows)
@@ -114,7 +126,7 @@ class Diff:
     def has_failed(self) -> bool:
         return any(each.has_failed for each in self.judged)
 
-    def row(self, name: str) -> Row:
+    def row(self, name: str) -> ComparisonRow:
         return next(row for row in self.rows if row.name == name)
 
     def _judge(self, limits: Sequence[Gate]) -> list[Judged]:
@@ -148,7 +160,7 @@ def _basis(comparison: Comparison) -> str:
     return ", of one run a side: their spread is not known" if comparison.method == NO_SPREAD else ""
 
 
-def _unknown_in(row: Row) -> str:
+def _unknown_in(row: ComparisonRow) -> str:
     return " and ".join(title for title, group in ((BASE, row.base), (NEW, row.new)) if group is None)
 
 
@@ -157,23 +169,39 @@ def _verdicts(side: Side) -> str:
     told: dict[str, list[Past]] = {}
     for record in side.found:
         told.setdefault(record.verdict, []).append(record)
-    words = []
+    parts = []
     for verdict, records in told.items():
-        evidence = {str((record.summary or {}).get("evidence")) for record in records}
-        why = f" ({evidence.pop()})" if len(evidence) == 1 and verdict not in (*GOOD, *UNFINISHED) else ""
-        words.append(f"{len(records)} {verdict}{why}" if len(side.found) > 1 else f"{verdict}{why}")
-    return ", ".join(words)
+        why = ""
+        if (
+            verdict not in UNFINISHED
+            and not all(map(_went_well, records))
+            and all(_how(record) == _how(records[0]) for record in records)
+        ):
+            why = f" ({_why(records[0])})"
+        parts.append(f"{len(records)} {verdict}{why}" if len(side.found) > 1 else f"{verdict}{why}")
+    return ", ".join(parts)
+
+
+def _why(record: Past) -> str:
+    return words.oom_kills(record.summary) if record.verdict in GOOD else words.reason(record.summary)
+
+
+def _how(record: Past) -> list[object]:
+    """Return what the words for the end of a run depend on."""
+    return [record.figure(path) for path in ("reason", "exit_code", "signal")]
 
 
 # -- the two sides ---------------------------------------------------------------------------------------------------
 
 
-def sides(base: str, new: str, environment: dict[str, str]) -> tuple[Side, Side, list[str]]:
+def sides(
+    base: str, new: str, environment: dict[str, str], writers: Writers | None = None
+) -> tuple[Side, Side, list[str]]:
     """Both, and what is to be told of the choice. What stands on both sides is NEW alone, if that leaves a BASE.
 
     So `diff name:train last` compares the last run with those before it. Raises NoRecord, OSError.
     """
-    first, second = named([base], environment), named([new], environment)
+    first, second = named([base], environment, writers), named([new], environment, writers)
     fresh = {_identity(record) for record in second}
     before = [record for record in first if _identity(record) not in fresh]
     told = []
@@ -191,12 +219,13 @@ def _identity(record: Past) -> str:
     return record.run_id or os.path.realpath(record.path)
 
 
-def commands(base: Side, new: Side) -> list[Row]:
+def commands(base: Side, new: Side) -> list[ComparisonRow]:
     """The CPU time of each command on both sides, the most expensive first."""
     names = {name for side in (base, new) for record in side.counted for name in _commands(record)}
     rows = []
     for name in names:
-        row = Row(name, SECONDS, LESS, _used(base, name, "cpu"), _used(new, name, "cpu"))
+        title = OTHERS if name is None else name
+        row = ComparisonRow(title, SECONDS, LESS, _used(base, name, "cpu"), _used(new, name, "cpu"))
         counts = [_used(side, name, "processes") for side in (base, new)]
         row.processes = (_middle(counts[0]), _middle(counts[1]))
         if max(group.median for group in (row.base, row.new, Group([0.0])) if group) >= SMALLEST_SECONDS:
@@ -209,33 +238,32 @@ def _middle(values: Sequence[float]) -> float | None:
     return Group(values).median if values else None
 
 
-def _commands(record: Past) -> dict[str, dict[str, Any]]:
-    listed = (record.summary or {}).get("commands")
-    entries = listed if isinstance(listed, list) else []
-    known = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("command"), str)]
-    return {entry["command"]: entry for entry in known}
+def _commands(record: Past) -> dict[str | None, JsonObject]:
+    """Return the rows of a summary by command; None is the row of all others."""
+    known = [entry for entry in objects_at(record.summary, "commands") if isinstance(entry.get("command"), str)]
+    return {None if entry.get("folded") is True else entry["command"]: entry for entry in known}
 
 
-def _used(side: Side, name: str, what: str) -> list[float]:
+def _used(side: Side, name: str | None, what: str) -> list[float]:
     """CPU seconds or processes of a command in each run; 0 where it is known that the run had none of that name."""
     values = []
     for record in side.counted:
         listed = _commands(record)
         entry = listed.get(name)
         if entry is None:
-            if record.figure("processes.source") == "perf" and "(others)" not in listed:
+            if record.figure("processes.source") == "perf" and None not in listed:
                 values.append(0.0)
             continue
-        parts = [entry.get("cpu_seconds"), entry.get("teardown_seconds")] if what == "cpu" else [entry.get(what)]
-        if is_number(parts[0]):
-            values.append(sum(float(part) for part in parts if is_number(part)))
+        value = command_seconds(entry) if what == "cpu" else number(entry.get(what))
+        if value is not None:
+            values.append(value)
     return values
 
 
 # -- what is to be told beside ---------------------------------------------------------------------------------------
 
 
-def notes(base: Side, new: Side, rows: Sequence[Row]) -> list[str]:
+def notes(base: Side, new: Side, rows: Sequence[ComparisonRow]) -> list[str]:
     """What makes the comparison less than it seems."""
     said = []
     for side in (base, new):
@@ -262,16 +290,30 @@ def notes(base: Side, new: Side, rows: Sequence[Row]) -> list[str]:
         if counts[0] and counts[1] and counts[0] != counts[1]:
             said.append(f"{what} differ: BASE {', '.join(counts[0])}; NEW {', '.join(counts[1])}")
     for section in SECTIONS:
-        covered = [_told(side, f"{section}.coverage") for side in (base, new)]
-        if covered[0] != covered[1]:
-            for side, words in zip((base, new), covered, strict=True):
-                gaps = [each for each in words if each != "complete"]
+        found = [_gaps(side, section) for side in (base, new)]
+        if found[0].keys() != found[1].keys():
+            for side, gaps in zip((base, new), found, strict=True):
                 if gaps:
-                    said.append(f"{side.title}: {section}: {'; '.join(gaps)}")
+                    said.append(f"{side.title}: {words.SECTIONS[section]}: {'; '.join(gaps.values())}")
     return said
 
 
-def _has(side: Side, row: Row) -> bool:
+def _gaps(side: Side, section: str) -> dict[str, str]:
+    """Return the words of what a total does not contain in any run, by code; of several runs the largest count."""
+    found: dict[str, tuple[float, str]] = {}
+    for record in side.counted:
+        coverage = record.figure(f"{section}.coverage")
+        own = [gap for gap in objects_at(record.summary, "gaps") if gap.get("section") == section]
+        if not own and coverage is not None and coverage != codes.COMPLETE:
+            found.setdefault(str(coverage), (0, words.coverage(coverage, ())))
+        for gap in own:
+            code, size = str(gap.get("code")), number(gap.get("count")) or 0
+            if code not in found or size > found[code][0]:
+                found[code] = (size, words.gap(gap))
+    return {code: text for code, (_, text) in sorted(found.items())}
+
+
+def _has(side: Side, row: ComparisonRow) -> bool:
     return (row.base if side.title == BASE else row.new) is not None
 
 

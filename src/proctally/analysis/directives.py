@@ -1,6 +1,6 @@
 """Advice as lines to paste: for Slurm, PBS, Kubernetes, docker, Nextflow and Snakemake, in the units of each.
 
-What each takes a number for, by its own source or documentation; tests/test_directives.py reads every line back so:
+What each takes a number for, by its own source or documentation; the tests read every line back so:
 
 - Slurm: `--mem=512M` is 512 x 2^20 bytes, M being the default (src/common/proc_args.c, str_to_mbytes); a time is
   HH:MM:SS or D-HH:MM:SS, rounded up to minutes (src/common/parse_time.c, time_str2secs, time_str2mins).
@@ -21,14 +21,15 @@ from __future__ import annotations
 
 import math
 
-from proctally.advice import LABELS, NOT_ENOUGH, more_than
-from proctally.evidence import CORES, GPUS, MEMORY, TIME
+from proctally.analysis.advice import LABELS, NOT_ENOUGH, more_than
+from proctally.analysis.evidence import CORES, GPUS, MEMORY, TIME
+from proctally.text.units import job_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from proctally.advice import Advice
+    from proctally.analysis.advice import Advice
 
 MIB, MB = 1 << 20, 1_000_000
 KUBERNETES_GPUS = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu", "intel": "gpu.intel.com/i915"}
@@ -65,22 +66,13 @@ def _missing(advice: Advice) -> str:
     return f"{LABELS[advice.resource]}: {NOT_ENOUGH}{needed}"
 
 
-def hours(seconds: int, *, days: bool) -> str:
-    """`HH:MM:SS`, or from a day on `D-HH:MM:SS` where that is understood."""
-    minutes, rest = divmod(seconds, 60)
-    whole, minutes = divmod(minutes, 60)
-    if days and whole >= 24:
-        return f"{whole // 24}-{whole % 24:02}:{minutes:02}:{rest:02}"
-    return f"{whole:02}:{minutes:02}:{rest:02}"
-
-
 def slurm(request: Request) -> list[str]:
     """Lines of a batch script. `--gres` is understood by every version, and counts for each node."""
     return [
         *(f"# {each}" for each in request.missing),
         *_given("#SBATCH --cpus-per-task={}", request.cores),
         *_given("#SBATCH --mem={}M", request.mebibytes()),
-        *_given("#SBATCH --time={}", None if request.seconds is None else hours(request.seconds, days=True)),
+        *_given("#SBATCH --time={}", None if request.seconds is None else job_time(request.seconds, days=True)),
         *_given("#SBATCH --gres=gpu:{}", request.gpus),
     ]
 
@@ -95,7 +87,7 @@ def pbs(request: Request) -> list[str]:
     return [
         *(f"# {each}" for each in request.missing),
         *([f"#PBS -l select=1:{':'.join(chunk)}"] if chunk else []),
-        *_given("#PBS -l walltime={}", None if request.seconds is None else hours(request.seconds, days=False)),
+        *_given("#PBS -l walltime={}", None if request.seconds is None else job_time(request.seconds, days=False)),
     ]
 
 

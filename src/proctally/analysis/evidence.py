@@ -6,45 +6,57 @@ False, with the reason), and nobody is to plan with it as if it were the whole.
 
 from __future__ import annotations
 
-from proctally.figures import figure, is_number
-from proctally.history import value_at
-from proctally.quantities import with_unit
+from proctally.analysis import causes
+from proctally.analysis.causes import Cause
+from proctally.analysis.measures import figure
+from proctally.analysis.memory import HeldMemory
+from proctally.analysis.waits import (
+    PRESSED_SHARE,
+    STARVED_CORES,
+    STARVED_SHARE,
+    THROTTLED_SHARE,
+    ready_share,
+    throttled_share,
+)
+from proctally.record import codes
+from proctally.record.values import amount, is_number, number, number_at, objects_at, section_at, value_at, was_killed
+from proctally.text import words
+from proctally.text.units import UNKNOWN, exact_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any
+
+    from proctally.record import JsonObject
 
 CORES, MEMORY, TIME, GPUS = "cores", "memory", "time", "gpus"
 RESOURCES = (CORES, MEMORY, TIME, GPUS)
 
 SLOWER = 0.05  # so much longer a run may take on the cores that are advised
-THROTTLED_SHARE = 0.05  # of the periods of a quota, or of the time, in which it was held back
-STARVED_SHARE = 0.10  # of the time in which it was ready to run, without a CPU ...
-STARVED_CORES = 0.05  # ... and so many cores more it could have used on average: what hardly runs waits in vain
-PRESSED_SHARE = 0.05  # of the time in which some task waited for memory
 NEAR_HIGH = 0.95  # of memory.high, from where on the kernel takes memory away
-ENDED_BY_ITSELF = "its root and all known members ended"  # the evidence of an attach that saw the end
-NOT_WHOLE = {  # kinds of records whose time is not that of the whole job
-    "attach": "tracked from the attach on, not from its start",
-    "track": "a block of its program was tracked, not all of it",
-}
+UNCLAIMED_SHARE = 0.01  # of the memory at the peak, above which unclaimed shared memory is noted
+FILES_SHARE = 0.10  # of the memory that is needed, above which it is noted that mapped files can be dropped
+NOT_WHOLE = {"attach": causes.FROM_ATTACH, "track": causes.ONE_BLOCK}  # kinds whose time is not that of the job
 
 
 class Proof:
     """What a run proves of one resource, in cores, bytes, seconds or devices.
 
-    `value`: what it used, None where that is not known. `complete`: whether that is all it needed; otherwise it needed
-    at least so much, and `why` says what kept it from more. `notes`: what else is to be known of it.
+    `value`: what it used, None where it is unknown. `complete`: whether that is all it needed; otherwise it needed at
+    least this, and `why` is what kept it from more. `notes`: facts that a reader needs for it. `parts`: how the value
+    is made up, as text; empty where it is one figure.
     """
 
-    __slots__ = ("complete", "notes", "value", "why")
+    __slots__ = ("complete", "notes", "parts", "value", "why")
 
-    def __init__(self, value: float | None, why: str | None = None, notes: Iterable[str] = ()) -> None:
+    def __init__(
+        self, value: float | None, why: Cause | None = None, notes: Iterable[str] = (), parts: str = ""
+    ) -> None:
         self.value = value
         self.complete = value is not None and why is None
-        self.why = why if value is not None or why is not None else "unknown"
+        self.why = why if self.complete or why is not None else Cause(causes.UNKNOWN_VALUE)
         self.notes = list(notes)
+        self.parts = parts
 
 
 class Evidence:
@@ -52,48 +64,56 @@ class Evidence:
 
     def __init__(self, path: str = "") -> None:
         self.path = path
-        self.run: dict[str, Any] = {}
-        self.summary: dict[str, Any] | None = None
+        self.run: JsonObject = {}
+        self.summary: JsonObject | None = None
         self._loads: list[tuple[float, float]] = []  # cores, for so many seconds
-        self._memory: float | None = None
+        self._sums: float | None = None  # PSS and swap of a sample of an older record
+        self._held: HeldMemory | None = None  # the sample that needed most
         self._elapsed = 0.0
-        self._tree: dict[str, Any] = {}
-        self._gpus = Gpus()
+        self._tree: JsonObject = {}
+        self._gpus = GpuEvidence()
 
     @classmethod
-    def of(cls, lines: Iterable[Mapping[str, Any]], path: str = "") -> Evidence:
+    def of(cls, lines: Iterable[Mapping[str, object]], path: str = "") -> Evidence:
         """That of a whole record."""
         evidence = cls(path)
         for line in lines:
             evidence.take(line)
         return evidence
 
-    def take(self, line: Mapping[str, Any]) -> None:
+    def take(self, line: Mapping[str, object]) -> None:
         """The next line of the record."""
         kind = line.get("type")
         if kind == "sample":
             self._take_sample(line)
         elif kind == "host":
-            self._gpus.know(line.get("gpus"))
+            self._gpus.know(line)
         elif kind == "run":
             self.run = dict(line)
         elif kind == "summary":
             self.summary = dict(line)
 
-    def _take_sample(self, line: Mapping[str, Any]) -> None:
-        elapsed, interval, tree = line.get("elapsed_seconds"), line.get("interval_seconds"), line.get("tree")
-        if is_number(elapsed):
-            self._elapsed = max(self._elapsed, elapsed)
-        if not isinstance(tree, dict):
+    def _take_sample(self, line: Mapping[str, object]) -> None:
+        self._elapsed = max(self._elapsed, number(line.get("elapsed_seconds")) or 0.0)
+        tree = section_at(line, "tree")
+        if not tree:
             return
         self._tree = tree
-        cores, pss, swapped = tree.get("cpu_cores"), tree.get("pss_bytes"), tree.get("swap_bytes")
-        if is_number(cores) and cores >= 0 and is_number(interval) and interval > 0:
+        cores, pss, interval = (
+            amount(tree.get("cpu_cores")),
+            tree.get("pss_bytes"),
+            amount(line.get("interval_seconds")),
+        )
+        if cores is not None and interval:
             self._loads.append((cores, interval))
-        if is_number(pss):
-            held = pss + (swapped if is_number(swapped) else 0)  # what was swapped out is in no PSS, and is needed
-            self._memory = max(self._memory or 0, held)
-        self._gpus.take(line.get("gpus"))
+        memory = HeldMemory.of_sample(tree)
+        if memory.needed is not None:
+            if self._held is None or memory.needed > (self._held.needed or 0):
+                self._held = memory
+        elif is_number(pss):
+            held = pss + (amount(tree.get("swap_bytes")) or 0)  # PSS does not contain what was swapped out
+            self._sums = max(self._sums or 0, held)
+        self._gpus.take(line)
 
     # -- how it went ---------------------------------------------------------------------------------------------
 
@@ -112,23 +132,21 @@ class Evidence:
         """That of the summary; `lost` without one."""
         return "lost" if self.summary is None else str(self.summary.get("verdict"))
 
-    def at(self, path: str) -> Any:
+    def at(self, path: str) -> object:
         """A value of the summary by its path; None where it is not known."""
         return value_at(self.summary, path)
 
     def number(self, path: str) -> float | None:
         """The same, if it is a number."""
-        found = self.at(path)
-        return found if is_number(found) else None
+        return number(self.at(path))
 
-    def cut(self) -> str | None:
-        """Why it ended before its work was done; None where it was, as far as one knows."""
+    def cut(self) -> Cause | None:
+        """Return why it ended before its work was done; None where it was done, as far as is known."""
         if self.summary is None:
-            return "its record has no end: it was killed with its tracker, by a scheduler perhaps, or still runs"
-        said = str(self.summary.get("evidence"))
-        if self.verdict == "ok" or (self.verdict == "ended" and said == ENDED_BY_ITSELF):
-            return None
-        return said if self.verdict == "killed" else f"{self.verdict}: {said}"
+            return Cause(causes.NO_SUMMARY)
+        if self.verdict == "ok" or (self.verdict == "ended" and self.at("reason.code") == codes.ALL_EXITED):
+            return Cause(causes.PART_KILLED, summary=self.summary) if was_killed(self.summary) else None
+        return Cause(causes.ENDED_EARLY, verdict=self.verdict, summary=self.summary)
 
     def wall(self) -> float | None:
         """Seconds from start to end; of a record without an end, until its last sample."""
@@ -142,23 +160,22 @@ class Evidence:
 
     def _cores(self) -> Proof:
         need = self._cores_needed()
-        held_back = self.throttled() or self.starved()
+        limited = self.throttled() or self.starved()
         if self.verdict == "failed":
-            held_back = held_back or self.cut()
+            limited = limited or self.cut()
         if need is None:
-            return Proof(None, held_back or "too short to be sampled")
+            return Proof(None, limited or Cause(causes.TOO_SHORT))
         notes = []
         if self.cut() is not None and self.verdict != "failed":
             notes.append("as far as it went")
         usable = self.usable_cores()
-        if held_back is None and usable is not None and need > usable - 0.5:
+        if limited is None and usable is not None and need > usable - 0.5:
             notes.append(f"it used all it had ({usable:g} cores): whether more make it faster is not known")
-        return Proof(need, held_back, notes)
+        return Proof(need, limited, notes)
 
     def usable_cores(self) -> float | None:
         """How many it might use: its quota, cpuset and affinity."""
-        found = value_at(self.summary or self.run, "limits.cpu_cores")
-        return found if is_number(found) else None
+        return number_at(self.summary or self.run, "limits.cpu_cores")
 
     def _cores_needed(self) -> float | None:
         """The fewest cores on which its work would have taken at most 5 % longer.
@@ -184,61 +201,80 @@ class Evidence:
         told = figure("peak-cores").of(self.summary)
         return told if told is not None else max((cores for cores, _ in self._loads), default=None)
 
-    def throttled(self) -> str | None:
-        """Whether a CPU quota held it back, in words."""
-        held, wall = self._waited("throttled_seconds"), self.wall()
-        hit, periods = self.number("waiting.throttled_periods"), self.number("waiting.periods")
-        share = hit / periods if hit is not None and periods else held / wall if held and wall else 0.0
-        if not held or share <= THROTTLED_SHARE:
-            return None
-        return f"throttled by its CPU quota for {with_unit(held, 's')} ({100 * min(share, 1):.0f} % of the time)"
+    def throttled(self) -> Cause | None:
+        """Return by how much a CPU quota throttled it; None where that is little."""
+        held = self._waited("throttled_seconds")
+        periods = self.number("waiting.throttled_periods"), self.number("waiting.periods")
+        share = throttled_share(held, self.wall(), *periods) if held else 0.0
+        return Cause(causes.THROTTLED, seconds=held, share=share) if share > THROTTLED_SHARE else None
 
-    def starved(self) -> str | None:
-        """Whether it waited for a CPU that others, or more tasks of its own than there are CPUs, had; in words."""
+    def starved(self) -> Cause | None:
+        """Return how long it waited for a CPU that other tasks, or more of its own than CPUs, had."""
         used = figure("cpu").of(self.summary) if self.summary is not None else self._tree.get("cpu_seconds")
         delay, wall = self._waited("run_delay_seconds"), self.wall()
         if delay is None:
             pressed = self.number("cgroup.cpu_pressure_seconds")
             if not pressed or not wall or pressed / wall <= STARVED_SHARE:
                 return None
-            return f"some of it waited for a CPU in {100 * min(pressed / wall, 1):.0f} % of the time"
-        if not is_number(used) or not wall or delay <= STARVED_CORES * wall or delay <= STARVED_SHARE * (delay + used):
+            return Cause(causes.CPU_PRESSURE, share=pressed / wall)
+        if not is_number(used) or not wall or delay <= STARVED_CORES * wall:
             return None
-        share = delay / (delay + used)
-        wanted = f"on average {(delay + used) / wall:.1f} threads wanted one"
-        return f"starved: {100 * share:.0f} % of the time that it was ready to run it had no CPU: {wanted}"
+        share = ready_share(delay, used)
+        return Cause(causes.STARVED, share=share, threads=(delay + used) / wall) if share > STARVED_SHARE else None
 
     def _waited(self, name: str) -> float | None:
         """Seconds from the summary, else from the last sample."""
-        found = self.number(f"waiting.{name}") if self.summary is not None else self._tree.get(name)
-        return found if is_number(found) else None
+        return number(self.at(f"waiting.{name}") if self.summary is not None else self._tree.get(name))
 
     def _memory_proof(self) -> Proof:
-        known = [value for value in (figure("memory").of(self.summary), self._memory) if value is not None]
-        used = max(known, default=None)
+        held = HeldMemory.of_summary(self.summary)
+        if self._held is not None:
+            self._held.limit_high(held.high)
+        most = max((each for each in (held, self._held) if each is not None), key=lambda each: each.needed or 0)
+        known = (figure("memory").of(self.summary), held.low, self._sums) if most.needed is None else (most.needed,)
+        used = max((each for each in known if each is not None), default=None)
         limit = value_at(self.summary or self.run, "limits.memory_bytes")
         high = value_at(self.summary or self.run, "limits.memory_high_bytes")
-        covered = str(self.at("memory.coverage") or "")
-        if self.verdict == "oom" and is_number(limit):  # the kernel kills at the limit, samples come before it
-            used = max(used or 0, limit)
+        if self.verdict == "oom" or was_killed(self.summary):
+            used = max((each for each in (used, self._killed_at(limit)) if each is not None), default=None)
+        parts = _parts(most) if used == most.needed else ""
         pressed, wall = self.number("cgroup.memory_pressure_seconds"), self.wall()
         if used is None:
-            return Proof(None, self.cut() or "too short to be sampled")
+            return Proof(None, self.cut() or Cause(causes.TOO_SHORT))
         if self.cut() is not None:
-            return Proof(used, self.cut())
-        if "denied" in covered:
-            return Proof(used, covered[covered.index("PSS of") :] if "PSS of" in covered else covered)
+            return Proof(used, self.cut(), parts=parts)
+        denied = self._gap(codes.PSS_DENIED)
+        if denied is not None and not held.is_known:
+            return Proof(used, Cause(causes.PSS_DENIED, gap=denied))
         if is_number(high) and used >= NEAR_HIGH * high:
-            return Proof(used, f"held at memory.high, {with_unit(high, 'By')}: the kernel took memory away")
+            return Proof(used, Cause(causes.MEMORY_HIGH, limit=high))
         if pressed and wall and pressed / wall > PRESSED_SHARE:
-            return Proof(used, f"some of it waited for memory in {100 * min(pressed / wall, 1):.0f} % of the time")
-        notes = ["PSS of some processes had not been read at the peak"] * ("had not been" in covered)
+            return Proof(used, Cause(causes.MEMORY_PRESSURE, share=pressed / wall))
+        notes = _bracket_notes(held, most) if held.is_known else self._stale()
         if self.kind == "track":
             notes.append("of the tracked block: what its program does elsewhere may need more")
-        return Proof(used, None, notes)
+        return Proof(used, None, notes, parts)
+
+    def _killed_at(self, limit: float | None) -> float | None:
+        """Return the limit at which the kernel killed, in bytes: samples come before it."""
+        found = [each.get("limit_bytes") for each in objects_at(self.summary, "memory.ooms")]
+        found += [self.at("reason.memory_limit_bytes"), limit if self.verdict == "oom" else None]
+        return max((each for each in found if is_number(each)), default=None)
+
+    def _stale(self) -> list[str]:
+        """Return the gap of PSS that was not up to date, of an older record."""
+        stale = self._gap(codes.PSS_STALE)
+        return [] if stale is None else [words.gap(stale)]
+
+    def _gap(self, code: str) -> JsonObject | None:
+        """Return the gap of this code in memory."""
+        found = (gap for gap in objects_at(self.summary, "gaps") if gap.get("section") == codes.MEMORY)
+        return next((gap for gap in found if gap.get("code") == code), None)
 
     def _time(self) -> Proof:
-        cut = self.cut() or NOT_WHOLE.get(self.kind)
+        cut = self.cut()
+        if cut is None and self.kind in NOT_WHOLE:
+            cut = Cause(NOT_WHOLE[self.kind])
         slow = self.throttled() or self.starved()
         notes = [] if slow is None else ["it waited for CPUs: with more of them it may take less"]
         return Proof(self.wall(), cut, notes)
@@ -246,7 +282,7 @@ class Evidence:
     def _gpu_proof(self) -> Proof:
         used = self._gpus.used()
         if used is None:
-            return Proof(None, self._gpus.why)
+            return Proof(None, Cause(causes.GPU_USE_UNKNOWN if self._gpus.was_read else causes.GPUS_NOT_READ))
         notes = []
         if self._gpus.held() > used:
             notes.append(f"it held memory on {self._gpus.held()} and used {used}")
@@ -265,10 +301,33 @@ class Evidence:
         return bool(self._gpus.seen)
 
 
-class Gpus:
-    """Which GPUs the tree used, over all samples. `why`: why that is not known."""
+def _parts(memory: HeldMemory) -> str:
+    """Return what a request of memory is made of."""
+    if memory.high is None:
+        return ""
+    named = [("held", memory.high), ("mapped files", memory.mapped_file), ("kernel", memory.kernel)]
+    named += [("swap", memory.swap)] if memory.swap else []
+    return ", ".join(f"{UNKNOWN if value is None else exact_size(value)} {name}" for name, value in named)
 
-    __slots__ = ("_busy", "_held", "_unknown", "_vendors", "_was_read", "seen")
+
+def _bracket_notes(held: HeldMemory, most: HeldMemory) -> list[str]:
+    """Return what makes a request of memory larger than the job might need, and what might make it too small."""
+    notes = []
+    if not held.is_narrow:
+        notes.append(f"it held {held.text}" + (f": {held.cause}" if held.cause else ""))
+    if held.unclaimed and held.high and held.unclaimed > UNCLAIMED_SHARE * held.high:
+        notes.append(f"{exact_size(held.unclaimed)} of it is shared memory that might belong to another job")
+    if most.mapped_file and most.needed and most.mapped_file > FILES_SHARE * most.needed:
+        notes.append(f"the kernel can drop the {exact_size(most.mapped_file)} of mapped files, and read them again")
+    if late := held.late():
+        notes.append(late)
+    return notes
+
+
+class GpuEvidence:
+    """Which GPUs the tree used, over all samples. `was_read`: whether a sample had any reading of them."""
+
+    __slots__ = ("_busy", "_held", "_unknown", "_vendors", "seen", "was_read")
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
@@ -276,17 +335,15 @@ class Gpus:
         self._held: set[str] = set()
         self._vendors: dict[str, str] = {}
         self._unknown = False
-        self._was_read = False
+        self.was_read = False
 
-    def take(self, listed: Any) -> None:
-        """The section `gpus` of a sample."""
-        if not isinstance(listed, list):
+    def take(self, sample: Mapping[str, object]) -> None:
+        """Take the section `gpus` of a sample."""
+        if not isinstance(sample.get("gpus"), list):
             return
-        self._was_read = True
-        self.know(listed)
-        for entry in listed:
-            if not isinstance(entry, dict):
-                continue
+        self.was_read = True
+        self.know(sample)
+        for entry in objects_at(sample, "gpus"):
             key = self._identity(entry)
             self.seen.add(key)
             ratio, memory = entry.get("tree_utilization_ratio"), entry.get("tree_memory_bytes")
@@ -297,14 +354,14 @@ class Gpus:
             if ratio is None and memory is None and entry.get("tree_processes") is None:
                 self._unknown = True
 
-    def know(self, listed: Any) -> None:
-        """What does not change of them: the `gpus` of the host, or of a sample in which that was told anew."""
-        for entry in listed if isinstance(listed, list) else ():
-            if isinstance(entry, dict) and entry.get("vendor"):
+    def know(self, line: Mapping[str, object]) -> None:
+        """Take what does not change of them: the line `host`, or a sample that has it."""
+        for entry in objects_at(line, "gpus"):
+            if entry.get("vendor"):
                 self._vendors[self._identity(entry)] = str(entry["vendor"])
 
     @staticmethod
-    def _identity(entry: Mapping[str, Any]) -> str:
+    def _identity(entry: Mapping[str, object]) -> str:
         return str(entry.get("uuid") or f"{entry.get('index')} {entry.get('name')}")
 
     def held(self) -> int:
@@ -313,7 +370,7 @@ class Gpus:
 
     def used(self) -> int | None:
         """How many it was busy on; where none was seen busy, how many it held. None where it is not known."""
-        if not self._was_read or (self._unknown and not self._busy | self._held):
+        if not self.was_read or (self._unknown and not self._busy | self._held):
             return None
         return len(self._busy) or len(self._held)
 
@@ -321,11 +378,6 @@ class Gpus:
     def is_partly_unknown(self) -> bool:
         """Whether of some device it could not be told whose it was busy for."""
         return self._unknown
-
-    @property
-    def why(self) -> str:
-        """Why it is not known how many were used."""
-        return "the driver does not tell whose it was busy for" if self._was_read else "GPUs were not read"
 
     @property
     def vendor(self) -> str | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from proctally.figures import BYTES, FIGURES, SECONDS, figure
-from proctally.options import UsageError, size_of
+from dataclasses import dataclass
+
+from proctally.analysis.measures import FIGURES, figure
+from proctally.errors import UsageError
+from proctally.record.schema import BYTES, SECONDS
+from proctally.text.units import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from proctally.figures import Figure
+    from proctally.analysis.measures import Measure
 
 VERDICT = "verdict"
 TIMES = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -15,20 +19,18 @@ ROUNDING = 1e-12  # of what is compared: 1.1 - 1.0 is more than 0.1 to a compute
 PASSED, FAILED, WITHIN, UNKNOWN = "passed", "failed", "within spread", "unknown"
 
 
+@dataclass(slots=True)
 class Gate:
     """One limit: `cpu=+10%`. `amount` is a share of BASE where `relative`, else in the unit of the figure.
 
     `sign`: 1 where more than that is beyond it, -1 where less is. `figure` is None for the verdict.
     """
 
-    __slots__ = ("amount", "figure", "relative", "sign", "text")
-
-    def __init__(self, text: str, figure: Figure | None, sign: int = 1, amount: float = 0.0, *, relative: bool) -> None:
-        self.text = text
-        self.figure = figure
-        self.sign = sign
-        self.amount = amount
-        self.relative = relative
+    text: str
+    figure: Measure | None
+    sign: int = 1
+    amount: float = 0.0
+    relative: bool = False
 
     def is_beyond(self, base: float, new: float) -> bool:
         """Whether NEW is beyond the limit."""
@@ -47,7 +49,7 @@ def gates(text: str) -> list[Gate]:
 def _gate(text: str) -> Gate:
     name, equals, limit = (part.strip() for part in text.partition("="))
     if text == VERDICT:
-        return Gate(text, None, relative=False)
+        return Gate(text, None)
     try:
         wanted = figure(name)
     except KeyError:
@@ -57,16 +59,16 @@ def _gate(text: str) -> Gate:
     if not equals or sign is None:
         raise UsageError(f"--fail-on: {text[:60]!r} says not how far it may move; use {name}=+10% or {name}=-10%")
     amount, relative = _amount(limit[1:].strip(), wanted, text)
-    return Gate(text, wanted, sign, amount, relative=relative)
+    return Gate(text, wanted, sign, amount, relative)
 
 
-def _amount(text: str, wanted: Figure, whole: str) -> tuple[float, bool]:
+def _amount(text: str, wanted: Measure, whole: str) -> tuple[float, bool]:
     """The number, in the figure's unit or as a share, and whether it is a share."""
     where = f"--fail-on {whole[:60]}"
     if text.endswith("%"):
         return _number(text[:-1].rstrip(), where) / 100, True
     if wanted.unit == BYTES:
-        return (0.0 if text == "0" else float(size_of(text, where))), False
+        return (0.0 if text == "0" else float(parse_size(text, where))), False
     if wanted.unit == SECONDS:
         number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
         scale = TIMES.get(text[len(number) :])

@@ -9,6 +9,7 @@ the noise for normal and alike on both sides; with one run a side nothing does.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import fmean, median
 
 TYPE_CHECKING = False
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 
 LEVEL = 0.05  # of so many comparisons of what is alike one is taken for a difference
 EXACT = 40  # so many values altogether are ranked exactly; of more the sum of ranks is as good as normal
-NO_SPREAD, RANKS, STUDENT = "one run a side", "ranks", "student"
+NO_SPREAD, RANKS, STUDENT = "none", "ranks", "student"  # method; none: one run a side
 
-# Quantiles of Student's t for 1, 2, ... degrees of freedom (tests/test_spread.py integrates the density): two-sided
+# Quantiles of Student's t for 1, 2, ... degrees of freedom (a test integrates the density): two-sided
 # 95 % and one-sided 95 %. Beyond the end the last stands: a little more than the true one.
 TWO_SIDED = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
@@ -48,18 +49,16 @@ class Group:
         self.mad = None if len(values) < 2 else 1.4826 * median(abs(value - self.median) for value in values)
 
 
+@dataclass(slots=True)
 class Comparison:
     """Whether two groups differ by more than their spread: None where one run a side leaves that open.
 
-    `p`: how often a difference as large comes by chance; `method`: `ranks`, `student` or `one run a side`.
+    `p`: how often a difference as large comes by chance; `method`: `ranks`, `student`, or `none` for one run a side.
     """
 
-    __slots__ = ("differs", "method", "p")
-
-    def __init__(self, differs: bool | None, method: str, p: float | None = None) -> None:
-        self.differs = differs
-        self.method = method
-        self.p = p
+    differs: bool | None
+    method: str
+    p: float | None = None
 
 
 def compare(base: Sequence[float], new: Sequence[float]) -> Comparison:

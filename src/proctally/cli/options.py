@@ -6,12 +6,15 @@ standard one costs a third of what `run` may take to start a command.
 
 from __future__ import annotations
 
+from proctally.errors import HelpAsked, UsageError
+from proctally.tracking.config import MIN_INTERVAL, ON, Options
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MIN_INTERVAL = 0.05
-LONGEST = 1e8
+    from proctally.record.catalogue import Filter
+
 CHOICES = {
     "source": ("auto", "cgroup", "perf", "procfs"),
     "format": ("jsonl", "csv"),
@@ -22,75 +25,11 @@ CHOICES = {
     "format of export": ("csv", "jsonl", "parquet"),
     "sort of top": ("cpu", "memory", "io", "pid", "name"),
 }
-ON = ("1", "true", "yes", "on")
 OFF = ("", "0", "false", "no", "off")
-
-
-class UsageError(Exception):
-    """What was asked for cannot be done; the message names what is wrong and what to do."""
-
-
-class HelpAsked(Exception):
-    """`--help` stands among the options."""
-
-
-class Options:
-    """What was asked for. Defaults stand here."""
-
-    interval: float = 1.0
-    output: str | None = None
-    format: str = "jsonl"
-    force: bool = False
-    name: str | None = None
-    tag: dict[str, str]
-    quiet: bool = False
-    verbose: bool = False
-    source: str = "auto"
-    commands: str = "auto"
-    counters: bool = False
-    pss_budget: float = 0.005
-    process_lines: int = 2000
-    no_record: bool = False
-    summary_json: str | None = None
-    wait_all: bool = False
-    cgroup: bool = False
-    timeout: float | None = None
-    grace: float = 10.0
-    max_memory: int | None = None
-    duration: float | None = None
-    no_system: bool = False
-    no_gpu: bool = False
-    cloud: bool = False
-    serve: str | None = None
-    listen: str = "127.0.0.1:9111"
-    textfile: str | None = None
-    pushgateway: str | None = None
-    pushgateway_keep: bool = False
-    otlp: str | None = None
-    verdict: str | None = None
-    since: str | None = None
-    older_than: str | None = None
-    sort: str = "when"
-    reverse: bool = False
-    limit: int | None = None
-    json: bool = False
-    dry_run: bool = False
-    begin: bool = False
-    end: bool = False
-    fail_on: str | None = None
-    for_: str | None = None
-    plain: bool = False
-    count: int | None = None
-    every: float | None = None
-    open: bool = False
-
-    def __init__(self) -> None:
-        self.tag = {}
 
 
 COLUMN = 30  # where the words of help texts begin
 FLAG, TEXT, SECONDS, RATIO, COUNT, PAIR, SIZE = "", "TEXT", "SECONDS", "RATIO", "N", "K=V", "SIZE"
-UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 # short, name, what it takes, for which commands, help
 TABLE = (
@@ -207,12 +146,6 @@ DEFAULTS = {
     "top": {"sort": "cpu"},
 }
 
-# what a job inside must not inherit: it would write over what the run outside writes
-NOT_PASSED_ON = (
-    "OUTPUT", "FORMAT", "FORCE", "NAME", "TAG", "SUMMARY_JSON", "DURATION",
-    "SERVE", "TEXTFILE", "PUSHGATEWAY", "PUSHGATEWAY_KEEP",
-)  # fmt: skip
-
 
 class Spec:
     """One row of the table."""
@@ -240,12 +173,6 @@ class Spec:
     def variable(self) -> str:
         """Its environment variable."""
         return "PROCTALLY_" + self.name.replace("-", "_").upper()
-
-
-def has_exports(options: Options) -> bool:
-    """Whether anything is to be exported while it is tracked."""
-    asked = (options.serve, options.textfile, options.pushgateway, options.otlp)
-    return any(each is not None for each in asked)
 
 
 def specs(command: str) -> list[Spec]:
@@ -334,13 +261,15 @@ def _from_environment(options: Options, spec: Spec, value: str) -> None:
 
 
 def _set(options: Options, spec: Spec, text: str, where: str) -> None:
+    from proctally.text.units import parse_number, parse_seconds, parse_size
+
     value: Any = text
     if spec.takes == SECONDS:
-        value = _seconds(text, where)
+        value = parse_seconds(text, where)
         if spec.name == "interval" and value < MIN_INTERVAL:
             raise UsageError(f"{where}: {text} is too short; use {MIN_INTERVAL} or more")
     elif spec.takes == RATIO:
-        value = _number(text, where)
+        value = parse_number(text, where)
         if not 0 <= value <= 1:
             raise UsageError(f"{where}: {text} is not a ratio from 0 to 1")
     elif spec.takes == COUNT:
@@ -348,7 +277,7 @@ def _set(options: Options, spec: Spec, text: str, where: str) -> None:
             raise UsageError(f"{where}: {text[:20]!r} is not a whole number of at most 12 digits")
         value = int(text)
     elif spec.takes == SIZE:
-        value = size_of(text, where)
+        value = parse_size(text, where)
     elif spec.takes == PAIR:
         key, equals, pair_value = text.partition("=")
         if not equals or not key:
@@ -358,48 +287,6 @@ def _set(options: Options, spec: Spec, text: str, where: str) -> None:
     elif spec.choices is not None and text not in spec.choices:
         raise UsageError(f"{where}: {text!r} is not known; use {' or '.join(spec.choices)}")
     setattr(options, spec.attribute, value)
-
-
-def _number(text: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise UsageError(f"{where}: {text!r} is not a number") from None
-    if value != value or value in (float("inf"), float("-inf")):
-        raise UsageError(f"{where}: {text!r} is not a number")
-    return value
-
-
-def _seconds(text: str, where: str) -> float:
-    scale = 1.0
-    number = text
-    for suffix, factor in (("ms", 0.001), ("s", 1.0)):
-        if text.endswith(suffix):
-            number, scale = text.removesuffix(suffix), factor
-            break
-    value = _number(number, where) * scale
-    if value <= 0:
-        raise UsageError(f"{where}: {text} is not a time; use a number of seconds above 0")
-    if value > LONGEST:
-        raise UsageError(f"{where}: {text} is too long; use {LONGEST:.0f} seconds at most")
-    return value
-
-
-def size_of(text: str, where: str) -> int:
-    """Bytes: `2G`, `2GiB` in powers of 1024, `2GB` in powers of 1000."""
-    number = text.rstrip("iBbKkMmGgTt").strip()
-    unit = text[len(number) :].strip().lower()
-    base = 1000 if len(unit) == 2 else 1024
-    power = UNITS.get(unit[:1].replace("b", ""))
-    if power is None or unit[1:] not in ("", "b", "ib") or (power == 0 and len(unit) > 1):
-        raise UsageError(f"{where}: {text!r} is not a size; use 500MB or 2GiB")
-    try:
-        value = int(float(number) * base**power)
-    except (ValueError, OverflowError):
-        raise UsageError(f"{where}: {text!r} is not a size; use 500MB or 2GiB") from None
-    if value <= 0:
-        raise UsageError(f"{where}: {text!r} is not a size above 0")
-    return value
 
 
 def describe(command: str) -> str:
@@ -412,3 +299,34 @@ def describe(command: str) -> str:
         head = f"  {f'{flags} {spec.takes}'.rstrip():<{COLUMN - 4}}  "
         lines += textwrap.wrap(spec.help, 80, initial_indent=head, subsequent_indent=COLUMN * " ")
     return "\n".join(lines)
+
+
+def check_format(options: Options) -> None:
+    """Check what `-f csv` needs. Raises UsageError."""
+    if options.format == "csv" and options.no_system:
+        raise UsageError("-f csv is a table of the whole machine: leave --no-system out")
+    if options.format == "csv" and options.output is None:
+        raise UsageError("-f csv: where to? give -o FILE")
+
+
+def parse_pid(word: str) -> int:
+    """Return a process id. Raises UsageError."""
+    if not (word.isascii() and word.isdecimal() and len(word) <= 10) or not 0 < int(word) < 1 << 31:
+        raise UsageError(f"{word[:40]!r} is not a process id")
+    return int(word)
+
+
+def record_filter(options: Options) -> Filter:
+    """Return the filter of past runs that these options describe. Raises UsageError."""
+    from proctally.record.catalogue import Filter, moment
+
+    try:
+        return Filter(
+            name=options.name,
+            tags=options.tag,
+            verdicts=[] if options.verdict is None else [word.strip() for word in options.verdict.split(",")],
+            since=None if options.since is None else moment(options.since),
+            before=None if options.older_than is None else moment(options.older_than),
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None

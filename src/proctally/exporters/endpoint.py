@@ -12,20 +12,19 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
 
-from proctally.outputs.prometheus import OPENMETRICS, TEXT
+from proctally.exporters.prometheus import OPENMETRICS, TEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from proctally.exporters.latest import Latest
+    from proctally.exporters.prometheus import Exposition
 
-    from proctally.outputs.latest import Latest
-    from proctally.outputs.prometheus import Exposition
+    Request = socket.socket | tuple[bytes, socket.socket]  # as socketserver has it; of TCP always a socket
 
 CONNECTIONS = 32  # at once
 PATIENCE = 20.0  # seconds after which a connection that says nothing is closed
 AHEAD_SECONDS = 60.0  # a format that was asked for so lately is made before it is asked for again ...
 AHEAD_SHARE = 100  # ... at most one part in so many of the time
-SMALL = 1024  # bytes below which nothing is gained by compressing
 PAGE = b"""<!doctype html><meta charset="utf-8"><title>proctally</title>
 <h1>proctally</h1><p><a href="/metrics">Metrics</a></p>
 """
@@ -90,9 +89,9 @@ class Server(ThreadingMixIn, HTTPServer):
         self.socket = listening
         self.texts = texts
         self._lock = threading.Lock()
-        self._open: dict[Any, None] = {}  # who asked last stands last
+        self._open: dict[Request, None] = {}  # who asked last stands last
 
-    def process_request(self, request: Any, client_address: Any) -> None:
+    def process_request(self, request: Request, client_address: object) -> None:
         """In a thread of its own."""
         with self._lock:
             if len(self._open) >= CONNECTIONS:
@@ -100,28 +99,29 @@ class Server(ThreadingMixIn, HTTPServer):
             self._open[request] = None
         super().process_request(request, client_address)
 
-    def asked(self, request: Any) -> None:
+    def asked(self, request: Request) -> None:
         """Something was asked for on this connection."""
         with self._lock:
             if request in self._open:
                 del self._open[request]
                 self._open[request] = None
 
-    def _end(self, request: Any) -> None:
+    def _end(self, request: Request) -> None:
         """Have a connection end: its thread finds it closed."""
         del self._open[request]
+        assert isinstance(request, socket.socket)
         try:
             request.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
 
-    def shutdown_request(self, request: Any) -> None:
+    def shutdown_request(self, request: Request) -> None:
         """The end of a connection, also of one for which no thread could be had."""
         with self._lock:
             self._open.pop(request, None)
             super().shutdown_request(request)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Request, client_address: object) -> None:
         """A client that goes away in the middle is nobody's trouble but its own."""
 
 
@@ -169,7 +169,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Nothing: there is nobody to read it."""
 
 

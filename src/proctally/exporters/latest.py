@@ -7,43 +7,67 @@ A tracker's lines go in one by one (`feed`); nothing grows with the time a run t
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
+from math import isfinite
+
+from proctally.record.schema import BY_PATH, COUNTER, VERDICTS, names
+from proctally.record.values import number, section_at, value_at
+from proctally.text.escape import label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeGuard
+
+    from proctally.record import JsonObject
+    from proctally.record.schema import Field
+
+    Row = tuple[tuple[str, ...], Any]
+    Source = str | tuple[tuple[str, ...], ...] | Callable[[Any], Iterable[Row]]  # where the values of a metric are
 
 COMMANDS = 50  # series of their own; the time of all other commands is in one
 OTHER = "other"
 PHASES = 20
 PROCESSES = 1000  # of which gauges are told one by one, the largest first
-LABEL_CHARACTERS = 128
 RUNNING = "running"
 LOST = "lost"  # the tracker ended without a summary
 SECTIONS = ("tree", "system", "cgroup")  # of a sample
-JITTERS = (  # of `system`: the kernel reads them without a lock, and what it says may be a little less than before
-    "cpu_user_seconds",
-    "cpu_system_seconds",
-    "cpu_iowait_seconds",
-    "cpu_softirq_seconds",
-    "cpu_steal_seconds",
-)
-SHRINKS = (("disk", ("read_bytes", "write_bytes")), ("network", ("received_bytes", "sent_bytes")))  # sums of devices
-STATES = (RUNNING, "ok", "failed", "killed", "oom", "timeout", "limit", "ended", LOST)
+JITTERS = names("system", COUNTER)  # the kernel reads them without a lock: one can be a little less than before
+SHRINKS = tuple((sums, names(f"system.{sums}", COUNTER)) for sums in ("disk", "network"))  # a device can go
+LARGEST = 1 << 63
+STATES = (RUNNING, *VERDICTS, LOST)
 
 
+def described(source: object) -> Field | None:
+    """Return the field of a metric that is one plain field: of `summary.x|tree.x` the first that is in the table."""
+    if not isinstance(source, str):
+        return None
+    return next((BY_PATH[path] for path in source.split("|") if path in BY_PATH), None)
+
+
+def fits(value: object) -> TypeGuard[int | float]:
+    """Return whether every receiver can take this number: whole ones have 64 bits, others are finite."""
+    if isinstance(value, int):
+        return -LARGEST <= value < LARGEST
+    return isinstance(value, float) and isfinite(value)
+
+
+def sentence(field: Field | None) -> str:
+    """Return the help of a field as a sentence."""
+    return "" if field is None else f"{field.help[0].upper()}{field.help[1:]}."
+
+
+@dataclass(slots=True)
 class Delivery:
     """What one way out has brought to its receiver: how often that worked and did not, and what was given up.
 
     `trouble`: why it did not work the last time, None when it did.
     """
 
-    __slots__ = ("done", "dropped", "failed", "trouble")
-
-    def __init__(self) -> None:
-        self.done = 0
-        self.failed = 0
-        self.dropped = 0
-        self.trouble: str | None = None
+    done: int = 0
+    failed: int = 0
+    dropped: int = 0
+    trouble: str | None = None
 
     def succeeded(self) -> None:
         """It worked."""
@@ -67,29 +91,31 @@ class Latest:
         self.lock = threading.Lock()
         self.version = 0
         self.samples = 0
-        self.run: dict[str, Any] = {}
-        self.host: dict[str, Any] | None = None
-        self.devices: dict[str, Any] | None = None
-        self.sample: dict[str, Any] | None = None
-        self.tracker: dict[str, Any] | None = None
-        self.summary: dict[str, Any] | None = None
-        self.processes: list[dict[str, Any]] = []
+        self.run: JsonObject = {}
+        self.host: JsonObject | None = None
+        self.devices: JsonObject | None = None
+        self.sample: JsonObject | None = None
+        self.tracker: JsonObject | None = None
+        self.summary: JsonObject | None = None
+        self.processes: list[JsonObject] = []
         self.omitted = 0
-        self.members: list[dict[str, Any]] = []
+        self.members: list[JsonObject] = []
         self.commands = Slots(COMMANDS)
         self.started: int | None = None
         self.ended: int | None = None
         self.phases: dict[str, int] = {}
         self.peak_rss: int | None = None
         self.peak_pss: int | None = None
+        self.peak_low: int | None = None
+        self.peak_high: int | None = None
         self.dropped = 0
         self.lost_at: float | None = None
         self.deliveries: dict[str, Delivery] = {}  # by sink; each is written by its own thread alone
-        self._gpus: dict[str, dict[str, Any]] = {}
+        self._gpus: dict[str, JsonObject] = {}
         self._held: dict[str, float] = {}
         self._sums: dict[str, tuple[int, int]] = {}  # of devices: as last told, and as told on
 
-    def feed(self, line: dict[str, Any]) -> None:
+    def feed(self, line: JsonObject) -> None:
         """One line; of a type that is not known nothing is taken."""
         take = getattr(self, f"_take_{line.get('type')}", None)
         if take is None:
@@ -116,41 +142,39 @@ class Latest:
     def at(self) -> float | None:
         """Unix seconds of the newest sample, or of the end: a receiver takes one value for a moment, not another."""
         if self.summary is not None:
-            return _number(self.summary.get("ended_at"))
+            return number(self.summary.get("ended_at"))
         if self.lost_at is not None:
             return self.lost_at
-        return _number(self.run.get("started_at") if self.sample is None else self.sample.get("at"))
+        return number(self.run.get("started_at") if self.sample is None else self.sample.get("at"))
 
     def value(self, path: str) -> Any:
-        """What stands at a path such as `tree.rss_bytes`; None where nothing does."""
-        section, _, rest = path.partition(".")
-        found: Any
-        if section in SECTIONS:
-            found = None if self.sample is None else self.sample.get(section)
-        else:
-            found = getattr(self, section)
-        for name in rest.split(".") if rest else ():
-            found = found.get(name) if isinstance(found, dict) else None
-        return found
+        """Return the value at a path such as `tree.rss_bytes`; None without one, or for a number that does not fit."""
+        found = value_at(self.sample if path.partition(".")[0] in SECTIONS else vars(self), path)
+        return None if isinstance(found, int | float) and not fits(found) else found
 
-    def gpus(self) -> list[dict[str, Any]] | None:
+    def known(self, paths: str, *, largest: bool) -> Any:
+        """Return the first known value of several paths with `|` between them, or the largest one."""
+        found = [value for path in paths.split("|") if (value := self.value(path)) is not None]
+        return None if not found else max(found) if largest else found[0]
+
+    def gpus(self) -> list[JsonObject] | None:
         """The GPUs of the newest sample, with the facts that are told only when they change."""
         found = None if self.sample is None else self.sample.get("gpus")
         return None if found is None else [self._gpus.get(_identity(gpu), {}) | gpu for gpu in found]
 
     # -- by type -------------------------------------------------------------------------------------------------
 
-    def _take_run(self, line: dict[str, Any]) -> None:
+    def _take_run(self, line: JsonObject) -> None:
         self.run = line
 
-    def _take_host(self, line: dict[str, Any]) -> None:
+    def _take_host(self, line: JsonObject) -> None:
         self.host = line
         self._note_gpus(line.get("gpus"))
 
-    def _take_devices(self, line: dict[str, Any]) -> None:
+    def _take_devices(self, line: JsonObject) -> None:
         self.devices = line
 
-    def _take_sample(self, line: dict[str, Any]) -> None:
+    def _take_sample(self, line: JsonObject) -> None:
         self.sample = line
         self.samples += 1
         self._note_gpus(line.get("gpus"))
@@ -158,8 +182,10 @@ class Latest:
         tree = line.get("tree") or {}
         self.peak_rss = _largest(self.peak_rss, tree.get("rss_bytes"))
         self.peak_pss = _largest(self.peak_pss, tree.get("pss_bytes"))
+        self.peak_low = _largest(self.peak_low, tree.get("memory_low_bytes"))
+        self.peak_high = _largest(self.peak_high, tree.get("memory_high_bytes"))
 
-    def _let_none_fall(self, system: dict[str, Any]) -> None:
+    def _let_none_fall(self, system: JsonObject) -> None:
         """A counter that falls by a hair would be taken for one that began anew, and all of it for growth.
 
         With a device its part of a sum goes: the others' growth is told on.
@@ -167,28 +193,28 @@ class Latest:
         for name in JITTERS:
             if (now := system.get(name)) is not None:
                 system[name] = self._held[name] = max(now, self._held.get(name, now))
-        for section, names in SHRINKS:
+        for section, summed in SHRINKS:
             counters = system.get(section) or {}
-            for name in names:
+            for name in summed:
                 if (now := counters.get(name)) is not None:
                     before, told = self._sums.get(name, (now, now))
                     counters[name] = told = told + max(0, now - before)
                     self._sums[name] = now, told
 
-    def _note_gpus(self, gpus: list[dict[str, Any]] | None) -> None:
+    def _note_gpus(self, gpus: list[JsonObject] | None) -> None:
         for gpu in gpus or []:
             if "vendor" in gpu:  # one that has the facts
                 self._gpus[_identity(gpu)] = gpu
 
-    def _take_gauges(self, line: dict[str, Any]) -> None:
+    def _take_gauges(self, line: JsonObject) -> None:
         found = sorted(line["processes"], key=lambda process: process.get("rss_bytes") or 0, reverse=True)
         self.processes = found[:PROCESSES]
         self.omitted = line.get("process_count", len(found)) - len(self.processes)
 
-    def _take_members(self, line: dict[str, Any]) -> None:
+    def _take_members(self, line: JsonObject) -> None:
         self.members = line["processes"][:PROCESSES]
 
-    def _take_commands(self, line: dict[str, Any]) -> None:
+    def _take_commands(self, line: JsonObject) -> None:
         self.commands.feed(line["commands"])
         self._count(line.get("started"), line.get("ended"))
 
@@ -196,25 +222,25 @@ class Latest:
         self.started = _largest(self.started, started)
         self.ended = _largest(self.ended, ended)
 
-    def _take_phase(self, line: dict[str, Any]) -> None:
+    def _take_phase(self, line: JsonObject) -> None:
         name = label(line.get("name"))
         if name not in self.phases and len(self.phases) >= PHASES:
             name = OTHER
         begun = "begin" in [value for key, value in line.items() if key != "name"]
         self.phases[name] = max(0, self.phases.get(name, 0) + (1 if begun else -1))
 
-    def _take_tracker(self, line: dict[str, Any]) -> None:
+    def _take_tracker(self, line: JsonObject) -> None:
         self.tracker = line
 
-    def _take_summary(self, line: dict[str, Any]) -> None:
+    def _take_summary(self, line: JsonObject) -> None:
         self.summary = line
         self.processes, self.members, self.omitted = [], [], 0  # those that live on are nobody's any more
-        self.commands.feed([entry for entry in line.get("commands") or [] if entry["command"] != "(others)"])
+        self.commands.feed([entry for entry in line.get("commands") or [] if not entry.get("folded")])
         processes = line.get("processes") or {}
         started, left = processes.get("started"), processes.get("left")
         self._count(started, None if started is None or left is None else max(0, started - left))
 
-    def _take_dropped(self, line: dict[str, Any]) -> None:
+    def _take_dropped(self, line: JsonObject) -> None:
         self.dropped += line["lines"]
 
 
@@ -232,20 +258,21 @@ class Slots:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._seen: dict[str, tuple[int, float]] = {}
+        self._seen: dict[str | None, tuple[int, float]] = {}
         self._shown: dict[str, list[float]] = {}
-        self._other = [0.0, 0.0]
+        self._other = [0, 0.0]
         self._debt = 0.0  # seconds by which commands fell, and which the growth of others still has to make up for
 
-    def feed(self, commands: list[dict[str, Any]]) -> None:
+    def feed(self, commands: list[JsonObject]) -> None:
         """The totals so far."""
-        totals: dict[str, tuple[int, float]] = {}
-        for entry in commands:  # a command may be called `other`, too
-            name = label(entry["command"])
+        totals: dict[str | None, tuple[int, float]] = {}
+        for entry in commands:  # None: the row of all others, and a command that has its label
+            name = None if entry.get("folded") or entry.get("unlisted") else label(entry["command"])
+            name = None if name == OTHER else name
             processes, cpu = totals.get(name, (0, 0.0))
             totals[name] = processes + (entry.get("processes") or 0), cpu + (entry.get("cpu_seconds") or 0.0)
         seen = self._seen
-        grown: dict[str, tuple[int, float]] = {}
+        grown: dict[str | None, tuple[int, float]] = {}
         for name, (processes, cpu) in totals.items():
             before = seen.get(name, (0, 0.0))
             grown[name] = (max(0, processes - before[0]), max(0.0, cpu - before[1]))
@@ -263,22 +290,22 @@ class Slots:
         if len(seen) > 20 * self._most:  # those that are not told any more
             self._seen = {name: total for name, total in seen.items() if name in grown or name in self._shown}
 
-    def _takes_a_place(self, name: str) -> bool:
+    def _takes_a_place(self, name: str | None) -> bool:
         """Whether it has grown so much that it takes the place of another; then that is done."""
         seen, shown = self._seen, self._shown
-        if name in shown or name == OTHER or len(shown) < self._most:
+        if name is None or name in shown or len(shown) < self._most:
             return False
         smallest = min(shown, key=lambda each: seen[each][1])
         if seen[name][1] <= 2 * seen[smallest][1] + 0.01:
             return False
         del shown[smallest]
-        shown[name] = [0.0, 0.0]
+        shown[name] = [0, 0.0]
         return True
 
-    def _row(self, name: str) -> list[float]:
-        if name not in self._shown and (name == OTHER or len(self._shown) >= self._most):
+    def _row(self, name: str | None) -> list[float]:
+        if name is None or (name not in self._shown and len(self._shown) >= self._most):
             return self._other
-        return self._shown.setdefault(name, [0.0, 0.0])
+        return self._shown.setdefault(name, [0, 0.0])
 
     def rows(self) -> list[tuple[str, float, float]]:
         """(command, processes, CPU seconds), the others last."""
@@ -287,22 +314,31 @@ class Slots:
         return [*rows, (OTHER, processes, cpu)] if processes or cpu else rows
 
 
-def label(text: object) -> str:
-    """A text of a stranger as the value of a label: of a bounded length, and such that it can be written as UTF-8."""
-    return written(str(text)[:LABEL_CHARACTERS])
+# -- rows of metrics: (values of the labels, value) ------------------------------------------------------------------
 
 
-def written(text: str) -> str:
-    """A text such that it can be written as UTF-8, whatever its length."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def commands(place: int) -> Callable[[Latest], Iterator[Row]]:
+    """By command: 1 the processes, 2 the CPU seconds."""
+    return lambda latest: (((row[0],), row[place]) for row in latest.commands.rows())
 
 
-def _identity(gpu: dict[str, Any]) -> str:
+def sources(name: str) -> Callable[[Latest], Iterator[Row]]:
+    """Of each source that the tracker reads: `success` or `seconds`."""
+
+    def rows(latest: Latest) -> Iterator[Row]:
+        for each, values in section_at(latest.tracker, "sources").items():
+            yield (each,), values.get(name)
+
+    return rows
+
+
+def deliveries(name: str) -> Callable[[Latest], Iterator[Row]]:
+    """Of each sink: how often it `done` its work, `failed`, or `dropped` points."""
+    return lambda latest: (((sink,), getattr(each, name)) for sink, each in latest.deliveries.items())
+
+
+def _identity(gpu: JsonObject) -> str:
     return str(gpu.get("uuid") or gpu.get("pci") or gpu.get("index"))
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
 
 
 def _largest(so_far: int | None, now: int | None) -> int | None:

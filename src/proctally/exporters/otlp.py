@@ -14,16 +14,17 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric, ResourceMetrics
 
-from proctally.outputs.latest import STATES, label, written
+from proctally.exporters.latest import STATES, commands, deliveries, described, fits, sentence, sources
+from proctally.text.escape import encodable, label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
-    from proctally.outputs.latest import Latest
+    from proctally.exporters.latest import Latest, Row, Source
+    from proctally.record import JsonObject
 
-    Row = tuple[tuple[str, ...], Any]
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 SCOPE = "proctally"
@@ -39,47 +40,37 @@ MOST_TAGS = 20
 class Instrument:
     """One metric: its name, what it is, its unit (UCUM), the keys of its attributes, and where its values come from.
 
-    `source`: a tuple of (path of `Latest.value`, values of the attributes), or the function that gives the rows.
-    `since`: what a counter counts from.
+    `source`: a path of `Latest.value` or of a GPU, a tuple of (path, values of the attributes), or the function that
+    gives the rows. Without a text or a unit, they are those of the (first) field. `since`: what a counter counts from.
     """
 
     __slots__ = ("attributes", "help", "kind", "name", "since", "source", "unit")
 
-    def __init__(
-        self,
-        name: str,
-        kind: str,
-        unit: str,
-        attributes: str,
-        source: str | tuple[Any, ...] | Callable[..., Iterable[Row]],
-        text: str,
-        since: str = RUN,
-    ) -> None:
+    def __init__(self, name: str, kind: str, attributes: str, source: Source, text: str = "", unit: str = "") -> None:
+        first = described(source[0][0] if isinstance(source, tuple) else source)
         self.name = name
         self.kind = kind
-        self.unit = unit
+        self.unit = unit or (first.unit if first else "")
         self.attributes = tuple(attributes.split())
         self.source = source
-        self.help = text
-        self.since = since
+        self.help = text or sentence(first)
+        counts_from_boot = kind == COUNTER and first is not None and first.scope.startswith(("system", "gpus"))
+        self.since = BOOT if counts_from_boot else RUN
 
     def rows(self, latest: Latest) -> Iterable[Row]:
         """(values of the attributes, value) of each point; a value that is None is left out later."""
         if callable(self.source):
-            rows: Iterable[Row] = self.source(latest)
-            return rows
+            return self.source(latest)
         paths = ((self.source,),) if isinstance(self.source, str) else self.source
-        return [(values, self._value(latest, path)) for path, *values in paths]
-
-    def _value(self, latest: Latest, paths: str) -> Any:
-        found = [value for path in paths.split("|") if (value := latest.value(path)) is not None]
-        if not found:
-            return None
-        return max(found) if self.kind == COUNTER else found[0]
+        if paths[0][0].startswith("gpus."):
+            named = [(path.removeprefix("gpus."), values) for path, *values in paths]
+            devices = (latest.gpus() or [])[:GPUS]
+            return [((*component(each), *values), each.get(name)) for each in devices for name, values in named]
+        return [(tuple(values), latest.known(path, largest=self.kind == COUNTER)) for path, *values in paths]
 
     def add_to(self, metrics: Any, rows: Iterable[Row], at_ns: int, since_ns: int) -> int:
-        """Put what is known of it into a message; the number of points."""
-        known = [(values, value) for values, value in rows if value is not None]
+        """Add its known values to a message; return the number of points. A value that does not fit is left out."""
+        known = [(values, value) for values, value in rows if fits(value)]
         if not known:
             return 0
         metric = metrics.add()
@@ -107,15 +98,15 @@ class Instrument:
         return total.data_points
 
 
-def pair(key: str, value: Any) -> KeyValue:
+def pair(key: str, value: object) -> KeyValue:
     """An attribute."""
     if isinstance(value, bool):
         return KeyValue(key=key, value=AnyValue(bool_value=value))
-    if isinstance(value, int):
+    if fits(value) and isinstance(value, int):
         return KeyValue(key=key, value=AnyValue(int_value=value))
     if isinstance(value, float):
         return KeyValue(key=key, value=AnyValue(double_value=value))
-    return KeyValue(key=key, value=AnyValue(string_value=value))
+    return KeyValue(key=key, value=AnyValue(string_value=str(value)))
 
 
 # -- what is more than a value at a path -----------------------------------------------------------------------------
@@ -126,27 +117,6 @@ def states(latest: Latest) -> Iterator[Row]:
     state = latest.state
     for each in STATES:
         yield (each,), int(each == state)
-
-
-def commands(place: int) -> Callable[[Latest], Iterator[Row]]:
-    """By command: 1 the processes, 2 the CPU seconds."""
-
-    def rows(latest: Latest) -> Iterator[Row]:
-        for row in latest.commands.rows():
-            yield (row[0],), int(row[1]) if place == 1 else row[2]
-
-    return rows
-
-
-def gpu(*names: tuple[str, ...]) -> Callable[[Latest], Iterator[Row]]:
-    """(name of a value, values of further attributes) of each GPU."""
-
-    def rows(latest: Latest) -> Iterator[Row]:
-        for device in (latest.gpus() or [])[:GPUS]:
-            for name, *more in names:
-                yield (*component(device), *more), device.get(name)
-
-    return rows
 
 
 def gpu_memory(name: str) -> Callable[[Latest], Iterator[Row]]:
@@ -170,7 +140,7 @@ def gpu_memory_ratio(latest: Latest) -> Iterator[Row]:
         yield component(device), None if used is None or not total else used / total
 
 
-def component(device: Mapping[str, Any]) -> tuple[Any, ...]:
+def component(device: Mapping[str, object]) -> tuple[Any, ...]:
     """The values of HARDWARE for a GPU."""
     place = f"gpu{device.get('index')}"
     identity = device.get("uuid") or device.get("pci") or place
@@ -193,157 +163,133 @@ def swap(latest: Latest) -> Iterator[Row]:
     yield ("free",), None if total is None or used is None else total - used
 
 
-def failures(name: str) -> Callable[[Latest], Iterator[Row]]:
-    """Of each way out."""
-
-    def rows(latest: Latest) -> Iterator[Row]:
-        for sink, told in latest.deliveries.items():
-            yield (sink,), getattr(told, name)
-
-    return rows
-
-
-def sources(latest: Latest) -> Iterator[Row]:
-    """Whether each source could be read."""
-    for name, told in ((latest.tracker or {}).get("sources") or {}).items():
-        yield (name,), None if told.get("success") is None else int(told["success"])
-
-
-def durations(latest: Latest) -> Iterator[Row]:
-    """How long each took."""
-    for name, told in ((latest.tracker or {}).get("sources") or {}).items():
-        yield (name,), told.get("seconds")
-
-
 DIRECTION = "disk.io.direction"
 HARDWARE = "hw.id hw.name hw.model hw.vendor hw.driver_version"
 INSTRUMENTS = tuple(Instrument(*row) for row in (
     # the run and its tree
-    ("proctally.run.state", UPDOWN, "1", "proctally.run.state", states, "1 for the state the run is in."),
-    ("proctally.run.duration", GAUGE, "s", "", "summary.wall_seconds|sample.elapsed_seconds", "Time since the start."),
-    ("proctally.run.exit.code", GAUGE, "{code}", "", "summary.exit_code", "Exit status of the command."),
-    ("proctally.run.exit.signal", GAUGE, "{signal}", "", "summary.signal", "Signal that ended the command."),
-    ("proctally.job.cpu.consumption", COUNTER, "s", "", "summary.cpu.total_seconds|tree.cpu_seconds", "CPU time of the "
-     "whole tree, dead processes included, by the best source there is."),
-    ("proctally.job.cpu.time", COUNTER, "s", "cpu.mode", (("summary.cpu.user_seconds|tree.cpu_user_seconds", "user"),
+    ("proctally.run.state", UPDOWN, "proctally.run.state", states, "1 for the state the run is in.", "1"),
+    ("proctally.run.duration", GAUGE, "", "summary.wall_seconds|sample.elapsed_seconds", "Time since the start."),
+    ("proctally.run.exit.code", GAUGE, "", "summary.exit_code", "", "{code}"),
+    ("proctally.run.exit.signal", GAUGE, "", "summary.signal", "", "{signal}"),
+    ("proctally.job.cpu.consumption", COUNTER, "", "summary.cpu.total_seconds|tree.cpu_seconds"),
+    ("proctally.job.cpu.time", COUNTER, "cpu.mode", (("summary.cpu.user_seconds|tree.cpu_user_seconds", "user"),
      ("summary.cpu.system_seconds|tree.cpu_system_seconds", "system")), "The same by /proc and wait4, which may see a "
      "little less."),
-    ("proctally.job.cpu.wait_time", COUNTER, "s", "", "summary.waiting.run_delay_seconds|tree.run_delay_seconds",
-     "Time that threads were ready to run and had no CPU."),
-    ("proctally.job.cpu.throttled_time", COUNTER, "s", "",
-     "summary.waiting.throttled_seconds|tree.throttled_seconds", "Time throttled by the cgroup's CPU quota."),
-    ("proctally.job.memory.usage", UPDOWN, "By", "proctally.memory.kind", (("tree.rss_bytes", "rss"),
-     ("tree.pss_bytes", "pss"), ("tree.swap_bytes", "swap"), ("cgroup.memory_bytes", "cgroup")), "Memory of the tree "
-     "by several measures, which are not to be summed."),
-    ("proctally.job.memory.peak", GAUGE, "By", "proctally.memory.kind",
-     (("summary.memory.peak_rss_bytes|peak_rss", "rss"), ("summary.memory.peak_pss_bytes|peak_pss", "pss"),
+    ("proctally.job.cpu.wait_time", COUNTER, "", "summary.waiting.run_delay_seconds|tree.run_delay_seconds"),
+    ("proctally.job.cpu.throttled_time", COUNTER, "", "summary.waiting.throttled_seconds|tree.throttled_seconds"),
+    ("proctally.job.wall.time", COUNTER, "proctally.wall.part", (("tree.time.running_seconds", "running"),
+     ("tree.time.ready_seconds", "ready"), ("tree.time.throttled_seconds", "throttled"),
+     ("tree.time.disk_seconds", "disk"), ("tree.time.asleep_seconds", "asleep")), "Parts of the wall time: running, "
+     "ready while other jobs had the CPU, throttled by a CPU quota, waiting for a device, asleep."),
+    ("proctally.job.memory.usage", UPDOWN, "proctally.memory.kind", (("tree.memory_low_bytes", "low"),
+     ("tree.memory_high_bytes", "high"), ("tree.mapped_file_bytes", "mapped_file"), ("tree.kernel_bytes", "kernel"),
+     ("tree.swap_bytes", "swap"), ("tree.rss_bytes", "rss"), ("tree.pss_bytes", "pss"),
+     ("cgroup.memory_bytes", "cgroup")), "Memory of the tree by several measures: do not add them up. low and high "
+     "are bounds of anonymous and shared memory; mapped_file, kernel and swap are apart from them."),
+    ("proctally.job.memory.peak", GAUGE, "proctally.memory.kind",
+     (("summary.memory.peak_low_bytes|peak_low", "low"), ("summary.memory.peak_high_bytes|peak_high", "high"),
+     ("summary.memory.peak_rss_bytes|peak_rss", "rss"), ("summary.memory.peak_pss_bytes|peak_pss", "pss"),
      ("summary.memory.cgroup_peak_bytes|cgroup.memory_peak_bytes", "cgroup")), "The most so far."),
-    ("proctally.job.disk.io", COUNTER, "By", DIRECTION, (("summary.io.read_bytes|tree.read_bytes", "read"),
+    ("proctally.job.disk.io", COUNTER, DIRECTION, (("summary.io.read_bytes|tree.read_bytes", "read"),
      ("summary.io.write_bytes|tree.write_bytes", "write")), "Bytes fetched from storage, or to be sent there."),
-    ("proctally.job.process.count", UPDOWN, "{process}", "", "tree.processes", "Processes, zombies included."),
-    ("proctally.job.process.started", COUNTER, "{process}", "", "started", "Processes started so far."),
-    ("proctally.job.thread.count", UPDOWN, "{thread}", "", "tree.threads", "Threads."),
-    ("proctally.job.paging.faults", COUNTER, "{fault}", "system.paging.fault.type", (("tree.minor_faults", "minor"),
+    ("proctally.job.process.count", UPDOWN, "", "tree.processes"),
+    ("proctally.job.process.started", COUNTER, "", "started", "Processes started so far.", "{process}"),
+    ("proctally.job.thread.count", UPDOWN, "", "tree.threads"),
+    ("proctally.job.paging.faults", COUNTER, "system.paging.fault.type", (("tree.minor_faults", "minor"),
      ("tree.major_faults", "major")), "Page faults."),
-    ("proctally.job.context_switches", COUNTER, "{context_switch}", "", "tree.context_switches", "Context switches."),
-    ("proctally.job.pressure.time", COUNTER, "s", "proctally.resource proctally.stall",
+    ("proctally.job.context_switches", COUNTER, "", "tree.context_switches"),
+    ("proctally.job.pressure.time", COUNTER, "proctally.resource proctally.stall",
      (("cgroup.cpu_pressure_seconds", "cpu", "some"), ("cgroup.memory_pressure_seconds", "memory", "some"),
      ("cgroup.io_pressure_seconds", "io", "some")), "Time in which some task of the cgroup waited for a resource."),
-    ("proctally.job.oom_kill.count", COUNTER, "{process}", "", "cgroup.oom_kills", "Processes that the OOM killer "
-     "took."),
-    ("proctally.job.gpu.memory.usage", UPDOWN, "By", HARDWARE, gpu(("tree_memory_bytes",)), "The tree's part of a "
-     "GPU's memory."),
-    ("proctally.job.gpu.utilization", GAUGE, "1", HARDWARE, gpu(("tree_utilization_ratio",)), "The tree's part of a "
-     "GPU's utilisation."),
-    ("proctally.command.cpu.time", COUNTER, "s", "proctally.command", commands(2), "CPU time by command; of those "
-     "beyond 50: other."),
-    ("proctally.command.process.started", COUNTER, "{process}", "proctally.command", commands(1), "Processes by "
-     "command."),
+    ("proctally.job.oom_kill.count", COUNTER, "", "cgroup.oom_kills"),
+    ("proctally.job.gpu.memory.usage", UPDOWN, HARDWARE, "gpus.tree_memory_bytes"),
+    ("proctally.job.gpu.utilization", GAUGE, HARDWARE, "gpus.tree_utilization_ratio"),
+    ("proctally.command.cpu.time", COUNTER, "proctally.command", commands(2), "CPU time by command; of those "
+     "beyond 50: other.", "s"),
+    ("proctally.command.process.started", COUNTER, "proctally.command", commands(1), "Processes by "
+     "command.", "{process}"),
     # the machine
-    ("system.cpu.time", COUNTER, "s", "cpu.mode", (("system.cpu_user_seconds", "user"),
+    ("system.cpu.time", COUNTER, "cpu.mode", (("system.cpu_user_seconds", "user"),
      ("system.cpu_system_seconds", "system"), ("system.cpu_iowait_seconds", "iowait"),
      ("system.cpu_softirq_seconds", "interrupt"), ("system.cpu_steal_seconds", "steal")), "CPU time of the machine, "
-     "all CPUs together; nice is in user, idle is left out.", BOOT),
-    ("system.cpu.logical.count", UPDOWN, "{cpu}", "", "devices.cpus", "CPUs online."),
-    ("system.memory.usage", UPDOWN, "By", "system.memory.state", memory, "Memory of the machine; used is what is not "
-     "available, so that a part of it may be in cached as well."),
-    ("system.memory.limit", UPDOWN, "By", "", "devices.memory.total_bytes", "Memory of the machine."),
-    ("system.memory.linux.available", UPDOWN, "By", "", "system.memory.available_bytes", "What programs may still "
-     "take."),
-    ("system.paging.usage", UPDOWN, "By", "system.paging.state", swap, "Swap."),
-    ("system.disk.io", COUNTER, "By", DIRECTION, (("system.disk.read_bytes", "read"),
-     ("system.disk.write_bytes", "write")), "Of all disks together, each byte once.", BOOT),
-    ("system.filesystem.usage", UPDOWN, "By", "system.filesystem.state", (("system.disk.space_used_bytes", "used"),
+     "all CPUs together; nice is in user, idle is left out."),
+    ("system.cpu.logical.count", UPDOWN, "", "devices.cpus"),
+    ("system.memory.usage", UPDOWN, "system.memory.state", memory, "Memory of the machine; used is what is not "
+     "available, so that a part of it may be in cached as well.", "By"),
+    ("system.memory.limit", UPDOWN, "", "devices.memory.total_bytes"),
+    ("system.memory.linux.available", UPDOWN, "", "system.memory.available_bytes"),
+    ("system.paging.usage", UPDOWN, "system.paging.state", swap, "Swap.", "By"),
+    ("system.disk.io", COUNTER, DIRECTION, (("system.disk.read_bytes", "read"),
+     ("system.disk.write_bytes", "write")), "Of all disks together, each byte once."),
+    ("system.filesystem.usage", UPDOWN, "system.filesystem.state", (("system.disk.space_used_bytes", "used"),
      ("system.disk.space_free_bytes", "free")), "Of all local file systems together."),
-    ("system.network.io", COUNTER, "By", "network.io.direction", (("system.network.received_bytes", "receive"),
-     ("system.network.sent_bytes", "transmit")), "Of all interfaces together, each byte once.", BOOT),
-    ("system.process.count", UPDOWN, "{process}", "", "system.process_count", "Processes of the machine."),
-    ("system.process.created", COUNTER, "{process}", "", "system.forks", "Forks, those that made a "
-     "thread included.", BOOT),
-    ("proctally.system.pressure.time", COUNTER, "s", "proctally.resource proctally.stall",
+    ("system.network.io", COUNTER, "network.io.direction", (("system.network.received_bytes", "receive"),
+     ("system.network.sent_bytes", "transmit")), "Of all interfaces together, each byte once."),
+    ("system.process.count", UPDOWN, "", "system.process_count"),
+    ("system.process.created", COUNTER, "", "system.forks"),
+    ("proctally.system.pressure.time", COUNTER, "proctally.resource proctally.stall",
      (("system.pressure.cpu_some_seconds", "cpu", "some"), ("system.pressure.memory_some_seconds", "memory", "some"),
      ("system.pressure.memory_full_seconds", "memory", "full"), ("system.pressure.io_some_seconds", "io", "some"),
-     ("system.pressure.io_full_seconds", "io", "full")), "Time in which tasks of the machine waited.", BOOT),
+     ("system.pressure.io_full_seconds", "io", "full")), "Time in which tasks of the machine waited."),
     # GPUs
-    ("hw.gpu.utilization", GAUGE, "1", f"{HARDWARE} hw.gpu.task", gpu(("utilization_ratio", "general")), "Share of "
-     "time in which anything ran."),
-    ("hw.gpu.memory.usage", UPDOWN, "By", f"{HARDWARE} hw.parent", gpu_memory("memory_used_bytes"), "Memory that is "
-     "allocated; a MIG instance is a component of its own."),
-    ("hw.gpu.memory.limit", UPDOWN, "By", f"{HARDWARE} hw.parent", gpu_memory("memory_total_bytes"), "Memory of the "
-     "device."),
-    ("hw.gpu.memory.utilization", GAUGE, "1", HARDWARE, gpu_memory_ratio, "Share of its memory that is allocated."),
-    ("hw.energy", COUNTER, "J", f"{HARDWARE} hw.type", gpu(("energy_joules", "gpu")), "Energy since the driver was "
-     "loaded.", BOOT),
-    ("hw.power", GAUGE, "W", f"{HARDWARE} hw.type", gpu(("power_watts", "gpu")), "Power of the board."),
-    ("hw.temperature", GAUGE, "Cel", f"{HARDWARE} hw.type", gpu(("temperature_celsius", "gpu")), "Of the core."),
-    ("hw.fan.speed_ratio", GAUGE, "1", f"{HARDWARE} hw.type", gpu(("fan_ratio", "gpu")), "Fan speed asked for."),
-    ("hw.errors", COUNTER, "{error}", f"{HARDWARE} hw.type error.type", gpu(("ecc_corrected", "gpu", "corrected"),
-     ("ecc_uncorrected", "gpu", "uncorrected")), "Memory errors.", BOOT),
-    ("proctally.gpu.clock", GAUGE, "Hz", f"{HARDWARE} proctally.clock", gpu(("graphics_clock_hertz", "graphics"),
-     ("sm_clock_hertz", "sm"), ("memory_clock_hertz", "memory")), "Clocks now."),
+    ("hw.gpu.utilization", GAUGE, f"{HARDWARE} hw.gpu.task", (("gpus.utilization_ratio", "general"),)),
+    ("hw.gpu.memory.usage", UPDOWN, f"{HARDWARE} hw.parent", gpu_memory("memory_used_bytes"), "Memory that is "
+     "allocated; a MIG instance is a component of its own.", "By"),
+    ("hw.gpu.memory.limit", UPDOWN, f"{HARDWARE} hw.parent", gpu_memory("memory_total_bytes"), "Memory of the "
+     "device.", "By"),
+    ("hw.gpu.memory.utilization", GAUGE, HARDWARE, gpu_memory_ratio, "Share of its memory that is allocated.", "1"),
+    ("hw.energy", COUNTER, f"{HARDWARE} hw.type", (("gpus.energy_joules", "gpu"),)),
+    ("hw.power", GAUGE, f"{HARDWARE} hw.type", (("gpus.power_watts", "gpu"),)),
+    ("hw.temperature", GAUGE, f"{HARDWARE} hw.type", (("gpus.temperature_celsius", "gpu"),)),
+    ("hw.fan.speed_ratio", GAUGE, f"{HARDWARE} hw.type", (("gpus.fan_ratio", "gpu"),)),
+    ("hw.errors", COUNTER, f"{HARDWARE} hw.type error.type", (("gpus.ecc_corrected", "gpu", "corrected"),
+     ("gpus.ecc_uncorrected", "gpu", "uncorrected")), "Memory errors."),
+    ("proctally.gpu.clock", GAUGE, f"{HARDWARE} proctally.clock", (("gpus.graphics_clock_hertz", "graphics"),
+     ("gpus.sm_clock_hertz", "sm"), ("gpus.memory_clock_hertz", "memory")), "Clocks now."),
     # the tracker and the exporter themselves
-    ("proctally.tracker.cpu.time", COUNTER, "s", "", "summary.tracker.cpu_seconds|tracker.cpu_seconds", "CPU time of "
-     "proctally, its helper processes included."),
-    ("proctally.tracker.memory.usage", UPDOWN, "By", "", "tracker.rss_bytes", "Resident set size of the tracker."),
-    ("proctally.tracker.sample.count", COUNTER, "{sample}", "", "summary.tracker.samples|tracker.samples", "Samples."),
-    ("proctally.tracker.sample.missed", COUNTER, "{sample}", "",
-     "summary.tracker.late_samples|tracker.late_samples", "Deadlines that were missed."),
-    ("proctally.source.success", UPDOWN, "1", "proctally.source", sources, "1 where a source could be read, else 0."),
-    ("proctally.source.duration", GAUGE, "s", "proctally.source", durations, "Time that its last reading took."),
-    ("proctally.exporter.line.dropped", COUNTER, "{line}", "", "dropped", "Lines that the exporter did not take."),
-    ("proctally.exporter.failure.count", COUNTER, "{failure}", "proctally.sink", failures("failed"), "Deliveries that "
-     "failed."),
-    ("proctally.exporter.point.dropped", COUNTER, "{point}", "proctally.sink", failures("dropped"), "Points given up."),
+    ("proctally.tracker.cpu.time", COUNTER, "", "summary.tracker.cpu_seconds|tracker.cpu_seconds"),
+    ("proctally.tracker.memory.usage", UPDOWN, "", "tracker.rss_bytes", "Resident set size of the tracker.", "By"),
+    ("proctally.tracker.sample.count", COUNTER, "", "summary.tracker.samples|tracker.samples"),
+    ("proctally.tracker.sample.missed", COUNTER, "", "summary.tracker.late_samples|tracker.late_samples"),
+    ("proctally.source.success", UPDOWN, "proctally.source", sources("success"), "1 where a source could be read, "
+     "else 0.", "1"),
+    ("proctally.source.duration", GAUGE, "proctally.source", sources("seconds"), "Time that its last reading "
+     "took.", "s"),
+    ("proctally.exporter.line.dropped", COUNTER, "", "dropped", "Lines that the exporter did not take.", "{line}"),
+    ("proctally.exporter.failure.count", COUNTER, "proctally.sink", deliveries("failed"), "Deliveries that "
+     "failed.", "{failure}"),
+    ("proctally.exporter.point.dropped", COUNTER, "proctally.sink", deliveries("dropped"), "Points given "
+     "up.", "{point}"),
 ))  # fmt: skip
 
 
-def of_member(*names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], list[Row]]:
+def of_member(*names: tuple[str, ...]) -> Callable[[Mapping[str, object]], list[Row]]:
     """(name of a value, values of attributes) of one process."""
 
-    def rows(member: Mapping[str, Any]) -> list[Row]:
+    def rows(member: Mapping[str, object]) -> list[Row]:
         return [(tuple(more), member.get(name)) for name, *more in names]
 
     return rows
 
 
 PROCESS = tuple(Instrument(*row) for row in (
-    ("process.cpu.time", COUNTER, "s", "cpu.mode", of_member(("cpu_user_seconds", "user"),
-     ("cpu_system_seconds", "system")), "CPU time of a process itself, in steps of the tick."),
-    ("process.memory.usage", UPDOWN, "By", "", of_member(("rss_bytes",)), "Its resident set size."),
-    ("process.memory.virtual", UPDOWN, "By", "", of_member(("virtual_bytes",)), "Its virtual size."),
-    ("process.disk.io", COUNTER, "By", DIRECTION, of_member(("read_bytes", "read"), ("write_bytes", "write")),
-     "As /proc/PID/io counts, with that of the children it waited for."),
-    ("process.thread.count", UPDOWN, "{thread}", "", of_member(("threads",)), "Its threads."),
-    ("process.paging.faults", COUNTER, "{fault}", "system.paging.fault.type", of_member(("minor_faults", "minor"),
-     ("major_faults", "major")), "Its page faults."),
+    ("process.cpu.time", COUNTER, "cpu.mode", of_member(("cpu_user_seconds", "user"),
+     ("cpu_system_seconds", "system")), "CPU time of a process itself, in steps of the tick.", "s"),
+    ("process.memory.usage", UPDOWN, "", of_member(("rss_bytes",)), "Its resident set size.", "By"),
+    ("process.memory.virtual", UPDOWN, "", of_member(("virtual_bytes",)), "Its virtual size.", "By"),
+    ("process.disk.io", COUNTER, DIRECTION, of_member(("read_bytes", "read"), ("write_bytes", "write")),
+     "As /proc/PID/io counts, with that of the children it waited for.", "By"),
+    ("process.thread.count", UPDOWN, "", of_member(("threads",)), "Its threads.", "{thread}"),
+    ("process.paging.faults", COUNTER, "system.paging.fault.type", of_member(("minor_faults", "minor"),
+     ("major_faults", "major")), "Its page faults.", "{fault}"),
 ))  # fmt: skip
 
 
-def resource(latest: Latest, more: Mapping[str, str]) -> dict[str, Any]:
+def resource(latest: Latest, more: Mapping[str, str]) -> JsonObject:
     """The attributes of the run: what it is, where it runs, who started it. `more`: OTEL_RESOURCE_ATTRIBUTES."""
     run, host = latest.run, latest.host or {}
     cloud = host.get("cloud") or {}
-    said: dict[str, Any] = {
+    said: JsonObject = {
         "service.name": "proctally",
         "service.version": run.get("version"),
         "service.instance.id": run.get("run_id"),
@@ -368,10 +314,10 @@ def resource(latest: Latest, more: Mapping[str, str]) -> dict[str, Any]:
     said |= {f"proctally.scheduler.{key.lower()}": value for key, value in (run.get("scheduler") or {}).items()}
     said |= {f"proctally.tag.{key}": value for key, value in list((run.get("tags") or {}).items())[:MOST_TAGS]}
     known = {label(key): label(value) for key, value in said.items() if value is not None}
-    return known | {written(key): written(value) for key, value in more.items()}  # the user's own words are not cut
+    return known | {encodable(key): encodable(value) for key, value in more.items()}  # the user's own words are not cut
 
 
-def machine_id(host: Mapping[str, Any]) -> str | None:
+def machine_id(host: Mapping[str, object]) -> str | None:
     """What systemd calls this installation; a container has none of its own, or one of its image."""
     if not host or host.get("container") is not None:
         return None
@@ -394,10 +340,10 @@ def request(latest: Latest, more: Mapping[str, str]) -> tuple[bytes, int]:
     with latest.lock:
         message = ExportMetricsServiceRequest()
         attributes = resource(latest, more)
-        at_ns = round((latest.at or 0) * NANOSECONDS)
+        at_ns = _nanoseconds(latest.at)
         since = {
-            RUN: round((latest.run.get("started_at") or 0) * NANOSECONDS),
-            BOOT: round(((latest.host or {}).get("booted_at") or 0) * NANOSECONDS),
+            RUN: _nanoseconds(latest.run.get("started_at")),
+            BOOT: _nanoseconds((latest.host or {}).get("booted_at")),
         }
         version, instance = latest.run.get("version"), attributes.get("service.instance.id")
         block = _block(message.resource_metrics.add(), attributes, version)
@@ -413,14 +359,19 @@ def request(latest: Latest, more: Mapping[str, str]) -> tuple[bytes, int]:
                 "process.executable.name": label(member["command"]),
             }
             block = _block(message.resource_metrics.add(), own, version)
-            begun = round(member["started_at"] * NANOSECONDS)
+            begun = _nanoseconds(member["started_at"])
             for instrument in PROCESS:
-                source: Any = instrument.source
-                points += instrument.add_to(block, source(member), at_ns, begun)
+                assert callable(instrument.source)
+                points += instrument.add_to(block, instrument.source(member), at_ns, begun)
         return message.SerializeToString(), points
 
 
-def _block(holder: ResourceMetrics, attributes: Mapping[str, Any], version: str | None) -> Any:
+def _nanoseconds(at: float | None) -> int:
+    """Return nanoseconds since 1970: a board without a clock booted before that."""
+    return max(0, round((at or 0) * NANOSECONDS))
+
+
+def _block(holder: ResourceMetrics, attributes: Mapping[str, object], version: str | None) -> Any:
     """The list into which the metrics of a resource go."""
     holder.schema_url = SCHEMA_URL
     holder.resource.attributes.extend(pair(key, value) for key, value in attributes.items())

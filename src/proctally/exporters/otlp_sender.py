@@ -10,31 +10,31 @@ import random
 import time
 from base64 import b64encode
 from collections import deque
-from urllib.parse import unquote, urlsplit, urlunsplit
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
 )
 
-from proctally.outputs.otlp import request
-from proctally.outputs.push import Sink
+from proctally.exporters.otlp import request
+from proctally.exporters.push import Sink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
+    from urllib.error import HTTPError
+    from urllib.request import BaseHandler
 
-    from proctally.outputs.latest import Latest
+    from proctally.exporters.latest import Latest
 
 GRPC, PROTOBUF, JSON = "grpc", "http/protobuf", "http/json"
 GRPC_PORT = 4317
 PATH = "v1/metrics"
 INTERVAL = 10.0  # seconds between exports, unless OTEL_METRIC_EXPORT_INTERVAL says otherwise
 TIMEOUT = 10.0
-KEPT_REQUESTS = 120  # at the usual interval: twenty minutes without a receiver
-KEPT_BYTES = 16 << 20
-BACK_OFF = (1.0, 30.0)  # seconds: the first, and the longest
 LONGEST_RETRY_AFTER = 300.0
 PATIENCE = 2.0  # seconds for which one that refuses is asked again at the end: the tracker waits not much longer
 RETRIED_STATUS = (429, 502, 503, 504)
@@ -44,21 +44,21 @@ ANSWER_BYTES = 1 << 16
 REASON_CHARACTERS = 200
 
 
+@dataclass(slots=True)
 class Settings:
     """Where to and how. `endpoint`: a URL for HTTP, host:port for gRPC."""
 
-    def __init__(self, endpoint: str, protocol: str) -> None:
-        self.endpoint = endpoint
-        self.protocol = protocol
-        self.secure = False
-        self.headers: dict[str, str] = {}
-        self.timeout = TIMEOUT
-        self.interval = INTERVAL
-        self.gzip = False
-        self.certificate: str | None = None
-        self.client_key: str | None = None
-        self.client_certificate: str | None = None
-        self.resource: dict[str, str] = {}
+    endpoint: str
+    protocol: str
+    secure: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+    timeout: float = TIMEOUT
+    interval: float = INTERVAL
+    gzip: bool = False
+    certificate: str | None = None
+    client_key: str | None = None
+    client_certificate: str | None = None
+    resource: dict[str, str] = field(default_factory=dict)
 
 
 def settings(otlp: str, environment: Mapping[str, str]) -> Settings:
@@ -106,17 +106,16 @@ def settings(otlp: str, environment: Mapping[str, str]) -> Settings:
     return found
 
 
-def _target(parts: Any) -> str:
-    host: str = parts.netloc.rpartition("@")[2]
+def _target(parts: SplitResult) -> str:
+    host = parts.netloc.rpartition("@")[2]
     return host if parts.port is not None else f"{host.rstrip(':')}:{GRPC_PORT}"
 
 
-def _url(parts: Any, verbatim: bool) -> str:
+def _url(parts: SplitResult, verbatim: bool) -> str:
     path = parts.path
     if not verbatim and not path.endswith(f"/{PATH}"):
         path = f"{path.rstrip('/')}/{PATH}"
-    url: str = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path or "/", parts.query, ""))
-    return url
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path or "/", parts.query, ""))
 
 
 def pairs(text: str) -> dict[str, str]:
@@ -137,7 +136,7 @@ def _seconds(milliseconds: str, otherwise: float) -> float:
     return value if 0 < value < 86400 else otherwise
 
 
-class Refused(Exception):
+class ReceiverRefused(Exception):
     """The receiver did not take it. `after`: seconds after which to try again; None: it never will."""
 
     def __init__(self, reason: str, after: float | None = None, *, final: bool = False) -> None:
@@ -155,11 +154,11 @@ class OverHttp:
         class Stay(HTTPRedirectHandler):
             """A redirect is a refusal: followed, a POST would become a GET, and headers go to a stranger."""
 
-            def redirect_request(self, *_: Any) -> None:
+            def redirect_request(self, *_: object) -> None:
                 return None
 
         self._settings = settings
-        handlers: list[Any] = [Stay()]
+        handlers: list[BaseHandler] = [Stay()]
         if settings.secure:
             import ssl
 
@@ -170,7 +169,7 @@ class OverHttp:
         self._opener = build_opener(*handlers)
 
     def send(self, body: bytes, timeout: float) -> tuple[int, str]:
-        """Have it take a request; how many points it says it did not take, and why. Raises Refused."""
+        """Have it take a request; how many points it says it did not take, and why. Raises ReceiverRefused."""
         import gzip
         from http.client import HTTPException
         from urllib.error import HTTPError, URLError
@@ -194,14 +193,14 @@ class OverHttp:
             with error:
                 reason = _reason(f"HTTP status {error.code}", _explained(error, deadline))
                 if error.code in RETRIED_STATUS:
-                    raise Refused(reason, retry_after(error.headers.get("Retry-After"))) from None
-                raise Refused(reason, final=True) from None
+                    raise ReceiverRefused(reason, retry_after(error.headers.get("Retry-After"))) from None
+                raise ReceiverRefused(reason, final=True) from None
         except URLError as error:
-            raise Refused(str(getattr(error.reason, "strerror", None) or error.reason)) from None
+            raise ReceiverRefused(str(getattr(error.reason, "strerror", None) or error.reason)) from None
         except (OSError, HTTPException) as error:
-            raise Refused(str(getattr(error, "strerror", None) or error or type(error).__name__)) from None
+            raise ReceiverRefused(str(getattr(error, "strerror", None) or error or type(error).__name__)) from None
         except ValueError as error:  # a name of a host, or a path, that none can be
-            raise Refused(f"this URL cannot be asked: {error}", final=True) from None
+            raise ReceiverRefused(f"this URL cannot be asked: {error}", final=True) from None
 
     def close(self) -> None:
         """Nothing stays open."""
@@ -230,7 +229,7 @@ def _body(answer: Any, deadline: float) -> bytes:
     return data
 
 
-def _explained(error: Any, deadline: float) -> str:
+def _explained(error: HTTPError, deadline: float) -> str:
     """What a receiver says of a refusal: a google.rpc.Status, or a text."""
     from google.protobuf.message import DecodeError
     from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
@@ -305,7 +304,7 @@ class OverGrpc:
         self._compression = grpc.Compression.Gzip if settings.gzip else None
 
     def send(self, body: bytes, timeout: float) -> tuple[int, str]:
-        """Have it take a request; how many points it says it did not take, and why. Raises Refused."""
+        """Have it take a request; how many points it says it did not take, and why. Raises ReceiverRefused."""
         import grpc
 
         metadata = [(key.lower(), value) for key, value in self._settings.headers.items()]
@@ -314,7 +313,7 @@ class OverGrpc:
         except grpc.RpcError as error:
             raise _refusal(error) from None
         except (TypeError, ValueError) as error:
-            raise Refused(f"this cannot be sent by gRPC: {error}", final=True) from None
+            raise ReceiverRefused(f"this cannot be sent by gRPC: {error}", final=True) from None
         return _rejected(data, as_json=False)
 
     def close(self) -> None:
@@ -329,16 +328,16 @@ def _contents(path: str | None) -> bytes | None:
         return file.read()
 
 
-def _refusal(error: Any) -> Refused:
+def _refusal(error: Any) -> ReceiverRefused:
     code = error.code().name
     reason = _reason(f"gRPC status {code}", error.details() or "")
     after = retry_info(error.trailing_metadata() or ())
     if code in RETRIED_CODES or (code == "RESOURCE_EXHAUSTED" and after is not None):
-        return Refused(reason, after)
-    return Refused(reason, final=True)
+        return ReceiverRefused(reason, after)
+    return ReceiverRefused(reason, final=True)
 
 
-def retry_info(metadata: Any) -> float | None:
+def retry_info(metadata: Iterable[tuple[str, bytes]]) -> float | None:
     """The delay of a google.rpc.RetryInfo in the trailing metadata of an answer; None where there is none."""
     from google.protobuf.message import DecodeError
     from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
@@ -358,6 +357,17 @@ def retry_info(metadata: Any) -> float | None:
     return None
 
 
+class OtlpLimits:
+    """Maximum of what waits for the receiver; first and longest pause between two tries in seconds."""
+
+    def __init__(
+        self, *, requests: int = 120, byte_count: int = 16 << 20, pauses: tuple[float, float] = (1.0, 30.0)
+    ) -> None:
+        self.requests = requests  # at the usual interval: twenty minutes without a receiver
+        self.byte_count = byte_count
+        self.pauses = pauses
+
+
 class Otlp(Sink):
     """One receiver: the state every so often, in the order of time, each until it is taken or given up.
 
@@ -371,16 +381,11 @@ class Otlp(Sink):
         self,
         latest: Latest,
         settings: Settings,
-        *,
-        back_off: tuple[float, float] = BACK_OFF,
-        kept_requests: int = KEPT_REQUESTS,
-        kept_bytes: int = KEPT_BYTES,
+        limits: OtlpLimits | None = None,
     ) -> None:
         super().__init__(latest)
         self._settings = settings
-        self._back_off = back_off
-        self._kept_requests = kept_requests
-        self._kept_bytes = kept_bytes
+        self._limits = limits or OtlpLimits()
         self._queue: deque[tuple[bytes, int]] = deque()
         self._bytes = 0
         self._tries = 0
@@ -415,7 +420,8 @@ class Otlp(Sink):
         body, points = request(self.latest, self._settings.resource)
         self._queue.append((body, points))
         self._bytes += len(body)
-        while len(self._queue) > 1 and (len(self._queue) > self._kept_requests or self._bytes > self._kept_bytes):
+        limits = self._limits
+        while len(self._queue) > 1 and (len(self._queue) > limits.requests or self._bytes > limits.byte_count):
             self._give_up()
 
     def _give_up(self) -> None:
@@ -429,13 +435,13 @@ class Otlp(Sink):
         body, points = self._queue[0]
         try:
             rejected, why = self._sender.send(body, timeout)
-        except Refused as error:
+        except ReceiverRefused as error:
             self.delivery.failed_by(str(error))
             if error.final:
                 self._give_up()
                 return None
             self._tries += 1
-            first, longest = self._back_off
+            first, longest = self._limits.pauses
             usual = min(longest, first * 2 ** min(self._tries - 1, 16)) * random.uniform(0.8, 1.2)
             return usual if error.after is None else max(error.after, first / 2)
         self._tries = 0

@@ -2,7 +2,7 @@
 
 It reads lines of JSON from its stdin: first what it is to do (`type` config), then those of the record. At their end
 it says the last, within a limit, writes one line about what went wrong, and ends. The socket of `--serve` is its
-stdout. `exports` starts it; it knows nothing else of the tracker.
+stdout. `tracking.exporting` starts it; it knows nothing else of the tracker.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import sys
 import threading
 import time
 
-from proctally.outputs.latest import Latest
+from proctally.exporters.latest import Latest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Iterator
 
-    from proctally.outputs.endpoint import Texts
-    from proctally.outputs.push import Sink
+    from proctally.exporters.endpoint import Texts
+    from proctally.exporters.push import Sink
+    from proctally.record import JsonObject
 
 LINES, LISTENING = 0, 1
 LIMIT = 10.0  # seconds that the end may take
@@ -57,7 +58,7 @@ class Exporter:
                 self._sampled()
         self._end()
 
-    def _lines(self) -> Any:
+    def _lines(self) -> Iterator[JsonObject]:
         """What the tracker says, until it says no more, or is gone."""
         poller = select.poll()
         poller.register(LINES, select.POLLIN)
@@ -79,7 +80,7 @@ class Exporter:
             for line in lines:
                 yield json.loads(line)
 
-    def _open(self, config: dict[str, Any]) -> None:
+    def _open(self, config: JsonObject) -> None:
         """Begin with what is asked for; what is asked over HTTP first, as others may wait for it."""
         try:
             self._open_sinks(config)
@@ -88,25 +89,25 @@ class Exporter:
         for sink in self._sinks:
             sink.start()
 
-    def _open_sinks(self, config: dict[str, Any]) -> None:
+    def _open_sinks(self, config: JsonObject) -> None:
         if config["serve"] or config["textfile"] or config["pushgateway"]:
-            from proctally.outputs.prometheus import Exposition
+            from proctally.exporters.prometheus import Exposition
 
             exposition = Exposition(self.latest)
             if config["serve"]:
-                from proctally.outputs.endpoint import Texts, serve
+                from proctally.exporters.endpoint import Texts, serve
 
                 self._texts = Texts(exposition)
                 serve(socket.socket(fileno=LISTENING), self._texts)
             if config["textfile"] or config["pushgateway"]:
-                from proctally.outputs.push import Pushgateway, Textfile
+                from proctally.exporters.push import Pushgateway, Textfile
 
                 if config["textfile"]:
                     self._sinks.append(Textfile(exposition, config["textfile"]))
                 if config["pushgateway"]:
                     self._sinks.append(Pushgateway(exposition, config["pushgateway"], keep=config["keep"]))
         if config["otlp"]:
-            from proctally.outputs.otlp_sender import Otlp, settings
+            from proctally.exporters.otlp_sender import Otlp, settings
 
             self._sinks.append(Otlp(self.latest, settings(config["otlp"], dict(os.environ))))
 

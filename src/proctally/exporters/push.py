@@ -14,15 +14,17 @@ from prometheus_client.exposition import (
     push_to_gateway,
 )
 
-from proctally.outputs.latest import Delivery, label
-from proctally.outputs.prometheus import TEXT
+from proctally.exporters.latest import Delivery
+from proctally.exporters.prometheus import TEXT
+from proctally.record.location import replace_file
+from proctally.text.escape import label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proctally.outputs.latest import Latest
-    from proctally.outputs.prometheus import Exposition
+    from proctally.exporters.latest import Latest
+    from proctally.exporters.prometheus import Exposition
 
 FILE_SECONDS = 1.0  # a file is written no more often than that ...
 PUSH_SECONDS = 10.0  # ... and a Pushgateway told; at first, and at the end, at once
@@ -126,28 +128,7 @@ class Textfile(Sink):
     def write(self) -> None:
         """Replace the file."""
         name = self.latest.run.get("name")
-        replace(self._path, self._exposition.text(TEXT, {} if name is None else {"run": label(name)}))
-
-
-def replace(path: str, data: bytes) -> None:
-    """Put a file of mode 0644 in the place of what is there, at once. Raises OSError."""
-    beside = f"{path}.{os.getpid()}.new"  # no `.prom` at its end: it is no file of the collector's
-    try:
-        os.unlink(beside)
-    except FileNotFoundError:
-        pass
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        with open(fd, "wb") as file:
-            os.fchmod(fd, 0o644)  # whatever the umask: node_exporter is another user
-            file.write(data)
-        os.replace(beside, path)
-    except OSError:
-        try:
-            os.unlink(beside)
-        except OSError:
-            pass
-        raise
+        replace_file(self._path, self._exposition.text(TEXT, {} if name is None else {"run": label(name)}))
 
 
 class Pushgateway(Sink):

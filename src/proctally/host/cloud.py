@@ -4,7 +4,7 @@ Nothing is contacted but by `discover`, and then the addresses of ENDPOINTS alon
 used, no redirect followed, no more than MOST_BYTES read of an answer. Only what is recorded is asked for: user data,
 keys and credentials that such a service also has are not, except where one document holds all of it.
 
-The tracker has one thread and reaps every child, so that it does none of this itself: `CloudProcess` starts a process
+The tracker has one thread and reaps every child, so that it does none of this itself: `CloudClient` starts a process
 of its own for it, which prints one line and ends.
 """
 
@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 import sys
 
-from proctally.kernel.aside import Aside
-from proctally.kernel.machine import NANOSECONDS, Machine
-from proctally.kernel.sources import attribute
+from proctally.linux.machine import NANOSECONDS, Machine
+from proctally.linux.sources import attribute
+from proctally.linux.spawn import HelperClient, python
+from proctally.record.codes import HELPER_FAILED, NO_ANSWER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,43 +150,85 @@ def value(said: object) -> str | None:
     return said
 
 
-def facts(
-    provider: str, *, region: object, zone: object, instance_type: object, instance_id: object, image_id: object
-) -> Facts:
-    """What is recorded of any provider. Raises NotThere without an identity: then it is no answer of a cloud."""
-    found: Facts = {
-        "provider": provider,
-        "region": value(region),
-        "zone": value(zone),
-        "instance_type": value(instance_type),
-        "instance_id": value(instance_id),
-        "image_id": value(image_id),
-    }
+# -- the providers ---------------------------------------------------------------------------------------------------
+
+
+FIELDS = ("region", "zone", "instance_type", "instance_id", "image_id")
+
+
+def facts(provider: str, *values: object) -> Facts:
+    """Return what is recorded of any provider. Raises NotThere without an identity: then no cloud answered."""
+    found: Facts = {"provider": provider, **dict.fromkeys(FIELDS)}
+    found |= {name: value(said) for name, said in zip(FIELDS, values, strict=False)}
     if found["instance_id"] is None:
         raise NotThere("no identity")
     return found
 
 
-# -- the providers ---------------------------------------------------------------------------------------------------
+def as_header(token: bytes) -> str:
+    """A token that may stand in a header."""
+    said = token.decode("ascii", "replace").strip()
+    if not said or len(said) > 4096 or not said.isascii() or not said.isprintable():
+        raise NotThere("no token")
+    return said
 
 
-def aws(service: Service) -> Facts:
-    """EC2, IMDSv2 only: a token by PUT, then the identity document.
+def at(document: object, path: str) -> object:
+    """Return what a document has at a path such as `a.b`, or None."""
+    for key in path.split("."):
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
 
-    The packet with the token has a hop limit, 1 unless the owner of the machine raised it: inside a container with a
-    network of its own nothing arrives.
+
+def choose(document: object, paths: str) -> object:
+    """Return the first of some alternatives (`|`) that is there; parts of one (`:`) are joined."""
+    for alternative in paths.split("|"):
+        parts = [at(document, path) for path in alternative.split(":")]
+        if all(parts):
+            return ":".join(map(str, parts)) if len(parts) > 1 else parts[0]
+    return None
+
+
+class Document:
+    """A provider that has all values in one JSON document without secrets.
+
+    `values`: the paths of FIELDS in it. `token`: header of the token that is asked for before, by PUT. `mark`: path of
+    what no other cloud has there, and its value where that matters.
     """
-    token = service.ask("/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}, method="PUT")
-    headers = {"X-aws-ec2-metadata-token": as_header(token)}
-    said = service.document("/latest/dynamic/instance-identity/document", headers)
-    return facts(
-        "aws",
-        region=said.get("region"),
-        zone=said.get("availabilityZone"),
-        instance_type=said.get("instanceType"),
-        instance_id=said.get("instanceId"),
-        image_id=said.get("imageId"),
-    )
+
+    def __init__(
+        self,
+        provider: str,
+        path: str,
+        *values: str,
+        token: str = "",
+        needs_token: bool = True,
+        headers: Mapping[str, str] | None = None,
+        mark: tuple[str, str | None] = ("", None),
+    ) -> None:
+        self._provider = provider
+        self._path = path
+        self._values = values
+        self._token = token
+        self._needs_token = needs_token
+        self._headers = headers
+        self._mark = mark
+
+    def __call__(self, service: Service) -> Facts:
+        """Ask the service. Raises NotThere, ValueError, OSError or HTTPException."""
+        headers = dict(self._headers or {})
+        if self._token:
+            try:
+                token = service.ask("/latest/api/token", {f"{self._token}-ttl-seconds": "60"}, method="PUT")
+                headers[self._token] = as_header(token)
+            except NotThere:
+                if self._needs_token:
+                    raise
+        document = service.document(self._path, headers)
+        path, wanted = self._mark
+        if path and (not at(document, path) or wanted not in (None, at(document, path))):
+            raise NotThere(f"another {path}")
+        return facts(self._provider, *(choose(document, paths) for paths in self._values))
 
 
 def gcp(service: Service) -> Facts:
@@ -195,33 +238,15 @@ def gcp(service: Service) -> Facts:
     base = "/computeMetadata/v1/instance"
     identity = service.ask(f"{base}/id", headers, echo=flavor).decode("ascii", "replace")
     zone = last_part(service.line(f"{base}/zone", headers))
+    kind = last_part(service.line(f"{base}/machine-type", headers))
     return facts(
-        "gcp",
-        region=zone and zone.rpartition("-")[0],
-        zone=zone,
-        instance_type=last_part(service.line(f"{base}/machine-type", headers)),
-        instance_id=identity.strip(),
-        image_id=service.line(f"{base}/image", headers),
+        "gcp", zone and zone.rpartition("-")[0], zone, kind, identity.strip(), service.line(f"{base}/image", headers)
     )
 
 
-def azure(service: Service) -> Facts:
-    """Azure. A version of the interface from before user data was in this document."""
-    said = service.document("/metadata/instance/compute?api-version=2020-06-01&format=json", {"Metadata": "true"})
-    if not said.get("azEnvironment"):
-        raise NotThere("no azEnvironment")
-    profile = said.get("storageProfile")
-    image = profile.get("imageReference") if isinstance(profile, dict) else None
-    parts = [image.get(name) for name in ("publisher", "offer", "sku", "version")] if isinstance(image, dict) else []
-    named = ":".join(map(str, parts)) if parts and all(parts) else None
-    return facts(
-        "azure",
-        region=said.get("location"),
-        zone=said.get("zone"),
-        instance_type=said.get("vmSize"),
-        instance_id=said.get("vmId"),
-        image_id=named or (image.get("id") if isinstance(image, dict) else None),
-    )
+def last_part(path: str | None) -> str | None:
+    """us-central1-a of projects/1/zones/us-central1-a."""
+    return None if path is None else path.rpartition("/")[2]
 
 
 def hetzner(service: Service) -> Facts:
@@ -233,66 +258,7 @@ def hetzner(service: Service) -> Facts:
     identity = service.ask(f"{base}/instance-id").decode("ascii", "replace").strip()
     if not identity.isdecimal():
         raise NotThere("the identity is no number")
-    return facts(
-        "hetzner",
-        region=service.line(f"{base}/region"),
-        zone=service.line(f"{base}/availability-zone"),
-        instance_type=None,
-        instance_id=identity,
-        image_id=None,
-    )
-
-
-def upcloud(service: Service) -> Facts:
-    """UpCloud, where what others call a zone is the region. It tells neither the plan nor the image."""
-    said = service.document("/metadata/v1.json")
-    if said.get("cloud_name") != "upcloud":
-        raise NotThere("another cloud_name")
-    region = said.get("region")
-    return facts(
-        "upcloud",
-        region=region,
-        zone=None,
-        instance_type=None,
-        instance_id=said.get("instance_id"),
-        image_id=None,
-    )
-
-
-def vultr(service: Service) -> Facts:
-    """Vultr. It tells neither the plan nor the image."""
-    said = service.document("/v1.json")
-    region = said.get("region")
-    if not isinstance(region, dict) or "regioncode" not in region:
-        raise NotThere("no regioncode")
-    return facts(
-        "vultr",
-        region=region["regioncode"],
-        zone=None,
-        instance_type=None,
-        instance_id=said.get("instance-v2-id") or said.get("instanceid"),
-        image_id=None,
-    )
-
-
-def alibaba(service: Service) -> Facts:
-    """Alibaba Cloud's ECS: with a token, as its hardened mode demands; without one where it gives none."""
-    headers = {}
-    try:
-        asked = {"X-aliyun-ecs-metadata-token-ttl-seconds": "60"}
-        token = service.ask("/latest/api/token", asked, method="PUT")
-        headers = {"X-aliyun-ecs-metadata-token": as_header(token)}
-    except NotThere:
-        pass
-    said = service.document("/latest/dynamic/instance-identity/document", headers)
-    return facts(
-        "alibaba",
-        region=said.get("region-id"),
-        zone=said.get("zone-id"),
-        instance_type=said.get("instance-type"),
-        instance_id=said.get("instance-id"),
-        image_id=said.get("image-id"),
-    )
+    return facts("hetzner", service.line(f"{base}/region"), service.line(f"{base}/availability-zone"), None, identity)
 
 
 def ovh(service: Service) -> Facts:
@@ -302,7 +268,6 @@ def ovh(service: Service) -> Facts:
     imitates EC2.
     """
     said = service.document("/openstack/latest/meta_data.json")
-    region = said.get("region_id")
     try:
         network = service.document("/openstack/latest/network_data.json")
     except (NotThere, ValueError):
@@ -312,39 +277,43 @@ def ovh(service: Service) -> Facts:
         isinstance(each, dict) and each.get("type") == "dns" and each.get("address") == OVH_RESOLVER
         for each in (servers if isinstance(servers, list) else ())
     )
-    return facts(
-        "ovh" if is_ovh else "openstack",
-        region=region,
-        zone=said.get("availability_zone"),
-        instance_type=service.line("/latest/meta-data/instance-type"),
-        instance_id=said.get("uuid"),
-        image_id=None,
-    )
+    kind = service.line("/latest/meta-data/instance-type")
+    name = "ovh" if is_ovh else "openstack"
+    return facts(name, said.get("region_id"), said.get("availability_zone"), kind, said.get("uuid"))
 
 
+IDENTITY = "/latest/dynamic/instance-identity/document"
+IMAGE = "storageProfile.imageReference."
 PROBES: Mapping[str, Callable[[Service], Facts]] = {
-    "aws": aws,
+    # IMDSv2 only. The packet with the token has a hop limit, 1 unless the owner of the machine raised it: inside a
+    # container with a network of its own nothing arrives.
+    "aws": Document(
+        "aws", IDENTITY, "region", "availabilityZone", "instanceType", "instanceId", "imageId",
+        token="X-aws-ec2-metadata-token",
+    ),
     "gcp": gcp,
-    "azure": azure,
+    # a version of the interface from before user data was in this document
+    "azure": Document(
+        "azure", "/metadata/instance/compute?api-version=2020-06-01&format=json", "location", "zone", "vmSize", "vmId",
+        f"{IMAGE}publisher:{IMAGE}offer:{IMAGE}sku:{IMAGE}version|{IMAGE}id",
+        headers={"Metadata": "true"}, mark=("azEnvironment", None),
+    ),
     "hetzner": hetzner,
-    "upcloud": upcloud,
-    "vultr": vultr,
-    "alibaba": alibaba,
+    # what others call a zone is the region; it tells neither the plan nor the image
+    "upcloud": Document(
+        "upcloud", "/metadata/v1.json", "region", "", "", "instance_id", mark=("cloud_name", "upcloud")
+    ),
+    # it tells neither the plan nor the image
+    "vultr": Document(
+        "vultr", "/v1.json", "region.regioncode", "", "", "instance-v2-id|instanceid", mark=("region.regioncode", None)
+    ),
+    # with a token, as its hardened mode demands; without one where it gives none
+    "alibaba": Document(
+        "alibaba", IDENTITY, "region-id", "zone-id", "instance-type", "instance-id", "image-id",
+        token="X-aliyun-ecs-metadata-token", needs_token=False,
+    ),
     "ovh": ovh,
-}
-
-
-def as_header(token: bytes) -> str:
-    """A token that may stand in a header."""
-    said = token.decode("ascii", "replace").strip()
-    if not said or len(said) > 4096 or not said.isascii() or not said.isprintable():
-        raise NotThere("no token")
-    return said
-
-
-def last_part(path: str | None) -> str | None:
-    """us-central1-a of projects/1/zones/us-central1-a."""
-    return None if path is None else path.rpartition("/")[2]
+}  # fmt: skip
 
 
 # -- all of them -----------------------------------------------------------------------------------------------------
@@ -411,7 +380,6 @@ def order(names: Iterable[str], vendor: str | None) -> list[str]:
 
 # -- in a process of its own -----------------------------------------------------------------------------------------
 
-CODE = "import sys;sys.path[:]=sys.argv[4:];from proctally.cloud import main;main()"
 BACKSTOP = 5  # seconds beyond the timeout after which the process is killed by its own alarm
 
 
@@ -432,11 +400,19 @@ def main() -> None:
     os._exit(0)  # without waiting for a thread
 
 
-class CloudProcess:
-    """Asks for the cloud in a process of its own, once, without ever waiting for it.
+class CloudLimits:
+    """Seconds for each provider, and for the whole helper process."""
 
-    `done`: nothing more will come. `found`: what `discover` gave. `trouble`: why there is no answer, where that is not
-    an answer itself. Who reaps children of any kind has to tell `reaped`; whom nobody reaps is reaped here.
+    def __init__(self, *, timeout: float = TIMEOUT, patience: float = 10.0) -> None:
+        self.timeout = timeout
+        self.patience_ns = int(patience * NANOSECONDS)
+
+
+class CloudClient(HelperClient):
+    """Asks for the cloud in a helper process, once, without ever waiting for it.
+
+    `done`: nothing more will come. `found`: what `discover` gave. `missing`: the code that says why there is no answer,
+    where that is not an answer itself.
     """
 
     def __init__(
@@ -445,122 +421,54 @@ class CloudProcess:
         *,
         environment: Mapping[str, str] | None = None,
         started: Callable[[int], object] | None = None,
-        timeout: float = TIMEOUT,
         endpoints: Mapping[str, tuple[str, int]] = ENDPOINTS,
-        patience: float = 10.0,
+        limits: CloudLimits | None = None,
     ) -> None:
-        self._machine = machine
-        self._environment = environment
-        self._started = started
-        self._timeout = timeout
+        super().__init__(machine, environment, started)
         self._endpoints = endpoints
-        self._patience_ns = int(patience * NANOSECONDS)
+        self._limits = limits or CloudLimits()
         self._born_ns = 0
-        self._pipe = -1
-        self._incoming = b""
-        self._process: Aside | None = None
         self.done = False
         self.found: Facts | None = None
-        self.trouble: str | None = None
-
-    @property
-    def pids(self) -> frozenset[int]:
-        """The process, as long as it may still be a child of this one: it is no member of any tree."""
-        pid = 0 if self._process is None else self._process.pid
-        return frozenset({pid} if pid else ())
-
-    @property
-    def fileno(self) -> int | None:
-        """A descriptor that is readable when the answer is there; None before the start and after the answer."""
-        return None if self._pipe < 0 else self._pipe
-
-    def cpu_ns(self) -> int:
-        """The CPU time it used; where others reaped it without saying how much, as last read."""
-        return 0 if self._process is None else self._process.cpu_ns()
+        self.missing: str | None = None
 
     def start(self) -> None:
         """Start it: to be called after the job was started, and once."""
-        self._born_ns = self._machine.monotonic_ns()
-        try:
-            self._spawn()
-        except (OSError, NotImplementedError) as error:
-            self._finish(f"the process that asks cannot be started: {getattr(error, 'strerror', None) or error}")
-            return
-        if self._started is not None and self._process is not None:
-            self._started(self._process.pid)
-
-    def _spawn(self) -> None:
         import json
 
-        if not sys.executable:
-            raise OSError(0, "no interpreter is known")
-        arguments = [self._machine.sys, str(self._timeout), json.dumps(dict(self._endpoints))]
-        ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._born_ns = self.machine.monotonic_ns()
         try:
-            os.set_blocking(theirs, True)
-            self._process = Aside(
-                self._machine,
-                [sys.executable, "-I", "-S", "-c", CODE, *arguments, *map(os.path.abspath, sys.path)],
-                os.environ if self._environment is None else self._environment,
-                [
-                    (os.POSIX_SPAWN_DUP2, theirs, 1),
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
-                    (os.POSIX_SPAWN_DUP2, 0, 2),
-                ],
-            )
-        except BaseException:
-            os.close(ours)
-            raise
-        finally:
-            os.close(theirs)
-        self._pipe = ours
+            arguments = (self.machine.sys, str(self._limits.timeout), json.dumps(dict(self._endpoints)))
+            self.begin(python("proctally.host.cloud", *arguments), end=1)
+        except (OSError, NotImplementedError):
+            self._finish(HELPER_FAILED)
 
     def take(self) -> bool:
         """Read what is there, without waiting; whether it is done, so that `found` is what there is to know."""
-        if self._pipe >= 0:
-            self._receive()
-            waited = self._machine.monotonic_ns() - self._born_ns
-            if not self.done and waited > self._patience_ns:
-                self._finish(f"no answer from the process that asks in {waited / 1e9:.1f} s")
+        if self.helper is not None:
+            if not self.helper.receive(MOST_BYTES):
+                self._understand(self.helper.incoming)
+            elif self.machine.monotonic_ns() - self._born_ns > self._limits.patience_ns:
+                self._finish(NO_ANSWER)
         self.reap()
         return self.done
 
-    def _receive(self) -> None:
-        try:
-            while data := os.read(self._pipe, 65536):
-                self._incoming += data
-                if len(self._incoming) > MOST_BYTES:
-                    self._finish("the process that asks answered without end")
-                    return
-        except BlockingIOError:
-            return
+    def _understand(self, data: bytes) -> None:
         import json
 
         try:
-            self.found = json.loads(self._incoming)["cloud"]
+            self.found = json.loads(data)["cloud"]
             self._finish(None)
         except (ValueError, TypeError, KeyError):
-            self._finish("the process that asks ended without an answer")
+            self._finish(HELPER_FAILED)
 
-    def _finish(self, trouble: str | None) -> None:
+    def _finish(self, missing: str | None) -> None:
         self.done = True
-        self.trouble = trouble
-        if self._pipe >= 0:
-            os.close(self._pipe)
-            self._pipe = -1
-        if self._process is not None:
-            self._process.kill()
-
-    def reap(self) -> bool:
-        """Reap it if it ended, without waiting; True when there is nothing to be reaped."""
-        return self._process is None or not self._process.pid or (self.done and self._process.reap())
-
-    def reaped(self, pid: int, cpu_ns: int | None = None) -> bool:
-        """A child was reaped: whether it was this one. `cpu_ns`: what wait4 said that it had used."""
-        return self._process is not None and self._process.reaped(pid, cpu_ns)
+        self.missing = missing
+        self.drop()
 
     def close(self) -> None:
         """End it, without waiting. What it had not answered until then is not known."""
         if not self.done:
-            self._finish("the run ended before the answer" if self._born_ns else None)
-        self.reap()
+            self._finish(NO_ANSWER if self._born_ns else None)
+        super().close()

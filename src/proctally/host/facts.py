@@ -10,12 +10,30 @@ from __future__ import annotations
 import os
 import stat
 
-from proctally.kernel.cgroup import V2, parse_cgroup, parse_cpu_list
-from proctally.kernel.disks import parse_diskstats, read_device
-from proctally.kernel.machine import Machine
-from proctally.kernel.proc import text
-from proctally.kernel.sources import attribute, entries, number
-from proctally.kernel.system import parse_meminfo, parse_stat
+from proctally.linux.cgroup import V2, parse_cgroup
+from proctally.linux.disks import parse_diskstats, read_device
+from proctally.linux.identity import (
+    CLOCKS,
+    CONTAINERS,
+    FIRMWARE,
+    NAME,
+    VIRTUAL,
+    Processor,
+    container_of_path,
+    likeliest,
+    parse_choice,
+    parse_cpuinfo,
+    parse_node_meminfo,
+    parse_os_release,
+    parse_variable,
+)
+from proctally.linux.machine import Machine
+from proctally.linux.proc import parse_cpu_list
+from proctally.linux.sources import attribute, entries, number
+from proctally.linux.system import parse_meminfo, parse_stat
+from proctally.record.codes import of_error
+from proctally.record.names import HOST
+from proctally.text.escape import decode_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,246 +44,11 @@ FILES = 32  # that are read in one step, more or less: half a millisecond
 MOST_FILES = 4096  # of one kind: a longer list is given up
 MOST_DEVICES = 256
 NODES = 8  # that are read in one step: the kernel adds up the counters of all CPUs for each
-NAME = 64  # characters of a name that a stranger gave
 
-FIELDS = (
-    "hostname",
-    "architecture",
-    "kernel_release",
-    "kernel_version",
-    "distribution",
-    "distribution_id",
-    "distribution_version",
-    "booted_at",
-    "clock_tick_hertz",
-    "hardware_vendor",
-    "hardware_model",
-    "cpu_vendor",
-    "cpu_model",
-    "cpu_parts",
-    "cpu_sockets",
-    "cpu_physical_cores",
-    "cpus_online",
-    "cpus_possible",
-    "cpu_max_hertz",
-    "cpu_governor",
-    "memory_bytes",
-    "swap_bytes",
-    "page_bytes",
-    "hugepage_sizes_bytes",
-    "transparent_hugepages",
-    "numa_nodes",
-    "storage",
-    "container",
-    "container_hints",
-    "virtualization",
-    "virtualization_hints",
-    "init",
-    "pid_namespace_initial",
-    "cgroup_version",
-    "perf_event_paranoid",
-)
+FIELDS = tuple(name for name in HOST if name not in ("type", "gpus", "cloud", "unavailable"))  # those are of others
 
 
 # -- parsers ---------------------------------------------------------------------------------------------------------
-
-
-def parse_os_release(data: bytes) -> dict[str, str]:
-    """`/etc/os-release`: assignments as a shell reads them, without expansion; of several of one name the last."""
-    values = {}
-    for line in data.split(b"\n"):
-        name, equals, value = line.strip().partition(b"=")
-        if equals and not name.startswith(b"#"):
-            values[text(name)] = text(unquote(value))
-    return values
-
-
-def unquote(word: bytes) -> bytes:
-    """The first word of a shell's line without its quotes.
-
-    In double quotes a backslash stands before `"$`\\` and itself, in single quotes before nothing, outside before all.
-    """
-    found = bytearray()
-    quote = escaped = 0
-    for byte in word:
-        if escaped:
-            if quote and byte not in b'"$`\\':
-                found += b"\\"
-            found.append(byte)
-            escaped = 0
-        elif byte == 0x5C and quote != 0x27:
-            escaped = byte
-        elif byte in b"\"'" and quote in (0, byte):
-            quote ^= byte
-        elif not quote and byte in b" \t\r":
-            break
-        else:
-            found.append(byte)
-    return bytes(found)
-
-
-class Processor:
-    """The beginning of `/proc/cpuinfo`. `parts`: implementer and part of each kind of core (ARM).
-
-    `hypervisor`: whether the CPU says that it runs below one; None where it has no such flag (all but x86).
-    """
-
-    __slots__ = ("hypervisor", "model", "parts", "vendor")
-
-    def __init__(self) -> None:
-        self.vendor: str | None = None
-        self.model: str | None = None
-        self.parts: list[tuple[str, str]] = []
-        self.hypervisor: bool | None = None
-
-
-# MIDR_EL1, arch/arm64/include/asm/cputype.h: who made it, and which of their cores it is.
-IMPLEMENTERS = {
-    "0x41": "ARM",
-    "0x42": "Broadcom",
-    "0x43": "Cavium",
-    "0x46": "Fujitsu",
-    "0x48": "HiSilicon",
-    "0x4e": "NVIDIA",
-    "0x50": "Applied Micro",
-    "0x51": "Qualcomm",
-    "0x61": "Apple",
-    "0x6d": "Microsoft",
-    "0xc0": "Ampere",
-}
-PARTS = {
-    ("0x41", "0xd03"): "Cortex-A53",
-    ("0x41", "0xd05"): "Cortex-A55",
-    ("0x41", "0xd07"): "Cortex-A57",
-    ("0x41", "0xd08"): "Cortex-A72",
-    ("0x41", "0xd09"): "Cortex-A73",
-    ("0x41", "0xd0a"): "Cortex-A75",
-    ("0x41", "0xd0b"): "Cortex-A76",
-    ("0x41", "0xd0c"): "Neoverse-N1",
-    ("0x41", "0xd0d"): "Cortex-A77",
-    ("0x41", "0xd40"): "Neoverse-V1",
-    ("0x41", "0xd41"): "Cortex-A78",
-    ("0x41", "0xd44"): "Cortex-X1",
-    ("0x41", "0xd49"): "Neoverse-N2",
-    ("0x41", "0xd4f"): "Neoverse-V2",
-    ("0x46", "0x001"): "A64FX",
-    ("0xc0", "0xac3"): "Ampere-1",
-}
-
-
-def parse_cpuinfo(data: bytes) -> Processor:
-    """`/proc/cpuinfo`, or its beginning: on x86 the first record tells all, on ARM each core tells what it is.
-
-    A kind of core whose name is not known here has its numbers alone: `cpu_model` then stays None.
-    """
-    cpu = Processor()
-    implementer = None
-    for line in data.split(b"\n"):
-        key, colon, value = line.partition(b":")
-        key, value = key.rstrip(), value.strip()
-        if not colon or not value:
-            continue
-        if key == b"vendor_id":
-            cpu.vendor = cpu.vendor or text(value)
-        elif key == b"model name":
-            cpu.model = cpu.model or text(value)
-        elif key == b"flags" and cpu.hypervisor is None:
-            cpu.hypervisor = b"hypervisor" in value.split()
-        elif key == b"CPU implementer":
-            implementer = text(value)
-        elif key == b"CPU part" and implementer is not None and (implementer, text(value)) not in cpu.parts:
-            cpu.parts.append((implementer, text(value)))
-    makers = [IMPLEMENTERS.get(maker) for maker, _ in cpu.parts]
-    names = [PARTS.get(part) for part in cpu.parts]
-    if cpu.vendor is None and makers and None not in makers:
-        cpu.vendor = " + ".join(dict.fromkeys(filter(None, makers)))
-    if cpu.model is None and names and None not in names:
-        cpu.model = " + ".join(filter(None, names))
-    return cpu
-
-
-def parse_node_meminfo(data: bytes) -> int | None:
-    """MemTotal of `/sys/devices/system/node/node*/meminfo` in bytes; None where it is missing."""
-    for line in data.split(b"\n"):
-        words = line.split()
-        if len(words) >= 4 and words[2] == b"MemTotal:":
-            return int(words[3]) * 1024
-    return None
-
-
-def parse_choice(data: bytes) -> str | None:
-    """The one in brackets of a list of choices (`always [madvise] never`)."""
-    chosen = data.partition(b"[")[2].partition(b"]")
-    return text(chosen[0]) or None if chosen[1] else None
-
-
-def parse_variable(data: bytes, name: bytes) -> str | None:
-    """One variable of `/proc/PID/environ`; nothing else of it is looked at."""
-    for entry in data.split(b"\0"):
-        key, equals, value = entry.partition(b"=")
-        if equals and key == name:
-            return text(value)[:NAME] or None
-    return None
-
-
-SCOPES = ("docker-", "libpod-", "crio-", "cri-containerd-")
-IDENTITY = 64  # hexadecimal digits
-
-
-def container_of_path(path: str) -> str | None:
-    """The container that the path of a cgroup speaks of, by the names that their runtimes give."""
-    if "/kubepods" in path:
-        return "kubernetes"
-    before = ""
-    for part in path.split("/"):
-        stem = part.removesuffix(".scope")
-        if before in ("docker", "libpod_parent") and _is_identity(stem.removeprefix("libpod-")):
-            return "docker" if before == "docker" else "podman"
-        for prefix in SCOPES:
-            if stem.startswith(prefix) and _is_identity(stem.removeprefix(prefix)):
-                return {"docker-": "docker", "libpod-": "podman"}.get(prefix, "kubernetes")
-        if part.startswith("lxc.payload") or before in ("lxc", "lxc.payload"):
-            return "lxc"
-        if before == "machine.slice" and part.startswith("systemd-nspawn@"):
-            return "systemd-nspawn"
-        before = part
-    return None
-
-
-def _is_identity(word: str) -> bool:
-    return len(word) == IDENTITY and not word.strip("0123456789abcdef")
-
-
-# Which one is meant where several are found: the most telling first. An unknown name comes before none.
-CONTAINERS = ("kubernetes", "podman", "docker", "lxc", "systemd-nspawn", "apptainer")
-VIRTUAL = (
-    *("wsl", "firecracker", "amazon", "google", "alibaba", "vmware", "virtualbox", "parallels", "hyperv", "bhyve"),
-    *("apple", "xen", "kvm", "qemu", "vm-other"),
-)
-
-# How names that firmware gives begin. Some of them make machines without a hypervisor too: see `_virtualization`.
-FIRMWARE = (
-    ("Amazon EC2", "amazon"),
-    ("Google Compute Engine", "google"),
-    ("Alibaba Cloud ECS", "alibaba"),
-    ("VMware", "vmware"),
-    ("VirtualBox", "virtualbox"),
-    ("innotek GmbH", "virtualbox"),
-    ("Parallels", "parallels"),
-    ("Apple Virtualization", "apple"),
-    ("BHYVE", "bhyve"),
-    ("HVM domU", "xen"),
-    ("Xen", "xen"),
-    ("KVM", "kvm"),
-    ("QEMU", "qemu"),
-)
-CLOCKS = (("kvm-clock", "kvm"), ("hyperv_clocksource", "hyperv"), ("xen", "xen"))  # of guests only
-
-
-def likeliest(hints: list[tuple[str, str]], order: tuple[str, ...]) -> str | None:
-    """The first of these hints (name, where) in this order of names, then any."""
-    names = [name for name, _ in hints]
-    return next((name for name in order if name in names), names[0] if names else None)
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
@@ -275,10 +58,8 @@ class HostReader:
     """Reads the host in steps of about a millisecond at most. It never raises for a file's sake.
 
     `root`: below which `/etc` and `/run` lie. `environment`: our own variables, in which a container may be named.
-    `troubles`: why what is missing could not be read.
+    `unavailable`: the code of each part that could not be read.
     """
-
-    __slots__ = ("_cpu", "_environment", "_facts", "_machine", "_root", "_steps", "_uname", "troubles")
 
     def __init__(
         self,
@@ -295,7 +76,7 @@ class HostReader:
         self._facts: dict[str, object] = dict.fromkeys(FIELDS)
         self._cpu = Processor()
         self._steps = self._read()
-        self.troubles: dict[str, str] = {}
+        self.unavailable: dict[str, str] = {}
 
     def step(self) -> bool:
         """Read some more; False when there is nothing more to read."""
@@ -325,7 +106,7 @@ class HostReader:
             yield
 
     def _note(self, name: str, error: Exception) -> None:
-        self.troubles[name] = str(error.args[-1] if error.args else error)
+        self.unavailable[name] = of_error(error)
 
     def _set(self, name: str, read: Callable[[], object]) -> None:
         """One field: what this gives, or None."""
@@ -347,7 +128,7 @@ class HostReader:
     def _name(self, path: str) -> str | None:
         """A file of one word."""
         try:
-            return text(self._file(path).strip())[:NAME] or None
+            return decode_name(self._file(path).strip())[:NAME] or None
         except TROUBLE:
             return None
 
@@ -358,11 +139,11 @@ class HostReader:
         said = self._uname()
         names = ("hostname", "kernel_release", "kernel_version", "architecture")
         values = (said.nodename, said.release, said.version, said.machine)
-        facts.update((name, text(os.fsencode(value))) for name, value in zip(names, values, strict=True))
+        facts.update((name, decode_name(os.fsencode(value))) for name, value in zip(names, values, strict=True))
         facts["page_bytes"] = machine.page_size
         facts["clock_tick_hertz"] = machine.ticks
         self._set("booted_at", lambda: round(machine.start_unix(0), 3))
-        self._set("init", lambda: text(machine.read("1/comm").strip(b"\n")) or None)
+        self._set("init", lambda: decode_name(machine.read("1/comm").strip(b"\n")) or None)
         facts["pid_namespace_initial"] = machine.in_initial_pid_namespace()
         self._set("cgroup_version", self._cgroup_version)
         self._set("perf_event_paranoid", lambda: int(machine.read("sys/kernel/perf_event_paranoid")))
@@ -407,12 +188,20 @@ class HostReader:
         yield
         if not online:
             return
-        self._facts["cpu_sockets"] = yield from self._groups(online, ("package_cpus_list", "core_siblings_list"))
+        sockets = yield from self._groups(online, ("package_cpus_list", "core_siblings_list"))
+        self._facts["cpu_sockets"] = sockets if sockets == 1 or self._knows_sockets() else None
         if number(self._machine, "devices/system/cpu/smt/active") == 0:
             self._facts["cpu_physical_cores"] = len(online)
         else:
             groups = yield from self._groups(online, ("core_cpus_list", "thread_siblings_list"))
             self._facts["cpu_physical_cores"] = groups
+
+    def _knows_sockets(self) -> bool:
+        """Return whether a package of sysfs is a socket: on ARM and RISC-V only if ACPI has a PPTT."""
+        architecture = str(self._facts["architecture"])
+        if not architecture.startswith(("aarch64", "arm", "riscv")):
+            return True
+        return "PPTT" in (entries(self._machine, "firmware/acpi/tables") or ())
 
     def _cpus(self, path: str) -> set[int]:
         """A list of CPUs of sysfs; empty where it is not known."""
@@ -482,7 +271,7 @@ class HostReader:
             entry: dict[str, object] = {"node": node, "cpus": None, "memory_bytes": None}
             found.append(entry)
             try:
-                entry["cpus"] = text(self._machine.read_sys(f"{folder}/node{node}/cpulist").strip())
+                entry["cpus"] = decode_name(self._machine.read_sys(f"{folder}/node{node}/cpulist").strip())
                 entry["memory_bytes"] = parse_node_meminfo(self._machine.read_sys(f"{folder}/node{node}/meminfo"))
             except TROUBLE as error:
                 self._note(f"node{node}", error)
@@ -532,7 +321,7 @@ class HostReader:
             if self._environment.get(variable):
                 yield name, f"variable {variable}"
         if self._environment.get("container"):
-            yield text(os.fsencode(self._environment["container"]))[:NAME], "variable container"
+            yield decode_name(os.fsencode(self._environment["container"]))[:NAME], "variable container"
         for process in "self", "1":
             try:
                 found = map(container_of_path, parse_cgroup(self._machine.read(f"{process}/cgroup")).values())

@@ -1,7 +1,7 @@
 """The process that talks to GPU drivers, so that one that hangs stalls neither the sampling nor the exit.
 
 It reads one line of JSON from its socket for each reading that is wanted and answers with one; it ends when the socket
-does, or its parent. It is started by `gpu_process`, knows nothing of the tracker, and is killed where it hangs.
+does, or its parent. It is started by `gpu_client`, knows nothing of the tracker, and is killed where it hangs.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import sys
 
-from proctally.kernel.drm import Clients, cards, kfd_devices, kfd_memory, read_card
-from proctally.kernel.gpu import GpuDevice, GpuReading, has_drm, has_nvidia, pack, shows_host_pids
-from proctally.kernel.machine import NANOSECONDS, UNREADABLE, Machine
-from proctally.kernel.sources import attribute
+from proctally.errors import UNREADABLE
+from proctally.linux.drm import Clients, cards, kfd_devices, kfd_memory, read_card
+from proctally.linux.gpu import GpuDevice, GpuReading, has_drm, has_nvidia, pack, shows_host_pids
+from proctally.linux.machine import NANOSECONDS, Machine
+from proctally.linux.sources import attribute
+from proctally.record.codes import NO_BINDING, nvml_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from proctally.kernel.nvml import Nvml
+    from proctally.linux.nvml import Nvml
 
 PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 SIGKILL = 9
@@ -34,7 +36,7 @@ def main() -> None:
         os.chdir("/")  # keep no file system busy
     except OSError:
         pass
-    reader = Reader(Machine(proc, sys=sys_root), dev)
+    reader = GpuReader(Machine(proc, sys=sys_root), dev)
     serve(reader, SOCKET)
     os._exit(0)  # without the finalizers of a driver's library, which may hang
 
@@ -51,7 +53,7 @@ def _die_with(parent: int) -> None:
         os._exit(0)
 
 
-def serve(reader: Reader, fd: int) -> None:
+def serve(reader: GpuReader, fd: int) -> None:
     """Answer until nobody asks any more."""
     import json
 
@@ -69,8 +71,8 @@ def serve(reader: Reader, fd: int) -> None:
         answer: dict[str, Any] = {"number": request["number"]}
         try:
             answer["reading"] = reader.read(request["add"], request["drop"])
-        except Exception as error:  # nothing that a driver does may end the answers
-            answer["fault"] = f"{type(error).__name__}: {error}"
+        except Exception:  # nothing that a driver does may end the answers
+            pass
         left = json.dumps(answer, default=pack, allow_nan=False).encode() + b"\n"
         try:
             while left:
@@ -79,7 +81,7 @@ def serve(reader: Reader, fd: int) -> None:
             return
 
 
-class Reader:
+class GpuReader:
     """Everything that is read, by whichever driver."""
 
     def __init__(self, machine: Machine, dev: str) -> None:
@@ -87,7 +89,7 @@ class Reader:
         self._dev = dev
         self._clients = Clients(machine)
         self._nvml: Nvml | None = None
-        self._nvidia_trouble: str | None = None
+        self._nvidia_missing: str | None = None
         self._cards: list[str] = []
         self._seen: dict[str | None, GpuDevice] = {}  # by PCI address
         self._kfd: dict[str, str] = {}
@@ -139,7 +141,7 @@ class Reader:
         return found
 
     def _read_nvidia(self, reading: GpuReading) -> None:
-        if self._nvml is None and self._nvidia_trouble is None:
+        if self._nvml is None and self._nvidia_missing is None:
             if not has_nvidia(self._machine, self._dev):
                 return
             asleep = _asleep(self._machine)
@@ -149,16 +151,16 @@ class Reader:
             self._open_nvidia()
         if self._nvml is not None:
             reading.devices += self._nvml.read()
-            self._nvidia_trouble = self._nvml.trouble
-        reading.nvidia_trouble = self._nvidia_trouble
+            self._nvidia_missing = None if self._nvml.error is None else nvml_code(self._nvml.error)
+        reading.nvidia_missing = self._nvidia_missing
 
     def _open_nvidia(self) -> None:
         try:
             import pynvml  # type: ignore[import-untyped, import-not-found, unused-ignore]
-        except ImportError as error:
-            self._nvidia_trouble = f"NVML: its binding nvidia-ml-py cannot be loaded ({error})"
+        except ImportError:
+            self._nvidia_missing = NO_BINDING
             return
-        from proctally.kernel.nvml import Nvml
+        from proctally.linux.nvml import Nvml
 
         self._nvml = Nvml(pynvml, self._machine.monotonic_ns)
 
@@ -239,7 +241,7 @@ def namespace_pids(machine: Machine, process: str) -> list[int]:
     """The pids of a process, outermost namespace first; empty where they are not told."""
     try:
         return parse_namespace_pids(machine.read(f"{process}/status"))
-    except (*UNREADABLE, OSError, ValueError):
+    except UNREADABLE:
         return []
 
 

@@ -6,10 +6,13 @@ told is None: a process that the driver knows by another pid is not one that use
 
 from __future__ import annotations
 
-from proctally.kernel.gpu import GpuClient, GpuDevice, GpuProcess, GpuReading, has_drm, has_nvidia
-from proctally.kernel.gpu_process import LIMIT_NS, HelperProcess
-from proctally.kernel.machine import NANOSECONDS, Machine
-from proctally.kernel.sources import growth, rate
+from proctally.host.gpu_client import LATE_NS, GpuPoller
+from proctally.linux.counters import rate
+from proctally.linux.gpu import MAX_PCIE, MAX_WATTS, GpuClient, GpuDevice, GpuProcess, GpuReading, has_drm, has_nvidia
+from proctally.linux.machine import NANOSECONDS, Machine
+from proctally.linux.nvml_calls import UNREADABLE
+from proctally.record.codes import DEVICE_LOST, DRIVER_ERROR, NO_ANSWER, NO_DRIVER, nvml_code
+from proctally.record.names import GPUS, GPUS_MIG_INSTANCES, HOST_GPUS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,33 +21,9 @@ if TYPE_CHECKING:
 SHORTEST_NS = 1_000_000  # between two readings, for rates
 LOCAL = ("vram", "local", "lmem")  # regions of a GPU's own memory; without any, it has the machine's
 
-FACTS = ("vendor", "name", "uuid", "pci", "driver", "driver_version", "memory_total_bytes", "power_limit_watts")
-LEVELS = (
-    "utilization_ratio",
-    "memory_busy_ratio",
-    "memory_used_bytes",
-    "temperature_celsius",
-    "power_watts",
-    "energy_joules",
-    "graphics_clock_hertz",
-    "sm_clock_hertz",
-    "memory_clock_hertz",
-    "fan_ratio",
-    "throttle_reasons",
-    "ecc_corrected",
-    "ecc_uncorrected",
-    "pcie_generation",
-    "pcie_width",
-)
-INSTANCE = (
-    "index",
-    "uuid",
-    "name",
-    "gpu_instance",
-    "compute_instance",
-    "memory_used_bytes",
-    "memory_total_bytes",
-)
+FACTS = tuple(name for name in HOST_GPUS if name != "index")
+LEVELS = tuple(name for name in GPUS if name in GpuDevice.__slots__ and name not in HOST_GPUS)
+INSTANCE = tuple(name for name in GPUS_MIG_INSTANCES if name != "mig_parent")
 
 
 # -- what the tree has of it -----------------------------------------------------------------------------------------
@@ -205,15 +184,20 @@ def busiest(clients: Iterable[GpuClient], before: GpuReading | None, now: GpuRea
         for engine, busy in client.engines.items():
             capacity = client.capacity.get(engine, 1)
             most = elapsed * capacity
-            grown = growth(last.engines.get(engine, 0), busy) if last is not None else busy
+            grown = _grown(last.engines.get(engine, 0), busy) if last is not None else busy
             ratios[engine] = ratios.get(engine, 0.0) + min(grown, most) / most
         for engine, (busy, total) in client.cycles.items():
             first = (last.cycles.get(engine) if last is not None else None) or [busy, total]
-            passed = growth(first[1], total)
+            passed = _grown(first[1], total)
             if passed and engine not in client.engines:
                 most = passed * client.capacity.get(engine, 1)  # the alike add up (xe_exec_queue_update_run_ticks)
-                ratios[engine] = ratios.get(engine, 0.0) + min(growth(first[0], busy), most) / most
+                ratios[engine] = ratios.get(engine, 0.0) + min(_grown(first[0], busy), most) / most
     return max(ratios.values()) if ratios else None
+
+
+def _grown(before: int, now: int) -> int:
+    """Return the growth of a counter that can go back a little: the larger one holds (drm-usage-stats.rst)."""
+    return max(0, now - before)
 
 
 def _key(client: GpuClient) -> tuple[str, str, int]:
@@ -275,7 +259,7 @@ def derive(
         for device, part in zip(now.devices, parts, strict=True)
     ]
     counted = [part for device, part in zip(now.devices, parts, strict=True) if not device.lost]
-    if now.nvidia_trouble is not None:
+    if now.nvidia_missing is not None:
         counted.append(unknown())
     tree = total([*counted, *others])
     tree["unread"] = len(set(now.unread).intersection(members)) + now.waiting
@@ -292,7 +276,7 @@ def entry(device: GpuDevice, last: GpuDevice | None, seconds: float, part: Share
     if facts:
         said.update((name, getattr(device, name)) for name in FACTS)
     said["state"] = "lost" if device.lost else "asleep" if device.asleep else "ok"
-    said["trouble"] = "; ".join(f"{name}: {why}" for name, why in device.troubles.items()) or None
+    said["unavailable"] = _unavailable(device)
     said.update((name, getattr(device, name)) for name in LEVELS)
     if device.power_watts is None and last is not None:  # drivers that count energy and give no power
         said["power_watts"] = _power(last.energy_joules, device.energy_joules, seconds)
@@ -300,7 +284,7 @@ def entry(device: GpuDevice, last: GpuDevice | None, seconds: float, part: Share
         measured = getattr(device, f"{name}_per_second")
         if measured is None and last is not None:
             first, second = getattr(last, name), getattr(device, name)
-            measured = rate(first, second, seconds) if first is None or second is None or second >= first else None
+            measured = rate(first, second, seconds, MAX_PCIE)
         said[f"{name}_per_second"] = measured
     said["mig_instances"] = None if device.mig is None else _instances(device)
     said["tree_utilization_ratio"] = part.utilization_ratio
@@ -309,8 +293,18 @@ def entry(device: GpuDevice, last: GpuDevice | None, seconds: float, part: Share
     return said
 
 
+def _unavailable(device: GpuDevice) -> dict[str, str] | None:
+    """Return the code of what could not be read, by function of NVML; `device` for one that is lost."""
+    found = {
+        name: DRIVER_ERROR if number == UNREADABLE else nvml_code(number) for name, number in device.errors.items()
+    }
+    return found or ({"device": DEVICE_LOST} if device.lost else None)
+
+
 def _power(before: float | None, now: float | None, seconds: float) -> float | None:
-    return None if before is None or now is None or now < before else (now - before) / seconds
+    if before is None or now is None or not 0 <= now - before <= MAX_WATTS * (seconds + 1):
+        return None
+    return (now - before) / seconds
 
 
 def _instances(device: GpuDevice) -> list[dict[str, object]]:
@@ -322,11 +316,12 @@ def _instances(device: GpuDevice) -> list[dict[str, object]]:
     return found
 
 
-class Gpus:
+class GpuSampler:
     """The GPUs of this machine, read again and again by a helper process.
 
-    `present`: whether there is any driver at all; without, no process is started. `skipped`: why `take` gave nothing.
-    `trouble`: why NVIDIA's devices are missing although there is a driver, as of the last reading.
+    `poller`: asks the helper. `present`: whether there is any driver; without, no process is started. `skipped`: the
+    code that says why `take` gave nothing. `missing`: why NVIDIA's devices are missing although there is a driver, as
+    of the last reading.
     """
 
     def __init__(
@@ -334,19 +329,18 @@ class Gpus:
         machine: Machine,
         *,
         dev: str = "/dev",
-        environment: dict[str, str] | None = None,
         started: Callable[[int], object] | None = None,
-        reader: HelperProcess | None = None,
+        poller: GpuPoller | None = None,
     ) -> None:
         self._machine = machine
         self._dev = dev
-        self._reader = reader or HelperProcess(machine, dev=dev, environment=environment, started=started)
+        self.poller = poller or GpuPoller(machine, dev=dev, started=started)
         self._before: GpuReading | None = None
         self._now: GpuReading | None = None
         self._members: list[frozenset[int]] = []  # for which the last two readings were asked
         self.present = False
         self.skipped: str | None = None
-        self.trouble: str | None = None
+        self.missing: str | None = None
 
     def start(self) -> None:
         """Look whether there is a GPU, by a few files; the helper is started when it is first asked."""
@@ -354,7 +348,7 @@ class Gpus:
 
     def ask(self, members: Collection[int]) -> bool:
         """Ask for a reading in which these pids are the tree; False where one is still awaited, or none can be had."""
-        asked = self.present and self._reader.ask(members)
+        asked = self.present and self.poller.ask(members)
         if asked:
             self._members = [*self._members[-1:], frozenset(members)]
         return asked
@@ -365,14 +359,14 @@ class Gpus:
         `skipped` then says why.
         """
         if not self.present:
-            self.skipped = "no GPU driver is loaded"
+            self.skipped = NO_DRIVER
             return None
-        reading = self._reader.take()
+        reading = self.poller.take()
         if reading is not None:
             self._before, self._now = self._now, reading
-            self.trouble = reading.nvidia_trouble
-        elif self._now is None or self._machine.monotonic_ns() - self._now.at_ns - self._now.took_ns > LIMIT_NS:
-            self.skipped = self._reader.trouble or "no answer yet"
+            self.missing = reading.nvidia_missing
+        elif self._now is None or self._machine.monotonic_ns() - self._now.at_ns - self._now.took_ns > LATE_NS:
+            self.skipped = self.poller.missing or NO_ANSWER
             return None
         self.skipped = None
         return self._now
@@ -396,7 +390,7 @@ class Gpus:
     @property
     def awaited(self) -> bool:
         """Whether the first reading is still to come, as far as is known."""
-        return self.present and self._now is None and self._reader.trouble is None
+        return self.present and self._now is None and self.poller.missing is None
 
     @property
     def took_ns(self) -> int:
@@ -406,34 +400,3 @@ class Gpus:
     def age_seconds(self) -> float | None:
         """How old the last reading is; None before the first."""
         return None if self._now is None else (self._machine.monotonic_ns() - self._now.at_ns) / NANOSECONDS
-
-    @property
-    def pid(self) -> int | None:
-        """The helper that runs."""
-        return self._reader.pid
-
-    @property
-    def pids(self) -> frozenset[int]:
-        """Every helper that may still be a child of this process: none of them belongs to the tree."""
-        return self._reader.pids
-
-    @property
-    def fileno(self) -> int | None:
-        """A descriptor that is readable when an answer is there; another one after the helper was started anew."""
-        return self._reader.fileno
-
-    def cpu_ns(self) -> int:
-        """The CPU time of all helpers."""
-        return self._reader.cpu_ns()
-
-    def reaped(self, pid: int, cpu_ns: int | None = None) -> bool:
-        """A child was reaped: whether it was a helper, so that the caller leaves it out of the tree's totals."""
-        return self._reader.reaped(pid, cpu_ns)
-
-    def reap(self) -> bool:
-        """Reap helpers that ended, without waiting; True when none is left."""
-        return self._reader.reap()
-
-    def close(self) -> None:
-        """End the helper, without waiting for it."""
-        self._reader.close()

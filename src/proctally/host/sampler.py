@@ -5,94 +5,55 @@ Reading starts after the job did, and a GPU is read by a process of its own: not
 
 from __future__ import annotations
 
-from proctally.gpus import Gpus
-from proctally.kernel.host import HostReader
-from proctally.kernel.machine import NANOSECONDS, leave_spare
-from proctally.kernel.mounts import ZpoolCommand
-from proctally.kernel.system import SystemReader, derive
+from proctally.host.derive import derive
+from proctally.host.facts import HostReader
+from proctally.host.gpus import GpuSampler
+from proctally.linux.descriptors import leave_spare
+from proctally.linux.machine import NANOSECONDS
+from proctally.linux.mounts import ZpoolCommand
+from proctally.linux.system import SystemReader
+from proctally.record.codes import NO_ANSWER, of_error
+from proctally.record.names import (
+    SYSTEM,
+    SYSTEM_DISK,
+    SYSTEM_DISKS,
+    SYSTEM_INTERFACES,
+    SYSTEM_MEMORY,
+    SYSTEM_NETWORK,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import Any, TypeVar
 
-    from proctally.cloud import CloudProcess
-    from proctally.kernel.gpu import GpuReading
-    from proctally.kernel.machine import Machine
-    from proctally.kernel.system import SystemReading
-    from proctally.options import Options
+    from proctally.host.cloud import CloudClient
+    from proctally.linux.gpu import GpuReading
+    from proctally.linux.machine import Machine
+    from proctally.linux.spawn import HelperClient
+    from proctally.linux.system import SystemReading
+    from proctally.record import JsonObject
 
     Result = TypeVar("Result")
 
 SHORT_NS = 20_000_000
+DISCOVER_NS = 10_000_000  # maximum time for sysfs of disks, of interfaces and for mounts at a time
 STEP_NS = 1_000_000  # so long is read of the host at a time
 SOON_NS = 20_000_000  # ... and so much later goes on
 AHEAD_NS = 100_000_000  # so long before a sample GPUs are asked, and as much earlier as they took the last time ...
 MOST_AHEAD_NS = NANOSECONDS  # ... up to this
 LAST_NS = 20_000_000  # so long a helper is waited for at the end
 DEVICES_NS = 60 * NANOSECONDS  # how often every device is told in full
-MACHINE = (
-    "cpu_cores",
-    "per_core_ratio",
-    "cpu_user_seconds",
-    "cpu_system_seconds",
-    "cpu_iowait_seconds",
-    "cpu_softirq_seconds",
-    "cpu_steal_seconds",
-    "context_switches",
-    "forks",
-    "processes_running",
-    "processes_blocked",
-    "process_count",
-    "load_1",
-    "load_5",
-    "load_15",
-)
-MEMORY = (
-    "free_bytes",
-    "available_bytes",
-    "used_bytes",
-    "buffers_bytes",
-    "cached_bytes",
-    "active_bytes",
-    "inactive_bytes",
-    "swap_used_bytes",
-)
-DISK = ("read_bytes", "write_bytes", "space_total_bytes", "space_free_bytes", "space_used_bytes")
-NETWORK = ("received_bytes", "sent_bytes")
-DISK_NOW = ("name", "read_bytes_per_second", "write_bytes_per_second", "busy_ratio")
-INTERFACE_NOW = ("name", "received_bytes_per_second", "sent_bytes_per_second")
 DIGITS = 4
-NO_DESCRIPTOR = "no descriptor is left for the machine: raise the limit of open files (ulimit -n)"
 TREE = "tree"  # what of a section belongs into that of the tree
 
 
-class Surroundings:
+class HostSampler:
     """The `system` and `gpus` sections of each sample, every device in full now and then, and the host once.
 
     `stranger`: told the pid of each helper process: it is none of the tree. `fault`: one of our own, after which all of
     it is null; tracking goes on without.
     """
-
-    __slots__ = (
-        "_asked_for",
-        "_before",
-        "_cloud",
-        "_derived",
-        "_devices_ns",
-        "_gpus",
-        "_host",
-        "_is_host_read",
-        "_noted",
-        "_reader",
-        "_told",
-        "_troubles",
-        "_version",
-        "_zpool",
-        "fault",
-        "machine",
-        "peaks",
-    )
 
     def __init__(
         self,
@@ -107,24 +68,25 @@ class Surroundings:
         self.machine = machine
         self.fault: Exception | None = None
         self._zpool = ZpoolCommand(machine, started=stranger)
-        self._reader = SystemReader(machine, zpool=self._zpool) if system else None
-        self._gpus = Gpus(machine, started=stranger) if gpu else None
+        self._reader = SystemReader(machine, zpool=self._zpool, step_ns=DISCOVER_NS) if system else None
+        self._discovers = system
+        self._gpus = GpuSampler(machine, started=stranger) if gpu else None
         self._host: HostReader | None = HostReader(machine, environment=environment)
-        self._cloud: CloudProcess | None = None
+        self._cloud: CloudClient | None = None
         self._before: SystemReading | None = None
-        self._derived: dict[str, Any] | None = None
+        self._derived: JsonObject | None = None
         self._is_host_read = False
         self._told: list[dict[str, object]] | None = None  # what the record knows of each GPU
         self._noted: GpuReading | None = None
         self._asked_for = 0
         self._devices_ns = 0
         self._version: tuple[int, list[object]] | None = None
-        self._troubles: dict[str, str] = {}
-        self.peaks = Peaks()
+        self._unavailable: dict[str, str] = {}  # code of each file of the last reading
+        self.peaks = HostPeaks()
         if cloud:
-            from proctally.cloud import CloudProcess
+            from proctally.host.cloud import CloudClient
 
-            self._cloud = CloudProcess(machine, environment=environment, started=stranger)
+            self._cloud = CloudClient(machine, environment=environment, started=stranger)
         self._guarded(self._begin, None)
 
     def _begin(self) -> None:
@@ -133,7 +95,7 @@ class Surroundings:
             self._before = self._reader.read()
             self._derived = derive(None, self._before)
             self._version = _version(self._before)
-            self._troubles = self._before.troubles
+            self._unavailable = _unavailable(self._before)
             self.peaks.begin(self._derived)
         if self._gpus is not None:
             self._gpus.start()
@@ -170,8 +132,8 @@ class Surroundings:
         return self._guarded(self._fds, [])
 
     def _fds(self) -> list[int]:
-        found = [None if each is None else each.fileno for each in (self._gpus, self._cloud)]
-        return [fd for fd in found if fd is not None]
+        asked = [each for each in self._helpers() if each is not self._zpool]
+        return [fd for fd in (each.fileno for each in asked) if fd is not None]
 
     def timeout(self, now: int, next_ns: int) -> int | None:
         """Nanoseconds after which `go_on` has something to do; None when it waits for nothing.
@@ -181,7 +143,7 @@ class Surroundings:
         return self._guarded(self._timeout, None, now, next_ns)
 
     def _timeout(self, now: int, next_ns: int) -> int | None:
-        if not self._is_host_read:
+        if not self._is_host_read or self._discovers:
             return SOON_NS
         if self._gpus is not None and self._gpus.present and self._asked_for != next_ns:
             return max(0, next_ns - self._ahead_ns() - now)
@@ -191,7 +153,7 @@ class Surroundings:
         assert self._gpus is not None
         return AHEAD_NS + min(self._gpus.took_ns, MOST_AHEAD_NS)
 
-    def go_on(self, now: int, next_ns: int, members: Collection[int]) -> list[dict[str, Any]]:
+    def go_on(self, now: int, next_ns: int, members: Collection[int]) -> list[JsonObject]:
         """Have the GPUs read shortly before a sample, which takes what they answered; the lines that are due.
 
         They are asked once before that: rates count from there, and a driver may need long for its first answer.
@@ -218,12 +180,17 @@ class Surroundings:
         if self._reader is not None:
             self._before = self._reader.read()
 
-    def lines(self, *, last: bool = False) -> list[dict[str, Any]]:
+    def lines(self, *, last: bool = False) -> list[JsonObject]:
         """Lines of the record that are due: the host, once it is known, and the devices. `last`: there are no later."""
+        if self._discovers:
+            self._discovers = self._guarded(self._discover, False)
         found = (self._guarded(self._host_line, None, last=last), self._guarded(self._devices, None, last=last))
         return [line for line in found if line is not None]
 
-    def _host_line(self, *, last: bool) -> dict[str, Any] | None:
+    def _discover(self) -> bool:
+        return self._reader is not None and self._reader.discover()
+
+    def _host_line(self, *, last: bool) -> JsonObject | None:
         """Read on, for a moment; the line, once what others are asked for is there as well."""
         host, gpus, cloud = self._host, self._gpus, self._cloud
         if host is None:
@@ -239,27 +206,27 @@ class Surroundings:
         self._host = None
         if gpus is not None:
             self._told = gpus.facts() if gpus.present else []
-        troubles = dict(host.troubles)
+        missing = dict(host.unavailable)
         if gpus is not None and gpus.present and self._told is None:
-            troubles["gpus"] = gpus.skipped or "no answer yet"
-        if cloud is not None and cloud.trouble is not None:
-            troubles["cloud"] = cloud.trouble
+            missing["gpus"] = gpus.skipped or NO_ANSWER
+        if cloud is not None and cloud.missing is not None:
+            missing["cloud"] = cloud.missing
         found = None if cloud is None else cloud.found
-        return host.line() | {"gpus": self._told, "cloud": found, "troubles": troubles or None}
+        return host.line() | {"gpus": self._told, "cloud": found, "unavailable": missing or None}
 
-    def sample(self, members: Collection[int], *, first: bool) -> dict[str, Any]:
+    def sample(self, members: Collection[int], *, first: bool) -> JsonObject:
         """What a sample says of the machine at this moment; null for what was not read. `first`: of the record."""
         return self._guarded(self._sample, {"system": None, "gpus": None}, members, first=first)
 
-    def _sample(self, members: Collection[int], *, first: bool) -> dict[str, Any]:
-        said: dict[str, Any] = {"system": None, "gpus": None}
+    def _sample(self, members: Collection[int], *, first: bool) -> JsonObject:
+        said: JsonObject = {"system": None, "gpus": None}
         if self._reader is not None:
             reading = self._reader.read()
             before = self._before
             if first or (before is not None and reading.at_ns - before.at_ns < SHORT_NS):
                 before = None  # of a few milliseconds no rate is to be had: the kernel counts in ticks
             derived = derive(before, reading, facts=True)
-            self._before, self._derived, self._troubles = reading, derived, reading.troubles
+            self._before, self._derived, self._unavailable = reading, derived, _unavailable(reading)
             said["system"] = slim(derived)
             self.peaks.note(derived, 0.0 if before is None else (reading.at_ns - before.at_ns) / NANOSECONDS)
             version = _version(reading)
@@ -269,7 +236,7 @@ class Surroundings:
             said |= self._read_gpus(members)
         return said
 
-    def _read_gpus(self, members: Collection[int]) -> dict[str, Any]:
+    def _read_gpus(self, members: Collection[int]) -> JsonObject:
         gpus = self._gpus
         assert gpus is not None
         if not gpus.present:
@@ -282,14 +249,14 @@ class Surroundings:
         self._told = facts
         if reading is not self._noted:  # a sample may have the reading of the one before
             self._noted = reading
-            self.peaks.note_gpus(listed, tree, whole=gpus.trouble is None)
+            self.peaks.note_gpus(listed, tree, whole=gpus.missing is None)
         age = gpus.age_seconds()
-        said: dict[str, Any] = {"gpus": listed, "gpus_age_seconds": None if age is None else round(age, 3)}
-        if gpus.trouble is not None:
-            said["gpus_trouble"] = gpus.trouble
+        said: JsonObject = {"gpus": listed, "gpus_age_seconds": None if age is None else round(age, 3)}
+        if gpus.missing is not None:
+            said["gpus_unavailable"] = gpus.missing
         return said | {TREE: {f"gpu_{name}": _short(value) for name, value in tree.items()}}
 
-    def _devices(self, *, last: bool) -> dict[str, Any] | None:
+    def _devices(self, *, last: bool) -> JsonObject | None:
         """Every device in full, when that is due: at first, when they changed, each minute, and at the end.
 
         The first has the counters from which those of the samples count.
@@ -311,13 +278,13 @@ class Surroundings:
             "disks": derived["disks"],
             "network": derived["network"],
             "interfaces": derived["interfaces"],
-            "troubles": self._troubles or None,
+            "unavailable": self._unavailable or None,
         }
 
-    def system(self) -> dict[str, Any] | None:
+    def system(self) -> JsonObject | None:
         """The `system` section of a summary; None where the machine was not read twice."""
         section = self.peaks.system()
-        return None if section is None else section | {"unavailable": dict(self._troubles)}
+        return None if section is None else section | {"unavailable": dict(self._unavailable)}
 
     def reaped(self, pid: int, cpu_ns: int) -> bool:
         """Whether a child that was reaped, with so much CPU time, is a helper of ours."""
@@ -327,8 +294,9 @@ class Surroundings:
         """CPU time of helper processes."""
         return sum(each.cpu_ns() for each in self._helpers())
 
-    def _helpers(self) -> list[Gpus | CloudProcess | ZpoolCommand]:
-        return [each for each in (self._zpool, self._gpus, self._cloud) if each is not None]
+    def _helpers(self) -> list[HelperClient]:
+        gpus = None if self._gpus is None else self._gpus.poller
+        return [each for each in (self._zpool, gpus, self._cloud) if each is not None]
 
     def close(self) -> None:
         """Give everything back. Helpers that were killed get a moment to end, and one that hangs is left behind.
@@ -347,15 +315,21 @@ class Surroundings:
 
 
 def begin(
-    machine: Machine, environment: dict[str, str], options: Options, stranger: Callable[[int], object] | None = None
-) -> Surroundings | None:
+    machine: Machine,
+    environment: dict[str, str],
+    stranger: Callable[[int], object] | None = None,
+    *,
+    system: bool,
+    gpu: bool,
+    cloud: bool,
+) -> HostSampler | None:
     """What was asked for of the machine; None where too few descriptors are left to read it beside the tree."""
-    around = Surroundings(
+    around = HostSampler(
         machine,
         environment,
-        system=not options.no_system,
-        gpu=not options.no_gpu,
-        cloud=options.cloud,
+        system=system,
+        gpu=gpu,
+        cloud=cloud,
         stranger=stranger,
     )
     try:
@@ -366,25 +340,29 @@ def begin(
     return around
 
 
-def joined(sample: dict[str, Any], around: Surroundings, members: Collection[int]) -> dict[str, Any]:
+def joined(sample: JsonObject, around: HostSampler, members: Collection[int]) -> JsonObject:
     """A sample of the tree with the sections of the machine."""
     sections = around.sample(members, first=sample["interval_seconds"] is None)
     sample["tree"] |= sections.pop(TREE, {})
     return sample | sections
 
 
-def slim(derived: dict[str, Any]) -> dict[str, Any]:
+def slim(derived: JsonObject) -> JsonObject:
     """What every sample says: the machine as a whole, and of single devices only those that did something."""
-    section = {name: _short(derived[name]) for name in MACHINE}
+    section = {name: _short(derived[name]) for name in SYSTEM}
     memory, disk, network = derived["memory"], derived["disk"], derived["network"]
-    section["memory"] = None if memory is None else {name: memory[name] for name in MEMORY}
-    section["disk"] = None if disk is None else {name: disk[name] for name in DISK}
-    section["network"] = None if network is None else {name: network[name] for name in NETWORK}
-    section["disks"] = _active(derived["disks"], DISK_NOW)
-    section["interfaces"] = _active(derived["interfaces"], INTERFACE_NOW)
+    section["memory"] = None if memory is None else {name: memory[name] for name in SYSTEM_MEMORY}
+    section["disk"] = None if disk is None else {name: disk[name] for name in SYSTEM_DISK}
+    section["network"] = None if network is None else {name: network[name] for name in SYSTEM_NETWORK}
+    section["disks"] = _active(derived["disks"], SYSTEM_DISKS)
+    section["interfaces"] = _active(derived["interfaces"], SYSTEM_INTERFACES)
     pressure = derived["pressure"]
     section["pressure"] = None if pressure is None else {name: _short(value) for name, value in pressure.items()}
     return section
+
+
+def _unavailable(reading: SystemReading) -> dict[str, str]:
+    return {path: of_error(error) for path, error in reading.errors.items()}
 
 
 def _version(reading: SystemReading) -> tuple[int, list[object]]:
@@ -393,11 +371,11 @@ def _version(reading: SystemReading) -> tuple[int, list[object]]:
     return reading.version, [pool.name for pool in pools or ()]
 
 
-def _short(value: Any) -> Any:
+def _short(value: object) -> object:
     return round(value, DIGITS) if isinstance(value, float) else value
 
 
-def _active(entries: list[dict[str, Any]] | None, names: tuple[str, ...]) -> list[dict[str, Any]] | None:
+def _active(entries: list[JsonObject] | None, names: tuple[str, ...]) -> list[JsonObject] | None:
     if entries is None:
         return None
     return [
@@ -405,26 +383,26 @@ def _active(entries: list[dict[str, Any]] | None, names: tuple[str, ...]) -> lis
     ]
 
 
-class Peaks:
+class HostPeaks:
     """What a summary says of the machine and its GPUs."""
 
-    __slots__ = ("_core_seconds", "_first", "_gpu", "_last", "_memory_peak", "_most_cores", "_seconds")
-
     def __init__(self) -> None:
-        self._first: dict[str, Any] | None = None
-        self._last: dict[str, Any] | None = None
+        self._first: JsonObject | None = None
+        self._last: JsonObject | None = None
+        self._last_known: JsonObject | None = None  # with the last known value of each counter that the last lacks
         self._memory_peak: int | None = None
-        self._gpu: dict[str, Any] | None = None
+        self._gpu: JsonObject | None = None
         self._core_seconds = self._seconds = 0.0
         self._most_cores: float | None = None
 
-    def begin(self, derived: dict[str, Any]) -> None:
+    def begin(self, derived: JsonObject) -> None:
         """The counters from which totals count."""
-        self._first = derived
+        self._first = self._last_known = derived
 
-    def note(self, derived: dict[str, Any], seconds: float) -> None:
+    def note(self, derived: JsonObject, seconds: float) -> None:
         """One sample, so long after the one before; 0 where its rates are unknown."""
         self._last = derived
+        self._last_known = _last_known(self._last_known, derived)
         cores = derived["cpu_cores"]
         if cores is not None:
             self._core_seconds += cores * seconds
@@ -434,7 +412,7 @@ class Peaks:
         if used is not None:
             self._memory_peak = max(self._memory_peak or 0, used)
 
-    def note_gpus(self, listed: list[dict[str, Any]], tree: dict[str, Any], *, whole: bool = True) -> None:
+    def note_gpus(self, listed: list[JsonObject], tree: JsonObject, *, whole: bool = True) -> None:
         """One sample of the GPUs. `whole`: whether no device is missing from the list."""
         if not listed and whole:
             return
@@ -450,27 +428,27 @@ class Peaks:
         if tree["memory_bytes"] is not None:
             gpu["tree"] = max(gpu["tree"] or 0, tree["memory_bytes"])
 
-    def system(self) -> dict[str, Any] | None:
+    def system(self) -> JsonObject | None:
         """The `system` section of a summary; None where the machine was not read twice."""
-        first, last = self._first, self._last
-        if first is None or last is None:
+        first, last, known = self._first, self._last, self._last_known
+        if first is None or last is None or known is None:
             return None
         return {
             "cpus": last["cpus"],
             "memory_total_bytes": (last["memory"] or {}).get("total_bytes"),
-            "cpu_seconds": _grown(first, last, "cpu_user_seconds", "cpu_system_seconds"),
-            "cpu_iowait_seconds": _grown(first, last, "cpu_iowait_seconds"),
-            "cpu_steal_seconds": _grown(first, last, "cpu_steal_seconds"),
+            "cpu_seconds": _grown(first, known, "cpu_user_seconds", "cpu_system_seconds"),
+            "cpu_iowait_seconds": _grown(first, known, "cpu_iowait_seconds"),
+            "cpu_steal_seconds": _grown(first, known, "cpu_steal_seconds"),
             "mean_cores": _short(self._core_seconds / self._seconds) if self._seconds else None,
             "peak_cores": _short(self._most_cores),
             "peak_memory_used_bytes": self._memory_peak,
-            "disk_read_bytes": _grown(first["disk"], last["disk"], "read_bytes"),
-            "disk_write_bytes": _grown(first["disk"], last["disk"], "write_bytes"),
-            "network_received_bytes": _grown(first["network"], last["network"], "received_bytes"),
-            "network_sent_bytes": _grown(first["network"], last["network"], "sent_bytes"),
+            "disk_read_bytes": _grown(first["disk"], known["disk"], "read_bytes"),
+            "disk_write_bytes": _grown(first["disk"], known["disk"], "write_bytes"),
+            "network_received_bytes": _grown(first["network"], known["network"], "received_bytes"),
+            "network_sent_bytes": _grown(first["network"], known["network"], "sent_bytes"),
         }
 
-    def gpu(self) -> dict[str, Any] | None:
+    def gpu(self) -> JsonObject | None:
         """The `gpu` section of a summary; None where no GPU was read."""
         gpu = self._gpu
         if gpu is None:
@@ -483,11 +461,27 @@ class Peaks:
         }
 
 
-def _sleeps(entry: dict[str, Any]) -> bool:
+def _sleeps(entry: JsonObject) -> bool:
     return bool(entry["state"] == "asleep")
 
 
-def _grown(first: dict[str, Any] | None, last: dict[str, Any] | None, *names: str) -> Any:
+TOTALS = ("cpu_user_seconds", "cpu_system_seconds", "cpu_iowait_seconds", "cpu_steal_seconds", "disk", "network")
+
+
+def _last_known(before: JsonObject | None, now: JsonObject) -> JsonObject:
+    """Return the counters of a summary as last known: one that is in doubt in the last sample is known before it."""
+    found = {}
+    for name in TOTALS:
+        value, earlier = now[name], None if before is None else before[name]
+        if value is None:
+            value = earlier
+        elif isinstance(value, dict) and earlier is not None and None in value.values():
+            value = {key: earlier[key] if each is None else each for key, each in value.items()}
+        found[name] = value
+    return found
+
+
+def _grown(first: JsonObject | None, last: JsonObject | None, *names: str) -> Any:
     """By how much these counters grew together; None where one is unknown."""
     if first is None or last is None or any(first[name] is None or last[name] is None for name in names):
         return None

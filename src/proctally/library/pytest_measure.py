@@ -10,15 +10,17 @@ import time
 
 import pytest
 
-from proctally.options import UsageError, size_of
-from proctally.tracking import track
+from proctally.errors import UsageError
+from proctally.library.track import track
+from proctally.text.units import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Any
 
-    from proctally.tracking import Run, Tracked
+    from proctally.library.run import Run
+    from proctally.library.track import Tracked
 
 MARK = "proctally"
 MIB = 1 << 20
@@ -142,7 +144,7 @@ def _limits(item: pytest.Item) -> dict[str, float]:
             if isinstance(value, str) and UNITS[name][1] != "bytes":
                 pytest.fail(f"{where}: {value!r} is a text; use a number of seconds", pytrace=False)
             try:
-                limits[name] = size_of(value, where) if isinstance(value, str) else float(value)
+                limits[name] = parse_size(value, where) if isinstance(value, str) else float(value)
             except UsageError as error:
                 pytest.fail(str(error), pytrace=False)
             except (TypeError, ValueError):

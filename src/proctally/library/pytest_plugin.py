@@ -1,7 +1,7 @@
 """A plugin of pytest: what each test used, with `--proctally`.
 
 Every session of pytest in this environment imports this file, whatever its version: it holds the options and the mark
-alone. What measures is in per_test.py.
+alone. What measures is in pytest_measure.py.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARK_HELP)
     if not config.getoption("--proctally"):
         return
-    from proctally.options import ON
+    from proctally.tracking.config import ON
 
     if os.environ.get("PROCTALLY_DISABLE", "").lower() in ON:
         return
@@ -46,6 +46,6 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--proctally-interval is {interval}; use {MIN_INTERVAL} or more")
     if getattr(pytest, "version_tuple", (0,)) < NEEDED:
         raise pytest.UsageError(f"--proctally needs pytest {NEEDED[0]} or newer; this is {pytest.__version__}")
-    from proctally.per_test import Measurement
+    from proctally.library.pytest_measure import Measurement
 
     config.pluginmanager.register(Measurement(interval, config.getoption("--proctally-rows")), "proctally-tests")

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import os
 
-from proctally.kernel.machine import UNREADABLE, Machine
-from proctally.kernel.proc import text
+from proctally.errors import UNREADABLE, ProcessGone
+from proctally.linux.machine import Machine
+from proctally.linux.proc import parse_cpu_list, unescape
+from proctally.text.escape import decode_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
     from typing import Any
 
+    Attempt = Callable[..., Any]  # calls its first argument with the others
+
+DELETED = " (deleted)"  # proc_cgroup_show: the v2 cgroup of a zombie was removed
 V2 = ""  # the unified hierarchy, among the names of v1 controllers: its line of /proc/PID/cgroup names none
 NO_LIMIT_BYTES = 1 << 62  # v1 says "unlimited" as the largest long, cut to pages
-HIGHEST_CPU = 1 << 16  # far above any kernel's NR_CPUS: a longer list is no list of CPUs
 
 
-class Mount:
+class CgroupMount:
     """One cgroup filesystem. `names`: its controllers (and other options), or {V2}; `root`: which cgroup it shows."""
 
     __slots__ = ("names", "point", "root")
@@ -68,7 +72,7 @@ def parse_cgroup(data: bytes) -> dict[str, str]:
     return paths
 
 
-def parse_mountinfo(data: bytes) -> list[Mount]:
+def parse_mountinfo(data: bytes) -> list[CgroupMount]:
     """The cgroup mounts of `/proc/self/mountinfo`; of several on one directory the last, which hides the others."""
     mounts = {}
     for line in data.split(b"\n"):
@@ -82,36 +86,41 @@ def parse_mountinfo(data: bytes) -> list[Mount]:
             raise ValueError(f"mountinfo: {line[:200]!r}")
         root, point = (os.fsdecode(unescape(field)) for field in fields[3:5])
         names = [V2] if kind[0] == b"cgroup2" else os.fsdecode(kind[2]).split(",")
-        mounts[point] = Mount(point, root, frozenset(names))
+        mounts[point] = CgroupMount(point, root, frozenset(names))
     return list(mounts.values())
 
 
-def unescape(field: bytes) -> bytes:
-    """A field of mountinfo with its octal escapes undone (seq_escape: blank, tab, newline, backslash, `#`)."""
-    first, *rest = field.split(b"\\")
-    for part in rest:
-        octal = part[:3]
-        escaped = len(octal) == 3 and octal[0] in b"0123" and not octal.strip(b"01234567")
-        first += bytes((int(octal, 8),)) + part[3:] if escaped else b"\\" + part
-    return first
-
-
-def locate(path: str, mounts: list[Mount], name: str) -> Place | None:
+def locate(path: str, mounts: list[CgroupMount], name: str) -> Place | None:
     """Where this path of the hierarchy of `name` is found; None where no mount shows it, or where it was removed.
 
     Path and root of a mount are both seen from our cgroup namespace (cgroup_show_path), so that one is taken off the
     other by its text, `/..` included: a process may live outside the namespace, and a mount may come from outside.
-    Of several mounts, the one that shows the most of what lies around.
+    Of several mounts, the one that shows the most of the hierarchy. Where none fits, one that differs from the path
+    by a prefix: systemd and containerd name the cgroup of a container from different roots.
     """
-    for mount in sorted(mounts, key=lambda mount: len(mount.root)):
-        root = mount.root.rstrip("/")
-        if name not in mount.names or not (path + "/").startswith(root + "/"):
-            continue
-        rest = path[len(root) :].rstrip("/")
-        directory = mount.point + rest
-        if ".." not in rest.split("/") and os.path.isdir(directory):
-            return Place(directory, path, mount.point)
+    fitting = sorted((mount for mount in mounts if name in mount.names), key=lambda mount: len(mount.root))
+    for below in _below, _below_other_root:
+        for mount in fitting:
+            rest = below(path, mount.root.rstrip("/"))
+            if rest is None or ".." in rest.split("/"):
+                continue
+            directory = mount.point + rest.rstrip("/")
+            if os.path.isdir(directory):
+                return Place(directory, path, mount.point)
     return None
+
+
+def _below(path: str, root: str) -> str | None:
+    return path[len(root) :] if (path + "/").startswith(root + "/") else None
+
+
+def _below_other_root(path: str, root: str) -> str | None:
+    if not root or path == "/" or ".." in root.split("/"):
+        return None
+    at = (path + "/").rfind(root + "/")
+    if at >= 0:
+        return path[at + len(root) :]
+    return "" if root.endswith(path) else None
 
 
 def places(machine: Machine, pid: int) -> dict[str, Place]:
@@ -119,10 +128,33 @@ def places(machine: Machine, pid: int) -> dict[str, Place]:
     try:
         paths = parse_cgroup(machine.read(f"{pid}/cgroup"))
         mounts = parse_mountinfo(machine.read("self/mountinfo", to_end=True))
-    except UNREADABLE:
+    except (ProcessGone, OSError):
         return {}
     found = {name: locate(path, mounts, name) for name, path in paths.items()}
     return {name: place for name, place in found.items() if place is not None}
+
+
+INITIAL_CGROUP_NAMESPACE = "cgroup:[4026531835]"  # PROC_CGROUP_INIT_INO, include/linux/proc_ns.h
+
+
+def memory_place(machine: Machine, found: dict[str, Place]) -> tuple[str, Place] | None:
+    """Return the smallest cgroup around a process whose memory is counted, with its hierarchy.
+
+    `found`: its `places`. None where that is the whole machine.
+    """
+    name = "memory" if "memory" in found else V2
+    for directory, path in found[name].levels() if name in found else ():
+        if os.path.exists(f"{directory}/memory.stat") and (path != "/" or not _is_initial(machine)):
+            return name, Place(directory, path, found[name].top)
+    return None
+
+
+def _is_initial(machine: Machine) -> bool:
+    """Return whether `/` is the cgroup of the whole machine and not that of a container."""
+    try:
+        return os.readlink(f"{machine.proc}/self/ns/cgroup") == INITIAL_CGROUP_NAMESPACE
+    except OSError:
+        return True
 
 
 # -- the files of a cgroup -------------------------------------------------------------------------------------------
@@ -159,25 +191,10 @@ def parse_flat(data: bytes, known: Collection[bytes] | None = None) -> dict[str,
             continue
         try:
             key, value = words
-            values[text(key)] = int(value)
+            values[decode_name(key)] = int(value)
         except ValueError:
             raise ValueError(f"flat: {line[:200]!r}") from None
     return values
-
-
-def parse_cpu_list(data: bytes) -> set[int]:
-    """`cpuset.cpus` and its like: the numbers in `0-3,7`."""
-    cpus: set[int] = set()
-    try:
-        for part in filter(None, data.strip().split(b",")):
-            first, dash, last = part.partition(b"-")
-            low, high = int(first), int(last if dash else first)
-            if not 0 <= low <= high < HIGHEST_CPU:
-                raise ValueError
-            cpus.update(range(low, high + 1))
-    except ValueError:
-        raise ValueError(f"cpu list: {data[:200]!r}") from None
-    return cpus
 
 
 def parse_cpu_max(data: bytes) -> float | None:
@@ -266,7 +283,7 @@ def parse_pressure(data: bytes) -> int | None:
 # -- limits, usage and kills around a process ------------------------------------------------------------------------
 
 
-class Limits:
+class CgroupLimits:
     """What a process may use. `cpu_cores`: quota or CPUs; bytes; `*_from`: what says so. None: unlimited or unknown.
 
     `memory_high_bytes`: from where on the kernel slows it down and reclaims (v2), below the limit that kills.
@@ -283,26 +300,33 @@ class Limits:
 
 
 def limits(
-    found: dict[str, Place], affinity: Collection[int] | None, attempt: Callable[..., Any] | None = None
-) -> Limits:
+    found: dict[str, Place],
+    affinity: Collection[int] | None,
+    attempt: Attempt | None = None,
+    memory_bytes: int | None = None,
+) -> CgroupLimits:
     """The limits around the process of these `places`; `affinity` is its sched_getaffinity(2), where known.
 
     `attempt(call, *arguments)` calls, and gives None where a file cannot be understood; without it that raises.
+    `memory_bytes`: memory of the machine; a limit above it is dropped.
     """
     attempt = attempt or _call
-    result = Limits()
+    result = CgroupLimits()
     result.cpu_cores, result.cpu_from = _cpus(attempt(cpuset, found) or (set(), ""), affinity)
     quota, quota_from = attempt(_quota_around, found) or NONE
     if quota is not None and (result.cpu_cores is None or quota < result.cpu_cores):
         result.cpu_cores, result.cpu_from = quota, quota_from
     memory, result.memory_from = attempt(_memory_around, found) or NONE
     high, _ = attempt(_least, found, V2, "memory.high", _bytes) or NONE
+    most = NO_LIMIT_BYTES if memory_bytes is None else memory_bytes
+    if memory is not None and memory > most:
+        memory = result.memory_from = None
     result.memory_bytes = None if memory is None else int(memory)
-    result.memory_high_bytes = None if high is None else int(high)
+    result.memory_high_bytes = None if high is None or high > most else int(high)
     return result
 
 
-def _call(call: Callable[..., Any], *arguments: Any) -> Any:
+def _call(call: Attempt, *arguments: object) -> Any:
     return call(*arguments)
 
 
@@ -378,7 +402,7 @@ def cpuset(found: dict[str, Place]) -> tuple[set[int], str]:
 
 
 def _shown(path: str) -> str:
-    return text(os.fsencode(path))
+    return decode_name(os.fsencode(path))
 
 
 def accounting(found: dict[str, Place]) -> Place | None:
@@ -416,7 +440,7 @@ def throttling(directories: Iterable[str]) -> dict[str, CpuStat]:
     return stats
 
 
-def oom_kills(found: dict[str, Place], attempt: Callable[..., Any] | None = None) -> dict[str, int]:
+def oom_kills(found: dict[str, Place], attempt: Attempt | None = None) -> dict[str, int]:
     """Processes that the OOM killer took in each cgroup around a process, by directory, the innermost first.
 
     v2: those of all cgroups below it too, so that of an outer one is not surely ours. v1 (4.13): its own alone.
@@ -435,3 +459,27 @@ def oom_kills(found: dict[str, Place], attempt: Callable[..., Any] | None = None
 
 def _oom_kills(directory: str, file: str) -> int | None:
     return parse_flat(read_file(directory, file) or b"", (b"oom_kill",)).get("oom_kill")
+
+
+def machine_kills(machine: Machine) -> int | None:
+    """`oom_kill` of `/proc/vmstat` (4.13): processes that the OOM killer took on the whole machine."""
+    try:
+        data = machine.read("vmstat", to_end=True)
+    except UNREADABLE:
+        return None
+    _, _, rest = data.partition(b"\noom_kill ")
+    number = rest.partition(b"\n")[0]
+    return int(number) if number.isdigit() else None
+
+
+def growth(now: int | None, before: int | None) -> int | None:
+    """Return how much a counter of a cgroup grew; None where a reading is unknown."""
+    return None if now is None or before is None else now - before
+
+
+def children(directory: str) -> frozenset[str]:
+    """Return the names of the cgroups right below this one. Raises OSError."""
+    if os.stat(directory).st_nlink == 2:  # kernfs counts the directories (set_inode_attr)
+        return frozenset()
+    with os.scandir(directory) as entries:
+        return frozenset(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))

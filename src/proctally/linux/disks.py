@@ -8,37 +8,40 @@ from __future__ import annotations
 
 import os
 
-from proctally.kernel.machine import Gone, Machine
-from proctally.kernel.mounts import MountReader, Pool, Space, ZpoolCommand
-from proctally.kernel.proc import text
-from proctally.kernel.sources import GrowingSum, KeptFile, attribute, entries, number, rate
+from proctally.linux.counters import GrowingSum
+from proctally.linux.machine import Machine
+from proctally.linux.mounts import MountReader, Pool, Space, ZpoolCommand
+from proctally.linux.sources import UNBOUNDED_NS, KeptFile, attribute, entries, number, take
+from proctally.text.escape import decode_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
 SECTOR_BYTES = 512
-MILLISECONDS_WRAP = 1 << 32  # jiffies_to_msecs() gives an unsigned int
+MOST_PER_SECOND = 4e11  # bytes, and requests, of one device: above the memory of any machine
+NEGATIVE = 1 << 31  # requests in flight from here on are a count that went below 0
 
 # Devices that hand on what they are given to others that are counted themselves, where `slaves` does not say so, and
 # those that keep it in memory.
 STACKED = ("loop", "dm-", "md", "drbd", "zd", "bcache", "ram", "zram")
-IN_ANOTHER = ("loop", "zd")  # their file systems lie inside others, or inside a ZFS pool
-
 SUMMED = ("read_bytes", "write_bytes", "reads", "writes")
-UNKNOWN = (None,) * len(SUMMED)
-RATED = ("read_bytes_per_second", "write_bytes_per_second")
+IN_ANOTHER = ("loop", "zd")  # their file systems lie inside others, or inside a ZFS pool
 
 
 class Disk:
-    """The counters of one line of `diskstats`. `number`: `major:minor`; `busy_ms`: time in which a request was open."""
+    """The counters of one line of `diskstats`. `number`: `major:minor`; `busy_ms`: time in which a request was open.
 
-    __slots__ = ("busy_ms", "counters", "in_flight", "number")
+    `counters`: as the file has them. `values`: the same, None in place of those in doubt.
+    """
+
+    __slots__ = ("busy_ms", "counters", "in_flight", "number", "values")
 
     def __init__(self, number: str, counters: tuple[int, ...], in_flight: int, busy_ms: int) -> None:
         self.number = number
         self.counters = counters
-        self.in_flight = in_flight
+        self.values: tuple[int | None, ...] = counters
+        self.in_flight = in_flight if 0 <= in_flight < NEGATIVE else None
         self.busy_ms = busy_ms
 
 
@@ -56,7 +59,7 @@ def parse_diskstats(data: bytes, without: Collection[bytes] = ()) -> dict[str, D
             words = line.split(None, 13)
             major, minor, name, reads, _, read_sectors, _, writes, _, write_sectors, _, in_flight, busy_ms = words[:13]
             counters = (int(read_sectors) * SECTOR_BYTES, int(write_sectors) * SECTOR_BYTES, int(reads), int(writes))
-            found[text(name)] = Disk(f"{int(major)}:{int(minor)}", counters, int(in_flight), int(busy_ms))
+            found[decode_name(name)] = Disk(f"{int(major)}:{int(minor)}", counters, int(in_flight), int(busy_ms))
         except ValueError:
             raise ValueError(f"diskstats: {line[:200]!r}") from None
     return found
@@ -168,8 +171,8 @@ def _capacity(machine: Machine, name: str) -> int | None:
 def _scsi_serial(machine: Machine, path: str) -> str | None:
     """Vital product data, page 0x80: four bytes, then the serial number (SPC-4, 7.8.15)."""
     try:
-        return text(machine.read_sys(f"{path}/device/vpd_pg80")[4:].strip(b" \n\0")) or None
-    except (OSError, Gone):
+        return decode_name(machine.read_sys(f"{path}/device/vpd_pg80")[4:].strip(b" \n\0")) or None
+    except OSError:
         return None
 
 
@@ -183,7 +186,8 @@ def _head(name: str) -> str | None:
 class DisksReading:
     """`disks` and `devices` by name, whole devices with something in them only; `totals` over those in `summed`.
 
-    `spaces` and `pools`: the file systems; None where the mounts, or the pools, are not known.
+    `totals` are None until sysfs was read for each device. `spaces` and `pools`: the file systems; None where the
+    mounts, or the pools, are not known.
     """
 
     __slots__ = ("devices", "disks", "pools", "spaces", "summed", "totals")
@@ -193,7 +197,7 @@ class DisksReading:
         disks: dict[str, Disk],
         devices: dict[str, Device],
         summed: frozenset[str],
-        totals: tuple[int, ...] | None,
+        totals: tuple[int | None, ...] | None,
         spaces: list[Space] | None,
         pools: list[Pool] | None,
     ) -> None:
@@ -210,22 +214,9 @@ class DiskReader:
 
     After that the capacity of one device is read with each reading, in turn; another capacity is another medium, and
     all is read again. `version` grows when anything of it changed.
-    """
 
-    __slots__ = (
-        "_devices",
-        "_empty",
-        "_machine",
-        "_numbers",
-        "_partitions",
-        "_sum",
-        "_summed",
-        "_turn",
-        "_zpool",
-        "file",
-        "mounts",
-        "version",
-    )
+    sysfs takes 0.1 to 0.4 ms a device: `discover` reads the devices for which the time was too short.
+    """
 
     def __init__(
         self, machine: Machine, *, statvfs: Callable[[str], os.statvfs_result], zpool: ZpoolCommand | None
@@ -235,6 +226,8 @@ class DiskReader:
         self.mounts = MountReader(machine, statvfs)
         self._zpool = zpool
         self._devices: dict[str, Device] = {}
+        self._lines: Mapping[str, Disk] = {}
+        self._pending: list[str] = []  # devices whose sysfs is not read yet
         self._empty: dict[str, tuple[int, ...]] = {}
         self._numbers: dict[str, str] = {}
         self._partitions: frozenset[bytes] = frozenset()
@@ -243,16 +236,24 @@ class DiskReader:
         self._turn = 0
         self.version = 0
 
-    def read(self) -> DisksReading:
-        """Where `diskstats` cannot be read or understood there are no disks and no totals, but still the spaces."""
+    def read(self, end_ns: int = UNBOUNDED_NS) -> DisksReading:
+        """Where `diskstats` cannot be read or understood there are no disks and no totals, but still the spaces.
+
+        `end_ns`: when to stop reading sysfs; the devices that are left are in no reading yet.
+        """
         lines = self.file.parsed(self._parse)
+        self.discover(end_ns)
         disks: dict[str, Disk] = {}
         totals = None
         if lines is not None:
             devices = self._devices
-            disks = {name: disk for name, disk in lines.items() if _is_shown(devices[name])}
-            totals = self._sum.update({name: disk.counters for name, disk in disks.items()}, self._summed)
-        spaces = self.mounts.read(self._owner, self.version)
+            disks = {name: disk for name, disk in lines.items() if name in devices and _is_shown(devices[name])}
+            counters = {name: disk.counters for name, disk in disks.items()}
+            if not self._pending:
+                totals = self._sum.update(counters, self._summed, self._machine.monotonic_ns(), _most)
+                for name, values in self._sum.values.items():
+                    disks[name].values = values
+        spaces = self.mounts.read(self._owner, self.version, end_ns)
         pools = self._zpool.poll() if self._zpool is not None else None
         return DisksReading(disks, self._devices, self._summed, totals, spaces, pools)
 
@@ -260,11 +261,26 @@ class DiskReader:
         self.file.close()
         self.mounts.file.close()
 
+    def discover(self, end_ns: int) -> bool:
+        """Read sysfs of the devices that are left; True while some are."""
+        if not self._pending:
+            return False
+        for name in take(self._pending, self._machine.monotonic_ns, end_ns):
+            self._devices[name] = read_device(self._machine, name, self._lines)
+        if not self._pending:
+            self._settle()
+        return bool(self._pending)
+
     def _parse(self, data: bytes) -> dict[str, Disk]:
         """Without the partitions, as long as no device came or went."""
+        if self._pending:
+            lines = parse_diskstats(data)
+            if lines.keys() != self._lines.keys():
+                self._look(lines, [])
+            return lines
         lines = parse_diskstats(data, self._partitions)
         if len(lines) + len(self._partitions) != len(self._devices) or not lines.keys() <= self._devices.keys():
-            lines = parse_diskstats(data)
+            lines = parse_diskstats(data) if self._partitions else lines
             self._look(lines, [])
             return lines
         again = [name for name, counters in self._empty.items() if lines[name].counters != counters]
@@ -279,9 +295,18 @@ class DiskReader:
         return lines
 
     def _look(self, lines: Mapping[str, Disk], again: Collection[str]) -> None:
-        """Read what sysfs says of the devices that are new, and of those `again`."""
-        kept = {name: device for name, device in self._devices.items() if name not in again}
-        devices = {name: kept.get(name) or read_device(self._machine, name, lines) for name in lines}
+        """Have sysfs read of the devices that are new, and of those `again`."""
+        kept = {name: device for name, device in self._devices.items() if name in lines and name not in again}
+        self._devices, self._lines = kept, lines
+        self._pending = [name for name in list(lines)[::-1] if name not in kept]
+        self._partitions = frozenset()
+        if not self._pending:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Derive what depends on all devices."""
+        lines = self._lines
+        devices = {name: self._devices[name] for name in lines}
         for device in list(devices.values()):
             head = devices.get(device.path_of or "")
             if head is not None and _is_shown(device):
@@ -291,6 +316,7 @@ class DiskReader:
         self._numbers = {disk.number: name for name, disk in lines.items()}
         self._partitions = frozenset(os.fsencode(name) for name, device in devices.items() if device.partition)
         self._summed = frozenset(name for name, each in devices.items() if _is_shown(each) and not each.stacked)
+        self._lines = {}
         self.version += 1
 
     def _owner(self, number: str, source: str) -> str | None:
@@ -307,62 +333,9 @@ class DiskReader:
         return parent_of(name, devices) if devices[name].partition else name
 
 
+def _most(_: str) -> float:
+    return MOST_PER_SECOND
+
+
 def _is_shown(device: Device) -> bool:
     return not device.partition and device.capacity_bytes != 0
-
-
-def derive_disks(
-    before: DisksReading | None, now: DisksReading, seconds: float, *, facts: bool = True
-) -> tuple[dict[str, object], list[dict[str, object]]]:
-    """The sums, and one entry for each whole device. Rates are None in the first sample of a device."""
-    sums: dict[str, object] = {}
-    totals = now.totals or UNKNOWN
-    earlier = (before.totals if before is not None else None) or UNKNOWN
-    sums.update(zip(SUMMED, totals, strict=True))
-    for place, key in enumerate(RATED):
-        sums[key] = rate(earlier[place], totals[place], seconds)
-    sums.update(_space_sums(now))
-    mounts: dict[str | None, list[dict[str, object]]] = {}
-    for space in now.spaces or ():
-        mounts.setdefault(space.device, []).append(space.entry())
-    listed: list[dict[str, object]] = []
-    for name, disk in now.disks.items():
-        entry: dict[str, object] = {"name": name, "summed": name in now.summed}
-        entry.update(zip(SUMMED, disk.counters, strict=True))
-        last = before.disks.get(name) if before is not None else None
-        for place, key in enumerate(RATED):
-            entry[key] = rate(last.counters[place], disk.counters[place], seconds) if last else None
-        entry["busy_ratio"] = _busy_ratio(last.busy_ms, disk.busy_ms, seconds) if last else None
-        entry["in_flight"] = disk.in_flight
-        if facts:
-            entry.update(now.devices[name].facts())
-        entry["mounts"] = None if now.spaces is None else mounts.pop(name, [])
-        listed.append(entry)
-    sums["other_mounts"] = None if now.spaces is None else [each for entries in mounts.values() for each in entries]
-    sums["pools"] = None if now.pools is None else [pool.entry() for pool in now.pools]
-    return sums, listed
-
-
-def _busy_ratio(before: int, now: int, seconds: float) -> float | None:
-    if now < before and now + MILLISECONDS_WRAP - before <= 2000 * seconds:
-        now += MILLISECONDS_WRAP
-    busy = rate(before, now, 1000 * seconds)
-    return None if busy is None else min(1.0, busy)
-
-
-def _space_sums(reading: DisksReading) -> dict[str, object]:
-    """Over all file systems, none of them inside another. None where nothing is known of any."""
-    parts = [
-        (space.total_bytes, space.free_bytes)
-        for space in reading.spaces or ()
-        if space.device is None or not reading.devices[space.device].in_another
-    ]
-    parts += [(pool.total_bytes, pool.free_bytes) for pool in reading.pools or ()]
-    known = [(total, free) for total, free in parts if total is not None and free is not None]
-    total = sum(total for total, _ in known) if known else None
-    free = sum(free for _, free in known) if known else None
-    return {
-        "space_total_bytes": total,
-        "space_free_bytes": free,
-        "space_used_bytes": None if total is None or free is None else total - free,
-    }

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 
-from proctally.kernel.gpu import GpuClient, GpuDevice, driver_of
-from proctally.kernel.machine import UNREADABLE, Gone, Machine, classify
-from proctally.kernel.proc import text
-from proctally.kernel.sources import attribute, entries, number
+from proctally.errors import UNREADABLE, ProcessGone
+from proctally.linux.gpu import MAX_CELSIUS, MAX_HERTZ, MAX_JOULES, MAX_WATTS, GpuClient, GpuDevice, driver_of
+from proctally.linux.machine import Machine, classify
+from proctally.linux.sources import attribute, entries, number
+from proctally.text.escape import decode_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,20 +47,22 @@ def parse_fdinfo(data: bytes) -> GpuClient | None:
     driver = values.get(b"drm-driver")
     if not driver:
         return None
-    client = GpuClient(text(driver), text(values.get(b"drm-pdev", b"")), text(values.get(b"drm-client-id", b"")))
+    client = GpuClient(
+        decode_name(driver), decode_name(values.get(b"drm-pdev", b"")), decode_name(values.get(b"drm-client-id", b""))
+    )
     for key, value in values.items():
         if key.startswith(b"drm-engine-capacity-"):
-            client.capacity[text(key[20:])] = max(1, _quantity(key, value))
+            client.capacity[decode_name(key[20:])] = max(1, _quantity(key, value))
         elif key.startswith(b"drm-engine-"):
-            client.engines[text(key[11:])] = _quantity(key, value)
+            client.engines[decode_name(key[11:])] = _quantity(key, value)
         elif key.startswith(b"drm-total-cycles-"):
             busy = values.get(b"drm-cycles-" + key[17:])
             if busy is not None:
-                client.cycles[text(key[17:])] = [_quantity(b"drm-cycles-", busy), _quantity(key, value)]
+                client.cycles[decode_name(key[17:])] = [_quantity(b"drm-cycles-", busy), _quantity(key, value)]
     for prefix in MEMORY_KEYS:
         for key, value in values.items():
             if key.startswith(prefix) and not key.startswith(b"drm-total-cycles-"):
-                client.memory.setdefault(text(key[len(prefix) :]), _quantity(key, value))
+                client.memory.setdefault(decode_name(key[len(prefix) :]), _quantity(key, value))
     return client
 
 
@@ -67,7 +70,7 @@ def _quantity(key: bytes, value: bytes) -> int:
     """A number and its unit in base units; raises ValueError where it is none."""
     words = value.split()
     if not 1 <= len(words) <= 2 or not words[0].isdigit() or (len(words) == 2 and words[1] not in UNITS):
-        raise ValueError(f"{text(key)}: {value[:100]!r}")
+        raise ValueError(f"{decode_name(key)}: {value[:100]!r}")
     return int(words[0]) * (UNITS[words[1]] if len(words) == 2 else 1)
 
 
@@ -92,7 +95,7 @@ class Opened:
 
 
 def list_opened(machine: Machine, pid: int, opened: Opened) -> None:
-    """List the descriptors of a process by their links; raises `Gone`.
+    """List the descriptors of a process by their links; raises `ProcessGone`.
 
     `nvidia-uvm` is open where CUDA was started (`dxg` below WSL), `nvidia-modeset` where something is drawn; a process
     that only watches (NVML) has neither.
@@ -201,10 +204,10 @@ class Clients:
             for name, (node, since_ns) in list(opened.nodes.items()):
                 try:
                     client = parse_fdinfo(machine.read(f"{pid}/fdinfo/{name}", to_end=True))
-                except Gone:
+                except ProcessGone:
                     del opened.nodes[name]
                     continue
-                except (*UNREADABLE, OSError, ValueError):
+                except UNREADABLE:
                     client = None
                 if client is None:
                     del opened.nodes[name]
@@ -328,7 +331,7 @@ def _named(driver: str | None, vendor: str, machine: Machine, path: str) -> str 
 
 
 def _percent(value: int | None) -> float | None:
-    return value / 100 if value is not None and 0 <= value <= 100 else None
+    return _amount(value, 100, 1)
 
 
 def _read_hwmon(machine: Machine, path: str, device: GpuDevice) -> None:
@@ -343,14 +346,19 @@ def _read_hwmon(machine: Machine, path: str, device: GpuDevice) -> None:
     if limit is None:
         limit = number(machine, f"{path}/power1_max")
     energy = number(machine, f"{path}/energy1_input")
-    device.temperature_celsius = None if temperature is None else temperature / 1000
-    device.power_watts = None if power is None else power / MICRO
-    device.power_limit_watts = limit / MICRO if limit else None  # 0: there is none
-    device.energy_joules = None if energy is None else energy / MICRO
-    device.graphics_clock_hertz = number(machine, f"{path}/freq1_input")
-    device.memory_clock_hertz = number(machine, f"{path}/freq2_input")
-    pulse = number(machine, f"{path}/pwm1")
-    device.fan_ratio = None if pulse is None else pulse / 255
+    device.temperature_celsius = _amount(temperature, 1000, MAX_CELSIUS)
+    device.power_watts = _amount(power, MICRO, MAX_WATTS)
+    device.power_limit_watts = _amount(limit, MICRO, MAX_WATTS) if limit else None  # 0: there is none
+    device.energy_joules = _amount(energy, MICRO, MAX_JOULES)
+    for name, file in ("graphics", "freq1_input"), ("memory", "freq2_input"):
+        hertz = number(machine, f"{path}/{file}")
+        setattr(device, f"{name}_clock_hertz", hertz if hertz is not None and 0 <= hertz <= MAX_HERTZ else None)
+    device.fan_ratio = _amount(number(machine, f"{path}/pwm1"), 255, 1)
+
+
+def _amount(value: int | None, per: int, most: float) -> float | None:
+    """Return a number in another unit (`per` of it are one), None where it is impossible."""
+    return value / per if value is not None and 0 <= value / per <= most else None
 
 
 def _read_errors(machine: Machine, path: str, device: GpuDevice) -> None:

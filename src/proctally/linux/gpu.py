@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 
-from proctally.kernel.machine import UNREADABLE, Machine
-from proctally.kernel.proc import read_stat
+from proctally.errors import UNREADABLE
+from proctally.linux.machine import Machine
+from proctally.linux.proc import read_stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
     Reading = TypeVar("Reading", bound="GpuProcess | GpuInstance | GpuDevice | GpuClient | GpuReading")
 
 PF_KTHREAD = 0x00200000  # include/linux/sched.h
+
+# Above these an answer is impossible: drivers show such numbers for a moment.
+MAX_CELSIUS = 250
+MAX_WATTS = 20_000
+MAX_JOULES = 1e13  # of a device of 20 kW in 15 years
+MAX_HERTZ = 20_000_000_000
+MAX_FAN_RATIO = 2
+MAX_COUNT = 1 << 48
+MAX_BYTES = 1 << 48
+MAX_LINK = 64  # lanes, or the generation
+MAX_PCIE = 2.5e11  # bytes per second
 
 
 class GpuProcess:
@@ -66,7 +78,7 @@ class GpuDevice:
 
     `pcie_*_bytes` and `energy_joules` are counters, `pcie_*_bytes_per_second` what the driver itself measured.
     `driver`: the kernel's. `processes`: None where it does not list them; `records_known`: whether it told what they
-    used. `troubles`: what could not be read, other than what such a device does not have.
+    used. `errors`: numbers of the NVML errors of what could not be read, by function.
     """
 
     __slots__ = (
@@ -76,6 +88,7 @@ class GpuDevice:
         "ecc_corrected",
         "ecc_uncorrected",
         "energy_joules",
+        "errors",
         "fan_ratio",
         "graphics_clock_hertz",
         "index",
@@ -101,7 +114,6 @@ class GpuDevice:
         "sm_clock_hertz",
         "temperature_celsius",
         "throttle_reasons",
-        "troubles",
         "utilization_ratio",
         "uuid",
         "vendor",
@@ -121,7 +133,7 @@ class GpuDevice:
         self.instances: list[GpuInstance] = []
         self.processes: list[GpuProcess] | None = None
         self.records_known = False
-        self.troubles: dict[str, str] = {}
+        self.errors: dict[str, int] = {}
         self.utilization_ratio: float | None = None
         self.memory_busy_ratio: float | None = None
         self.memory_used_bytes: int | None = None
@@ -170,12 +182,12 @@ class GpuClient:
 class GpuReading:
     """One look. `at_ns`: by the monotonic clock, when it began; `took_ns`: how long it lasted.
 
-    `nvidia_trouble`: why nothing is known of NVIDIA's devices. `host_pids`: the pids of the tree are those of the
-    host, which NVIDIA's driver reports. `aliases`: members by their pid in the helper's own namespace, where that is
-    another. `foreign`: NVIDIA's lists hold pids that no process here has. `nvidia_users`, `kfd_users`: members that
-    hold such a device open; `unread`: those whose descriptors may not be read; `waiting`: how many were not looked at
-    yet. `kfd_memory`: [pid, device, bytes]. `silent`: [pid, device] of members whose use of that DRM device its driver
-    does not tell.
+    `nvidia_missing`: the code that says why nothing is known of NVIDIA's devices. `host_pids`: the pids of the tree are
+    those of the host, which NVIDIA's driver reports. `aliases`: members by their pid in the helper's own namespace,
+    where that is another. `foreign`: NVIDIA's lists hold pids that no process here has. `nvidia_users`, `kfd_users`:
+    members that hold such a device open; `unread`: those whose descriptors may not be read; `waiting`: how many were
+    not looked at yet. `kfd_memory`: [pid, device, bytes]. `silent`: [pid, device] of members whose use of that DRM
+    device its driver does not tell.
     """
 
     __slots__ = (
@@ -187,7 +199,7 @@ class GpuReading:
         "host_pids",
         "kfd_memory",
         "kfd_users",
-        "nvidia_trouble",
+        "nvidia_missing",
         "nvidia_users",
         "silent",
         "took_ns",
@@ -200,7 +212,7 @@ class GpuReading:
         self.took_ns = 0
         self.devices: list[GpuDevice] = []
         self.clients: list[GpuClient] = []
-        self.nvidia_trouble: str | None = None
+        self.nvidia_missing: str | None = None
         self.host_pids = True
         self.aliases: list[list[int]] = []
         self.foreign = False
@@ -212,18 +224,18 @@ class GpuReading:
         self.waiting = 0
 
 
-def pack(reading: object) -> list[Any]:
+def pack(reading: object) -> list[object]:
     """The values in the order of the slots; for `json.dumps(..., default=pack)`."""
     return [getattr(reading, name) for name in reading.__slots__]  # type: ignore[attr-defined]
 
 
-def _fill(reading: Reading, values: list[Any]) -> Reading:
+def _fill(reading: Reading, values: list[object]) -> Reading:
     for name, value in zip(reading.__slots__, values, strict=True):
         setattr(reading, name, value)
     return reading
 
 
-def unpack(values: list[Any]) -> GpuReading:
+def unpack(values: list[object]) -> GpuReading:
     """The reading that was packed; raises ValueError or TypeError where it is none."""
     reading = _fill(GpuReading(0), values)
     reading.devices = [_fill(GpuDevice("", 0), device) for device in reading.devices]  # type: ignore[arg-type]
@@ -274,6 +286,6 @@ def shows_host_pids(machine: Machine) -> bool:
         thread = read_stat(machine, 2)
         if thread.ppid == 0 and thread.flags & PF_KTHREAD:
             return True
-    except (*UNREADABLE, ValueError, OSError):
+    except UNREADABLE:
         pass
     return machine.in_initial_pid_namespace() is True

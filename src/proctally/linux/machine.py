@@ -9,6 +9,8 @@ import os
 import time
 from errno import EACCES, EINVAL, EMFILE, ENFILE, ENOENT, EPERM, ESRCH
 
+from proctally.errors import AccessDenied, NoDescriptors, ProcessGone
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,22 +18,7 @@ if TYPE_CHECKING:
 NANOSECONDS = 1_000_000_000
 
 
-class Gone(LookupError):
-    """The process (or the thread, or the file that belonged to it) no longer exists."""
-
-
-class Denied(PermissionError):
-    """The kernel does not let this user read that."""
-
-
-class Exhausted(OSError):
-    """No descriptor is left, in this process or on the machine."""
-
-
-UNREADABLE = (Gone, Denied, Exhausted)
-
-
-def classify(error: OSError) -> Exception:
+def classify(error: OSError) -> OSError:
     """The typed error for what the kernel said, by its number and never by its text.
 
     ENOENT comes from opening a path of a process that ended, ESRCH from reading a descriptor of one, EINVAL from the
@@ -39,18 +26,18 @@ def classify(error: OSError) -> Exception:
     """
     number = error.errno
     if number in (ENOENT, ESRCH, EINVAL):
-        return Gone(*error.args)
+        return ProcessGone(number, error.strerror, error.filename)
     if number in (EACCES, EPERM):
-        return Denied(number, error.strerror, error.filename)
+        return AccessDenied(number, error.strerror, error.filename)
     if number in (EMFILE, ENFILE):
-        return Exhausted(number, error.strerror, error.filename)
+        return NoDescriptors(number, error.strerror, error.filename)
     return error
 
 
 def classify_listing(error: OSError) -> OSError:
-    """The same for a listing of all processes: what is missing then is procfs, and nobody is gone."""
+    """Return the same for a listing of all processes: a missing one is a missing procfs, and no process is gone."""
     reason = classify(error)
-    return reason if isinstance(reason, OSError) else error
+    return error if isinstance(reason, ProcessGone) else reason
 
 
 def clock_id(pid: int) -> int:
@@ -80,26 +67,22 @@ def _read(path: str, *, to_end: bool) -> bytes:
 
 
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
-SPARE = 8  # descriptors that are left for reading /proc, or there is no tracking at all
-
-
-def seconds(nanoseconds: int) -> float:
-    """As records hold them: to a tenth of a millisecond."""
-    return round(nanoseconds / NANOSECONDS, 4)
 
 
 class Machine:
     """The host through its roots, its tick rate, its page size and its clocks.
 
-    `proc`, `sys`: where procfs and sysfs are mounted. `ticks`: USER_HZ, the unit of `stat`. `page_size`: bytes.
-    `clock_gettime_ns`: clock_gettime(2), or None where only `stat` can be trusted for CPU times.
-    `monotonic_ns`, `boottime_ns`, `time`: the clocks of the schedule, of process starts, and of the calendar.
+    `proc`, `sys`: where procfs and sysfs are mounted. `ticks`: USER_HZ, the unit of `stat`; `tick_ns`: its nanoseconds.
+    `page_size`: bytes. `memory_bytes`: of the machine, by sysinfo(2); None where unknown. `clock_gettime_ns`:
+    clock_gettime(2), or None where only `stat` can be trusted for CPU times. `monotonic_ns`, `boottime_ns`, `time`: the
+    clocks of the schedule, of process starts, and of the calendar.
     """
 
     __slots__ = (
         "_last_pid_fd",
         "boottime_ns",
         "clock_gettime_ns",
+        "memory_bytes",
         "monotonic_ns",
         "page_size",
         "proc",
@@ -116,43 +99,52 @@ class Machine:
         sys: str = "/sys",
         ticks: int | None = None,
         page_size: int | None = None,
+        memory_bytes: int | None = None,
         clock_gettime_ns: Callable[[int], int] | None = time.clock_gettime_ns,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         boottime_ns: Callable[[], int] | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self.proc = proc
-        self.sys = sys
-        self.ticks = ticks or os.sysconf("SC_CLK_TCK")
-        self.tick_ns = NANOSECONDS // self.ticks
-        self.page_size = page_size or os.sysconf("SC_PAGESIZE")
-        self.clock_gettime_ns = clock_gettime_ns
-        self.monotonic_ns = monotonic_ns
-        self.boottime_ns = boottime_ns or _boottime_ns
-        self.time = now
+        """Read nothing but constants of this host (sysconf(3)) for what is not given."""
+        self.proc: str = proc
+        self.sys: str = sys
+        self.ticks: int = ticks or os.sysconf("SC_CLK_TCK")
+        self.tick_ns: int = NANOSECONDS // self.ticks
+        self.page_size: int = page_size or os.sysconf("SC_PAGESIZE")
+        self.memory_bytes: int | None = memory_bytes or _memory_bytes()
+        self.clock_gettime_ns: Callable[[int], int] | None = clock_gettime_ns
+        self.monotonic_ns: Callable[[], int] = monotonic_ns
+        self.boottime_ns: Callable[[], int] = boottime_ns or _boottime_ns
+        self.time: Callable[[], float] = now
         self._last_pid_fd = -1
 
     def read(self, path: str, *, to_end: bool = False) -> bytes:
-        """The whole of a file below `proc` as bytes; raises `Gone`, `Denied` or `Exhausted`.
+        """Return the whole of a file below `proc` as bytes. Raises `ProcessGone`, `AccessDenied` or `NoDescriptors`.
 
         `to_end`: for files of many records (`children`), of which one read gives a page or so; the others are one
-        record that a single read gives whole (kernel: single_open).
+        record that a single read gives whole (single_open in the kernel).
         """
         return _read(f"{self.proc}/{path}", to_end=to_end)
 
     def read_sys(self, path: str) -> bytes:
-        """The whole of a file below `sys`; raises the same."""
+        """Return the whole of a file below `sys` as bytes. Raises `ProcessGone`, `AccessDenied` or `NoDescriptors`."""
         return _read(f"{self.sys}/{path}", to_end=True)
 
     def open(self, path: str) -> int:
-        """A descriptor of a file below `proc`, to be read with `reread`; raises `Gone`, `Denied`, `Exhausted`."""
+        """Return a descriptor of a file below `proc`, for `reread`.
+
+        Raises `ProcessGone`, `AccessDenied` or `NoDescriptors`.
+        """
         try:
             return os.open(f"{self.proc}/{path}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise classify(error) from None
 
     def clocks(self, ids: list[int]) -> list[int | None]:
-        """CPU nanoseconds behind each of these clock ids, None for a process that is gone; one call of C for all."""
+        """Return the CPU nanoseconds of each of these clock ids, None for a process that is gone.
+
+        One call of C for all.
+        """
         read: list[int | None] = []
         if self.clock_gettime_ns is None:
             return [None] * len(ids)
@@ -161,14 +153,14 @@ class Machine:
             try:
                 read.extend(pending)
                 return read
-            except OSError:  # what came before it is in the list; the map goes on behind it
+            except (OSError, OverflowError):  # the list has what came before it; the map continues behind it
                 read.append(None)
 
     def last_pid(self) -> int | None:
-        """The pid given out last in this pid namespace: when it stands still, no process and no thread was made.
+        """Return the pid given out last in this pid namespace: while it is the same, no process and no thread was made.
 
-        The last word of `/proc/loadavg`. None where that file is not the kernel's (a container's runtime may mount
-        one of its own over it) or cannot be read.
+        The last word of `/proc/loadavg`. None where that file is not the kernel's (a container's runtime can mount
+        another one over it) or cannot be read.
         """
         path = f"{self.proc}/loadavg"
         try:
@@ -191,16 +183,33 @@ class Machine:
     __del__ = close
 
     def in_initial_pid_namespace(self) -> bool | None:
-        """Whether this process is in the host's own pid namespace; None where that is not told."""
+        """Return whether this process is in the pid namespace of the host; None where unknown."""
         try:
             return os.readlink(f"{self.proc}/self/ns/pid") == INITIAL_PID_NAMESPACE
         except OSError:
             return None
 
     def start_unix(self, start_ticks: int) -> float:
-        """Unix seconds at which a process with this start (field 22 of `stat`, ticks since boot) began."""
+        """Return the Unix seconds of a start in clock ticks since boot (field 22 of `stat`)."""
         age_ns = self.boottime_ns() - start_ticks * self.tick_ns
         return self.time() - age_ns / NANOSECONDS
+
+
+def cpu_ns(machine: Machine) -> int:
+    """Return the CPU time of this thread; where a sandbox refuses that clock, the monotonic one, which is faster."""
+    try:
+        return time.thread_time_ns()
+    except OSError:
+        return machine.monotonic_ns()
+
+
+def _memory_bytes() -> int | None:
+    """Not from `meminfo`, which a daemon can serve in a container: such a file can block."""
+    try:
+        pages = os.sysconf("SC_PHYS_PAGES")
+        return pages * os.sysconf("SC_PAGESIZE") if pages > 0 else None
+    except (OSError, ValueError):
+        return None
 
 
 def _boottime_ns() -> int:
@@ -208,7 +217,7 @@ def _boottime_ns() -> int:
 
 
 def reread(fd: int, size: int = 4096) -> bytes:
-    """The file of a kept-open descriptor from its beginning; raises `Gone` when its process has ended.
+    """The file of a kept-open descriptor from its beginning; raises `ProcessGone` when its process has ended.
 
     An empty answer is an ended process as well: no file that is read this way is ever empty while its process lives.
     """
@@ -217,7 +226,7 @@ def reread(fd: int, size: int = 4096) -> bytes:
     except OSError as error:
         raise classify(error) from None
     if not data:
-        raise Gone(ESRCH, "the file of an ended process")
+        raise ProcessGone(ESRCH, "the file of an ended process")
     return data
 
 
@@ -244,12 +253,22 @@ def host_machine() -> Machine:
     return machine
 
 
-def leave_spare() -> None:
-    """Raises OSError (EMFILE) when too few descriptors are left for reading /proc."""
-    spare: list[int] = []
-    try:
-        while len(spare) < SPARE:
-            spare.append(os.dup(2))
-    finally:
-        for fd in spare:
-            os.close(fd)
+_machine: Machine | None = None
+_is_told_of_forks = False
+
+
+def this_machine() -> Machine:
+    """The machine that this process runs on, as all functions here share it."""
+    global _machine, _is_told_of_forks
+    if _machine is None:
+        _machine = host_machine()
+        if not _is_told_of_forks:
+            os.register_at_fork(after_in_child=_forget_machine)
+            _is_told_of_forks = True
+    return _machine
+
+
+def _forget_machine() -> None:
+    """A child may be in another pid namespace, where the pids of `/proc` are not those of the CPU clocks."""
+    global _machine
+    _machine = None

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import select
 
-from proctally.kernel.aside import Aside
-from proctally.kernel.cgroup import unescape
-from proctally.kernel.machine import NANOSECONDS, Gone, Machine
-from proctally.kernel.proc import text
-from proctally.kernel.sources import KeptFile
+from proctally.linux.machine import NANOSECONDS, Machine
+from proctally.linux.proc import unescape
+from proctally.linux.sources import UNBOUNDED_NS, KeptFile
+from proctally.linux.spawn import Helper, HelperClient
+from proctally.text.escape import decode_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # Answered by another machine, or agreed upon with others (gfs2, ocfs2). All of FUSE is left out beside these: a daemon
 # answers for it.
@@ -26,6 +26,10 @@ REMOTE = frozenset(
     | {"beegfs", "panfs", "orangefs", "pvfs2", "glusterfs", "gfs", "gfs2", "ocfs2", "wekafs", "pxd", "davfs", "vboxsf"}
 )
 STACKED_ROOTS = frozenset({"overlay", "aufs"})
+EVERY_NS = 60 * NANOSECONDS  # between two calls of zpool
+PATIENCE_NS = 5 * NANOSECONDS  # after which it is killed
+MAX_BYTES = 16 << 20  # of its answer
+STRIDE = 64  # mounts between two readings of the clock
 VIRTUAL = (b"/proc/", b"/sys/", b"/dev/", b"/run/")
 
 
@@ -49,7 +53,10 @@ class Mount:
 
 def parse_mounts(data: bytes) -> list[Mount]:
     """All mounts of `/proc/self/mountinfo`, in its order: that in which they were made, not moved."""
-    mounts = []
+    return list(each_mount(data))
+
+
+def each_mount(data: bytes) -> Iterator[Mount]:
     for line in data.split(b"\n"):
         if not line:
             continue
@@ -61,34 +68,39 @@ def parse_mounts(data: bytes) -> list[Mount]:
             major, minor = map(int, fields[2].split(b":"))
             mount.number = f"{major}:{minor}"
             mount.root, mount.point = unescape(fields[3]), unescape(fields[4])
-            mount.kind, mount.source = text(kind[0]), text(unescape(kind[1]))
+            mount.kind, mount.source = decode_name(kind[0]), decode_name(unescape(kind[1]))
         except (ValueError, IndexError):
             raise ValueError(f"mountinfo: {line[:200]!r}") from None
-        mounts.append(mount)
-    return mounts
+        yield mount
 
 
 def choose(mounts: list[Mount]) -> list[Mount]:
-    """One mount of each local file system that lies on a block device; without any, the root where it is an overlay.
+    """One mount of each local file system that lies on a block device, and the root where it is an overlay.
 
     Of several of one device, the one that shows the whole of it, then the shortest. None below a remote file system,
     whose directories would have to be asked on the way; the root does not count there, nothing works when it hangs.
     """
+    *_, chosen = each_choice(mounts)
+    return chosen
+
+
+def each_choice(mounts: list[Mount]) -> Iterator[list[Mount]]:
+    """Yield an empty list for each mount that was looked at, and those that `choose` returns at the end."""
     by_id = {mount.id: mount for mount in mounts}
     places = {(mount.parent, mount.point) for mount in mounts}
     seen = {mount.point: mount for mount in mounts if mount.point == b"/" or (mount.id, mount.point) not in places}
     chosen: dict[str, Mount] = {}
     for mount in seen.values():
+        yield []
         on_block = not mount.number.startswith("0:") or mount.source.startswith("/dev/")
         if not on_block or mount.is_remote or _is_virtual(mount.point) or not _is_reached(mount, by_id, places):
             continue
         other = chosen.get(mount.number)
         if other is None or _order(mount) < _order(other):
             chosen[mount.number] = mount
-    if chosen:
-        return list(chosen.values())
     root = seen.get(b"/")
-    return [root] if root is not None and root.kind in STACKED_ROOTS else []
+    overlay = [root] if root is not None and root.kind in STACKED_ROOTS else []
+    yield [*overlay, *chosen.values()]
 
 
 def _order(mount: Mount) -> tuple[bool, int, bytes]:
@@ -153,18 +165,20 @@ class MountReader:
     machine, tells nothing and is read each time.
     """
 
-    __slots__ = ("_chosen", "_known", "_poll", "_statvfs", "_version", "file")
-
     def __init__(self, machine: Machine, statvfs: Callable[[str], os.statvfs_result]) -> None:
         self.file = KeptFile(machine, "self/mountinfo", records=True)
+        self._machine = machine
+        self._pending: Iterator[None] | None = None  # what is left of `_choose`
         self._statvfs = statvfs
         self._poll: select.poll | None = None
         self._known: bytes | None = None
         self._chosen: list[tuple[Mount, str | None]] = []
         self._version = -1
 
-    def read(self, owner: Callable[[str, str], str | None], version: int) -> list[Space] | None:
-        """None where the file cannot be read or understood.
+    def read(
+        self, owner: Callable[[str, str], str | None], version: int, end_ns: int = UNBOUNDED_NS
+    ) -> list[Space] | None:
+        """None where the file cannot be read or understood, or not all of it was read until the moment `end_ns`.
 
         `owner`: which device a number or a source belongs to; its answers are kept until `version` changes.
         """
@@ -174,24 +188,48 @@ class MountReader:
             if data is None:
                 return None
             if data != known:
-                try:
-                    self._chosen = [(mount, None) for mount in choose(parse_mounts(data))]
-                except ValueError as error:
-                    self.file.trouble = str(error)
-                    return None
-                self._version = -1
+                self._pending = self._choose(data)
             self._known = data
+        if self.discover(end_ns) or self._known is None:
+            return None
         if version != self._version:
             self._chosen = [(mount, owner(mount.number, mount.source)) for mount, _ in self._chosen]
             self._version = version
         spaces = [self._space(mount, device) for mount, device in self._chosen]
         return [space for space in spaces if space is not None]
 
+    def discover(self, end_ns: int) -> bool:
+        """Choose more mounts; True while some are left."""
+        clock = self._machine.monotonic_ns
+        try:
+            while self._pending is not None:
+                if next(self._pending, self) is self:
+                    self._pending = None
+                elif clock() >= end_ns:
+                    return True
+        except ValueError as error:
+            self.file.error = error.with_traceback(None)
+            self._known = self._pending = None
+        return False
+
+    def _choose(self, data: bytes) -> Iterator[None]:
+        mounts = []
+        for mount in each_mount(data):
+            mounts.append(mount)
+            if len(mounts) % STRIDE == 0:
+                yield
+        chosen: list[Mount] = []
+        for place, found in enumerate(each_choice(mounts)):
+            chosen = found
+            if place % STRIDE == 0:
+                yield
+        self._chosen, self._version = [(mount, None) for mount in chosen], -1
+
     def _has_changed(self) -> bool:
         if self._known is None or self._poll is None:
             try:
                 fd = self.file.fileno()
-            except (OSError, Gone):
+            except OSError:
                 return True  # reading it will say why
             if os.fstat(fd).st_size == 0:
                 self._poll = select.poll()
@@ -201,7 +239,7 @@ class MountReader:
         return bool(self._poll.poll(0))
 
     def _space(self, mount: Mount, device: str | None) -> Space | None:
-        point = text(mount.point)
+        point = decode_name(mount.point)
         try:
             found = self._statvfs(os.fsdecode(mount.point))
         except (OSError, ValueError):  # ValueError: a NUL in it
@@ -236,144 +274,57 @@ def parse_zpool_list(data: bytes) -> list[Pool]:
         try:
             name, total, free = line.split(b"\t")
             if b"-" not in (total, free.strip()):
-                pools.append(Pool(text(name), int(total), int(free)))
+                pools.append(Pool(decode_name(name), int(total), int(free)))
         except ValueError:
             raise ValueError(f"zpool: {line[:200]!r}") from None
     return pools
 
 
-class ZpoolCommand:
-    """Asks `zpool` for the pools, now and then, beside the sampling: it is started, and looked at the next time.
+class ZpoolCommand(HelperClient):
+    """Asks `zpool` for the pools every minute: it is started, and its answer is read the next time.
 
-    It hangs where a pool hangs: after `patience` seconds it is killed, and as long as it does not end no other one is
-    started. `started` is called with its pid each time. Who reaps children of any kind has to tell `reaped`.
+    It hangs where a pool hangs: it is then killed, and as long as it does not end no other one is started.
     """
 
-    __slots__ = (
-        "_child",
-        "_due_ns",
-        "_ended_ns",
-        "_machine",
-        "_output",
-        "_pipe",
-        "_pools",
-        "_started",
-        "command",
-        "every_ns",
-        "patience_ns",
-    )
-
-    def __init__(
-        self,
-        machine: Machine,
-        command: str = "",
-        *,
-        every: float = 60.0,
-        patience: float = 5.0,
-        started: Callable[[int], object] | None = None,
-    ) -> None:
-        self._machine = machine
-        self.command = command
-        self.every_ns = int(every * NANOSECONDS)
-        self.patience_ns = int(patience * NANOSECONDS)
-        self._started = started
-        self._child: Aside | None = None
-        self._ended_ns = 0  # CPU nanoseconds of those that are reaped
-        self._pipe = -1
-        self._output = b""
+    def __init__(self, machine: Machine, command: str = "", *, started: Callable[[int], object] | None = None) -> None:
+        super().__init__(machine, {"LC_ALL": "C"}, started)
+        self._command = command
         self._pools: list[Pool] | None = None
         self._due_ns = 0
 
-    @property
-    def pid(self) -> int:
-        """The child that runs, or 0."""
-        return 0 if self._child is None else self._child.pid
-
-    def cpu_ns(self) -> int:
-        """The CPU time of all of them."""
-        return self._ended_ns + (0 if self._child is None else self._child.cpu_ns())
-
     def poll(self) -> list[Pool] | None:
-        """What was last heard, at once; None as long as nothing was, and where there is no ZFS."""
-        now = self._machine.monotonic_ns()
-        if self._child is not None:
-            self._collect(self._child, now)
-        elif now >= self._due_ns:
-            self._due_ns = now + self.every_ns
-            if os.path.isdir(f"{self._machine.proc}/spl/kstat/zfs"):
+        """Return the last answer, at once; None before the first one, and where there is no ZFS."""
+        now = self.machine.monotonic_ns()
+        if self.helper is not None:
+            self._collect(self.helper, now)
+        elif now >= self._due_ns and self.reap():
+            self._due_ns = now + EVERY_NS
+            if os.path.isdir(f"{self.machine.proc}/spl/kstat/zfs"):
                 self._start()
+        self.reap()
         return self._pools
 
-    def reaped(self, pid: int, cpu_ns: int | None = None) -> bool:
-        """This process reaped a child: whether it was the one that was asked."""
-        return self._child is not None and self._child.reaped(pid, cpu_ns)
-
-    def reap(self) -> bool:
-        """Reap it if it ended, without waiting; True when there is nothing to be reaped."""
-        return self._child is None or self._child.reap()
-
-    def close(self) -> None:
-        """Do not wait for one that runs, and hear no more of it."""
-        self._hang_up()
-        if self._child is not None:
-            self._child.kill()
-            self._child.reap()
-
-    __del__ = close
+    __del__ = HelperClient.close
 
     def _start(self) -> None:
-        command = self.command or _find("zpool")
-        if not command:
-            return
-        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            os.set_blocking(write, True)
-            self._child = Aside(
-                self._machine,
-                [command, "list", "-Hp", "-o", "name,size,free"],
-                {"LC_ALL": "C"},
-                [
-                    (os.POSIX_SPAWN_DUP2, write, 1),
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
-                    (os.POSIX_SPAWN_DUP2, 0, 2),
-                ],
-            )
-        except (OSError, NotImplementedError):
-            os.close(read)
-            return
-        finally:
-            os.close(write)
-        self._pipe = read
-        self._output = b""
-        if self._started is not None:
-            self._started(self._child.pid)
-
-    def _collect(self, child: Aside, now: int) -> None:
-        if self._pipe >= 0:
+        command = self._command or _find("zpool")
+        if command:
             try:
-                while piece := os.read(self._pipe, 65536):
-                    self._output += piece
-            except BlockingIOError:
-                if now > self._due_ns - self.every_ns + self.patience_ns:
-                    self._hang_up()
-                    self._pools = None
-                    child.kill()
-            else:
-                self._hang_up()
-                try:
-                    self._pools = (
-                        parse_zpool_list(self._output) or None
-                    )  # nothing is also what it says that may not ask
-                except ValueError:
-                    self._pools = None
-        if child.reap() and self._pipe < 0:
-            self._ended_ns += child.cpu_ns()
-            self._child = None
+                self.begin([command, "list", "-Hp", "-o", "name,size,free"], end=1)
+            except (OSError, NotImplementedError):
+                pass
 
-    def _hang_up(self) -> None:
-        if self._pipe >= 0:
-            os.close(self._pipe)
-            self._pipe = -1
+    def _collect(self, helper: Helper, now: int) -> None:
+        if helper.receive(MAX_BYTES):
+            if now <= self._due_ns - EVERY_NS + PATIENCE_NS:
+                return
+            self._pools = None
+        else:
+            try:
+                self._pools = parse_zpool_list(helper.incoming) or None  # without the right to ask it says nothing
+            except ValueError:
+                self._pools = None
+        self.drop()
 
 
 def _find(command: str) -> str:

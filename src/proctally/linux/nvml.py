@@ -1,24 +1,36 @@
 """NVIDIA's devices through NVML, by its official binding. Runs in the helper process: any call may hang.
 
-Units: nvml.h. The library is the one that the host's driver brings; every call about a device goes through `Door`.
+Units: nvml.h. The library is that of the host's driver; every call about a device goes through `DeviceCalls`.
 """
 
 from __future__ import annotations
 
 import time
 
-from proctally.kernel.gpu import GpuDevice, GpuInstance, GpuProcess
-from proctally.kernel.nvml_door import (
+from proctally.linux.gpu import (
+    MAX_BYTES,
+    MAX_CELSIUS,
+    MAX_COUNT,
+    MAX_FAN_RATIO,
+    MAX_HERTZ,
+    MAX_JOULES,
+    MAX_LINK,
+    MAX_PCIE,
+    MAX_WATTS,
+    GpuDevice,
+    GpuInstance,
+    GpuProcess,
+)
+from proctally.linux.nvml_calls import (
     ABSENT,
     DRIVER_GONE,
     INSUFFICIENT_SIZE,
     NOT_FOUND,
     SUCCESS,
+    DeviceCalls,
     DeviceLost,
-    Door,
     DriverGone,
     Known,
-    describe,
     fraction,
     number,
 )
@@ -26,6 +38,7 @@ from proctally.kernel.nvml_door import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import ModuleType
     from typing import Any
 
 MEGAHERTZ = 1_000_000
@@ -71,7 +84,7 @@ def pci_name(bus: str | bytes) -> str | None:
     return f"{domain.lstrip('0').rjust(4, '0')}:{rest}" if rest else None
 
 
-class Record:
+class ProcessUse:
     """One record of nvmlDeviceGetProcessUtilization: `sm_percent` over the sampling period that ended at `at_us`."""
 
     __slots__ = ("at_us", "pid", "sm_percent")
@@ -82,7 +95,7 @@ class Record:
         self.sm_percent = sm_percent
 
 
-def mean_by_pid(records: Iterable[Record], after_us: int) -> dict[int, float | None]:
+def mean_by_pid(records: Iterable[ProcessUse], after_us: int) -> dict[int, float | None]:
     """The mean ratio of each pid over its records newer than this; None where they are all nonsense.
 
     Drivers hand out records that are older than asked for, or of no process, or with nonsense above 100 %: left out.
@@ -99,10 +112,12 @@ def mean_by_pid(records: Iterable[Record], after_us: int) -> dict[int, float | N
 class Nvml:
     """Reads every NVIDIA device again and again. It is made without touching the driver; `read` opens it.
 
-    `library`: the binding (`pynvml`). `trouble`: why there is nothing, or None.
+    `library`: the binding (`pynvml`). `error`: number of the NVML error for which there is nothing, or None.
     """
 
-    def __init__(self, library: Any, monotonic_ns: Callable[[], int], now_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, library: ModuleType, monotonic_ns: Callable[[], int], now_ns: Callable[[], int] = time.time_ns
+    ) -> None:
         self._library = library
         self._monotonic_ns = monotonic_ns
         self._now_ns = now_ns
@@ -110,14 +125,14 @@ class Nvml:
         self._open = False
         self._retry_ns = 0
         self._turn = -1
-        self._handles: list[Any] = []
+        self._handles: list[object] = []
         self._known: list[Known] = []
         self._seen: dict[str, GpuDevice] = {}
         self.driver_version: str | None = None
-        self.trouble: str | None = None
+        self.error: int | None = None
 
     def read(self) -> list[GpuDevice]:
-        """One reading of all devices; none where the driver cannot be reached, `trouble` says why."""
+        """One reading of all devices; none where the driver cannot be reached, see `error`."""
         try:
             if not self._open and not self._start():
                 return []
@@ -127,9 +142,9 @@ class Nvml:
             self._turn += 1
             return self._with_vanished([self._device(index) for index in range(len(self._handles))])
         except DriverGone as error:
-            self._fail(str(error))
+            self._fail(error.number)
         except self._library.NVMLError as error:
-            self._fail(describe(error))
+            self._fail(error.value)
         return []
 
     def _look_at_clock(self) -> None:
@@ -152,21 +167,20 @@ class Nvml:
                 gone = nvidia_device(last.index)
                 gone.uuid, gone.name, gone.pci, gone.driver_version = uuid, last.name, last.pci, last.driver_version
                 gone.lost = True
-                gone.troubles["device"] = "no longer listed"
                 devices.append(gone)
         return devices
 
     def _start(self) -> bool:
         library = self._library
-        if self.trouble is not None and self._monotonic_ns() < self._retry_ns:
+        if self.error is not None and self._monotonic_ns() < self._retry_ns:
             return False
         try:
             library.nvmlInitWithFlags(INIT_FLAG_NO_GPUS)
             self._open = True
-            self.trouble = None
+            self.error = None
             self._enumerate()
         except library.NVMLError as error:
-            self._fail(describe(error))
+            self._fail(error.value)
             return False
         try:
             version = library.nvmlSystemGetDriverVersion()
@@ -175,7 +189,7 @@ class Nvml:
             self.driver_version = None
         return True
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, number: int) -> None:
         """Nothing is known of any device; another attempt is made after a while."""
         if self._open:
             self._open = False
@@ -185,7 +199,7 @@ class Nvml:
                 pass
         self._handles = []
         self._known = []
-        self.trouble = why
+        self.error = number
         self._retry_ns = self._monotonic_ns() + RETRY_NS
 
     def _count(self) -> int:
@@ -193,7 +207,7 @@ class Nvml:
             return int(self._library.nvmlDeviceGetCount())
         except self._library.NVMLError as error:
             if error.value in DRIVER_GONE:
-                raise DriverGone(describe(error)) from None
+                raise DriverGone(error.value) from None
             return len(self._handles)
 
     def _enumerate(self) -> None:
@@ -212,14 +226,14 @@ class Nvml:
             known.lost_for += 1
             return self._lost(device, known)
         try:
-            self._read(Door(self._library, self._handle(index), known, device.troubles), device, known)
+            self._read(DeviceCalls(self._library, self._handle(index), known, device.errors), device, known)
             known.lost_for = 0
         except DeviceLost as error:
             known.lost_for = 1
             self._handles[index] = None
             lost = nvidia_device(index)
             lost.driver_version = device.driver_version
-            lost.troubles["device"] = str(error)
+            lost.errors["device"] = error.number
             return self._lost(lost, known)
         return device
 
@@ -228,26 +242,26 @@ class Nvml:
         device.uuid, device.name, device.pci = known.uuid, known.name, known.pci
         return device
 
-    def _handle(self, index: int) -> Any:
+    def _handle(self, index: int) -> object:
         """The handle of a device. Raises `DriverGone`, or `DeviceLost`, also where this user may not have it."""
         if self._handles[index] is None:
             library = self._library
             try:
                 self._handles[index] = library.nvmlDeviceGetHandleByIndex(index)
             except library.NVMLError as error:
-                said = describe(error)
-                raise (DriverGone(said) if error.value in DRIVER_GONE else DeviceLost(said)) from None
+                number = error.value
+                raise (DriverGone(number) if number in DRIVER_GONE else DeviceLost(number)) from None
         return self._handles[index]
 
-    def _read(self, door: Door, device: GpuDevice, known: Known) -> None:
-        call = door.call
+    def _read(self, calls: DeviceCalls, device: GpuDevice, known: Known) -> None:
+        call = calls.call
         if known.uuid is None:
             known.uuid = call("GetUUID")
             known.name = call("GetName")
             info = call("GetPciInfo")
             known.pci = None if info is None else pci_name(info.busId)
         device.uuid, device.name, device.pci = known.uuid, known.name, known.pci
-        device.memory_used_bytes, device.memory_total_bytes = _memory(self._library, door)
+        device.memory_used_bytes, device.memory_total_bytes = _memory(self._library, calls)
         mode = call("GetMigMode")
         device.mig = None if mode is None else mode[0] == 1
         if device.mig != known.mig:  # what it has changes with the mode
@@ -256,38 +270,39 @@ class Nvml:
         if not device.mig:  # not given in MIG mode, and where an old driver gives it, it is meaningless
             rates = call("GetUtilizationRates")
             if rates is not None:
-                device.utilization_ratio = fraction(rates.gpu, 100, 1)
-                device.memory_busy_ratio = fraction(rates.memory, 100, 1)
-        device.temperature_celsius = fraction(call("GetTemperature", 0), 1)
-        device.power_watts = fraction(call("GetPowerUsage"), 1000)
-        device.power_limit_watts = fraction(call("GetEnforcedPowerLimit"), 1000)
-        device.energy_joules = fraction(call("GetTotalEnergyConsumption"), 1000)
-        device.graphics_clock_hertz = number(call("GetClockInfo", CLOCK_GRAPHICS), MEGAHERTZ)
-        device.sm_clock_hertz = number(call("GetClockInfo", CLOCK_SM), MEGAHERTZ)
-        device.memory_clock_hertz = number(call("GetClockInfo", CLOCK_MEMORY), MEGAHERTZ)
-        device.fan_ratio = fraction(call("GetFanSpeed"), 100)
+                device.utilization_ratio = calls.checked("GetUtilizationRates", fraction(rates.gpu, 100), 1)
+                device.memory_busy_ratio = calls.checked("GetUtilizationRates", fraction(rates.memory, 100), 1)
+        device.temperature_celsius = calls.amount("GetTemperature", 0, most=MAX_CELSIUS)
+        device.power_watts = calls.amount("GetPowerUsage", per=1000, most=MAX_WATTS)
+        device.power_limit_watts = calls.amount("GetEnforcedPowerLimit", per=1000, most=MAX_WATTS)
+        device.energy_joules = calls.amount("GetTotalEnergyConsumption", per=1000, most=MAX_JOULES)
+        for name, clock in ("graphics", CLOCK_GRAPHICS), ("sm", CLOCK_SM), ("memory", CLOCK_MEMORY):
+            hertz = calls.count("GetClockInfo", clock, scale=MEGAHERTZ, most=MAX_HERTZ)
+            setattr(device, f"{name}_clock_hertz", hertz)
+        device.fan_ratio = calls.amount("GetFanSpeed", per=100, most=MAX_FAN_RATIO)
         mask = call("GetCurrentClocksEventReasons")
         if mask is None:
             mask = call("GetCurrentClocksThrottleReasons")  # its name before driver 535
         device.throttle_reasons = None if mask is None else reasons(mask)
-        device.ecc_corrected = number(call("GetTotalEccErrors", 0, 0))  # volatile: since the driver was loaded
-        device.ecc_uncorrected = number(call("GetTotalEccErrors", 1, 0))
-        device.pcie_generation = number(call("GetCurrPcieLinkGeneration"))
-        device.pcie_width = number(call("GetCurrPcieLinkWidth"))
-        self._pcie(door, device, known)
+        # volatile errors: since the driver was loaded
+        device.ecc_corrected = calls.count("GetTotalEccErrors", 0, 0, most=MAX_COUNT)
+        device.ecc_uncorrected = calls.count("GetTotalEccErrors", 1, 0, most=MAX_COUNT)
+        device.pcie_generation = calls.count("GetCurrPcieLinkGeneration", most=MAX_LINK)
+        device.pcie_width = calls.count("GetCurrPcieLinkWidth", most=MAX_LINK)
+        self._pcie(calls, device, known)
         if device.mig:
-            device.instances, device.processes = _instances(self._library, door)
+            device.instances, device.processes = _instances(self._library, calls)
         else:
-            device.processes = _processes(door)
-        self._utilization(door, device, known)
+            device.processes = _processes(calls)
+        self._utilization(calls, device, known)
 
-    def _pcie(self, door: Door, device: GpuDevice, known: Known) -> None:
+    def _pcie(self, calls: DeviceCalls, device: GpuDevice, known: Known) -> None:
         """The counters, where they are seen to have more than 32 bits (which wrap ten times a second at full speed).
 
         Else what the driver measures itself over 20 ms, in which the call blocks: of one device in each reading, lest
         many make it late.
         """
-        values = door.call("GetFieldValues", (FIELD_PCIE_RECEIVED, FIELD_PCIE_SENT))
+        values = calls.call("GetFieldValues", (FIELD_PCIE_RECEIVED, FIELD_PCIE_SENT))
         if values is not None:
             received, sent = (_field(value) for value in values)
             known.wide = known.wide or max(received or 0, sent or 0) >= WIDE
@@ -296,21 +311,22 @@ class Nvml:
                 return
         if self._turn % len(self._handles) != device.index:
             return
-        device.pcie_received_bytes_per_second = fraction(door.call("GetPcieThroughput", PCIE_RECEIVED), 0.001)
-        device.pcie_sent_bytes_per_second = fraction(door.call("GetPcieThroughput", PCIE_SENT), 0.001)
+        for name, counter in ("received", PCIE_RECEIVED), ("sent", PCIE_SENT):
+            speed = calls.amount("GetPcieThroughput", counter, per=0.001, most=MAX_PCIE)
+            setattr(device, f"pcie_{name}_bytes_per_second", speed)
 
-    def _utilization(self, door: Door, device: GpuDevice, known: Known) -> None:
+    def _utilization(self, calls: DeviceCalls, device: GpuDevice, known: Known) -> None:
         """What the processes used since the last reading.
 
         The first answer holds whatever the driver kept, from seconds before; it only tells where to begin.
         NOT_FOUND: no process used the device since. SUCCESS as an error: no record, by the binding.
         """
-        answer, error = _ask_list(door, "GetProcessUtilization", known.last_us)
+        answer, error = _ask_list(calls, "GetProcessUtilization", known.last_us)
         if answer is None and error not in (NOT_FOUND, SUCCESS):
             return
         latest_us = self._now_ns() // 1000 + FUTURE_US
         records = [
-            Record(each.pid, each.timeStamp, each.smUtil) for each in answer or () if each.timeStamp <= latest_us
+            ProcessUse(each.pid, each.timeStamp, each.smUtil) for each in answer or () if each.timeStamp <= latest_us
         ]
         ratios = mean_by_pid(records, known.last_us)
         known.last_us = max([known.last_us, *(record.at_us for record in records)])
@@ -340,26 +356,29 @@ def _field(value: Any) -> int | None:
     return int(getattr(value.value, VALUE_MEMBERS[value.valueType]))
 
 
-def _memory(library: Any, door: Door) -> tuple[int | None, int | None]:
+def _memory(library: ModuleType, calls: DeviceCalls) -> tuple[int | None, int | None]:
     """Used and total bytes; used without what the driver reserves, where it can tell (version 2 of the structure)."""
     memory = None
     version = getattr(library, "nvmlMemory_v2", None)
     if version is not None:
-        memory = door.call("GetMemoryInfo", version=version)
+        memory = calls.call("GetMemoryInfo", version=version)
     if memory is None:
-        memory = door.call("GetMemoryInfo")
-    return (None, None) if memory is None else (number(memory.used), number(memory.total))
+        memory = calls.call("GetMemoryInfo")
+    if memory is None:
+        return None, None
+    total = calls.checked("GetMemoryInfo", number(memory.total), MAX_BYTES)
+    return calls.checked("GetMemoryInfo", number(memory.used), MAX_BYTES if total is None else total), total
 
 
-def _instances(library: Any, door: Door) -> tuple[list[GpuInstance], list[GpuProcess] | None]:
+def _instances(library: ModuleType, calls: DeviceCalls) -> tuple[list[GpuInstance], list[GpuProcess] | None]:
     """The MIG instances, and the processes of all of them."""
     found: list[GpuInstance] = []
     lists: list[list[GpuProcess] | None] = []
-    for index in range(number(door.call("GetMaxMigDeviceCount")) or 0):
-        handle, _ = door.ask("GetMigDeviceHandleByIndex", index)
+    for index in range(number(calls.call("GetMaxMigDeviceCount")) or 0):
+        handle, _ = calls.ask("GetMigDeviceHandleByIndex", index)
         if handle is None:  # NOT_FOUND: no instance has this number
             continue
-        inner = door.to(handle)
+        inner = calls.to(handle)
         instance = GpuInstance(index)
         instance.uuid = inner.call("GetUUID")
         instance.name = inner.call("GetName")
@@ -372,7 +391,7 @@ def _instances(library: Any, door: Door) -> tuple[list[GpuInstance], list[GpuPro
             if process.gpu_instance is None:
                 process.gpu_instance, process.compute_instance = instance.gpu_instance, instance.compute_instance
         lists.append(processes)
-    everywhere = _processes(door)  # only for those who may know it
+    everywhere = _processes(calls)  # only for those who may know it
     if everywhere is None:
         return found, None if None in lists else _merged(lists)
     placed = {process.pid for processes in lists for process in processes or ()}
@@ -380,16 +399,16 @@ def _instances(library: Any, door: Door) -> tuple[list[GpuInstance], list[GpuPro
     return found, _merged([*lists, elsewhere])
 
 
-def _ask_list(door: Door, name: str, *arguments: int) -> tuple[Any, int]:
-    """What `Door.ask` gives; again where more came between the two calls of the binding than it made room for."""
+def _ask_list(calls: DeviceCalls, name: str, *arguments: int) -> tuple[Any, int]:
+    """Return what `ask` does; ask again where the list grew between the two calls of the binding."""
     for _ in range(3):
-        listed, error = door.ask(name, *arguments)
+        listed, error = calls.ask(name, *arguments)
         if error != INSUFFICIENT_SIZE:
             break
     return listed, error
 
 
-def _processes(door: Door) -> list[GpuProcess] | None:
+def _processes(calls: DeviceCalls) -> list[GpuProcess] | None:
     """Who holds memory of a device: those that compute, those that draw, those of MPS; None where it does not tell.
 
     A list that it does not have is none; one that could not be had now leaves all unknown: who is in it is missing.
@@ -398,19 +417,19 @@ def _processes(door: Door) -> list[GpuProcess] | None:
     for kind in ("Compute", "Graphics", "MPSCompute"):
         listed = None
         for version in ("v3", "v2"):
-            listed, error = _ask_list(door, f"Get{kind}RunningProcesses_{version}")
+            listed, error = _ask_list(calls, f"Get{kind}RunningProcesses_{version}")
             if listed is not None:
                 break
             if error not in ABSENT:
                 return None
-        lists.append(None if listed is None else [_process(each) for each in listed])
+        lists.append(None if listed is None else [_process(calls, each) for each in listed])
     return _merged(lists)
 
 
-def _process(listed: Any) -> GpuProcess:
+def _process(calls: DeviceCalls, listed: Any) -> GpuProcess:
     process = GpuProcess(int(listed.pid))
     process.listed = True
-    process.memory_bytes = number(listed.usedGpuMemory)
+    process.memory_bytes = calls.checked("GetProcesses", number(listed.usedGpuMemory), MAX_BYTES)
     process.gpu_instance = number(listed.gpuInstanceId)
     process.compute_instance = number(listed.computeInstanceId)
     return process

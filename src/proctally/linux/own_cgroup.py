@@ -1,4 +1,4 @@
-"""A cgroup of our own around one run: made below that of this process, removed at the end, swept after a crash.
+"""A run cgroup: made below the cgroup of this process, removed at the end, swept after a crash.
 
 Layouts: Documentation/admin-guide/cgroup-v2.rst. The user's own cgroups and their settings are never touched.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import time
-from errno import EACCES, EAGAIN, EBUSY, ENODEV, ENOENT, ENOMEM, ENOSPC, EOPNOTSUPP, EPERM, EROFS, ESRCH, ESTALE
+from errno import EACCES, EBUSY, EOPNOTSUPP, ESRCH, ESTALE
 
-from proctally.kernel.cgroup import (
+from proctally.errors import UNREADABLE, ProcessGone
+from proctally.linux.cgroup import (
+    DELETED,
     V2,
     parse_cgroup,
     parse_cpu_stat,
@@ -19,51 +21,31 @@ from proctally.kernel.cgroup import (
     read_file,
     read_number,
 )
-from proctally.kernel.machine import UNREADABLE, Gone, Machine
-from proctally.kernel.proc import read_stat
+from proctally.linux.machine import Machine
+from proctally.linux.proc import read_stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from proctally.kernel.cgroup import Place
+    from proctally.linux.cgroup import Place
 
-DELETED = " (deleted)"  # proc_cgroup_show: a zombie's v2 cgroup that was removed meanwhile
 PREFIX = "proctally"
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 REMOVE_PAUSES = (0.001, 0.004, 0.015, 0.0)  # seconds
 
 
-class Refused(Exception):
-    """No cgroup can be had, or nobody be put into it: one sentence that says what to do; `errno` is the kernel's."""
+class CgroupRefused(OSError):
+    """No cgroup can be made, or the process cannot be moved into it; `errno` is the kernel's."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(REASONS.get(number) or f"a cgroup was refused: {os.strerror(number)}")
-        self.errno = number
-
-
-NOT_DELEGATED = "this cgroup is not this user's to divide: start inside a delegated one (systemd: Delegate=yes)"
-REMOVED = "the cgroup of this process was removed or is not visible here: start in one that exists"
-REASONS = {
-    EROFS: "cgroups are mounted read-only here: have the v2 hierarchy mounted writable in this container",
-    EACCES: NOT_DELEGATED,
-    EPERM: NOT_DELEGATED,
-    ENOENT: REMOVED,
-    ENODEV: REMOVED,
-    EAGAIN: "no more cgroups are allowed here: raise cgroup.max.descendants or cgroup.max.depth, or remove unused ones",
-    ENOSPC: "the kernel has no room for another cgroup: remove unused ones",
-    ENOMEM: "the kernel has no memory for another cgroup: remove unused ones",
-    ESTALE: "another run took the new cgroup for one that was left over: start again",
-    EBUSY: "this cgroup gives controllers to those below it and may hold no process: clear its cgroup.subtree_control",
-    ESRCH: "/proc does not show this process: have the procfs of its pid namespace mounted",
-    EOPNOTSUPP: "this cgroup is threaded or has no v2 hierarchy: start in a domain cgroup of v2",
-}
+        super().__init__(number, os.strerror(number))
 
 
 MEMORY_KEYS = (b"anon", b"file", b"active_file", b"inactive_file")
 
 
-class Reading:
+class CgroupReading:
     """What all that ever ran in a run's cgroup used, and what it holds now; None where this cgroup has no such file.
 
     `io`: [bytes read, bytes written, reads, writes]. `*_pressure_ns`: in which some task waited for it.
@@ -94,7 +76,7 @@ class Reading:
 
 
 class RunCgroup:
-    """A v2 cgroup around one run, below the one in which this process lives.
+    """A cgroup around one run, below the one in which this process lives, in the hierarchy `name`.
 
     No controller is ever enabled for it: a cgroup that does that may hold no process itself, and ours does. So there
     is what every cgroup has (`cpu.stat`, pressure), and more where the user has enabled it for the children.
@@ -103,23 +85,22 @@ class RunCgroup:
     `sweep` from another pid namespace does not.
     """
 
-    __slots__ = ("directory", "fd", "machine", "path")
-
-    def __init__(self, machine: Machine, parent: Place | None, pid: int) -> None:
-        """Make one below `parent`, where this process lives (`places(...).get(V2)`); `pid`: this process. `Refused`."""
+    def __init__(self, machine: Machine, parent: Place | None, pid: int, name: str = V2) -> None:
+        """Make one below `parent`, where this process (`pid`) is (`places(...).get(name)`). Raises `CgroupRefused`."""
+        self.name = name
         if parent is None:
-            raise Refused(EOPNOTSUPP)
+            raise CgroupRefused(EOPNOTSUPP)
         try:
-            name = f"{PREFIX}-{pid}-{read_stat(machine, pid).start}-{os.urandom(3).hex()}"
+            folder = f"{PREFIX}-{pid}-{read_stat(machine, pid).start}-{os.urandom(3).hex()}"
         except UNREADABLE:
-            raise Refused(ESRCH) from None
+            raise CgroupRefused(ESRCH) from None
         self.machine = machine
-        self.directory = f"{parent.directory}/{name}"
-        self.path = f"{parent.path.rstrip('/')}/{name}"
+        self.directory = f"{parent.directory}/{folder}"
+        self.path = f"{parent.path.rstrip('/')}/{folder}"
         try:
             os.mkdir(self.directory, 0o755)
         except OSError as error:
-            raise Refused(error.errno or 0) from None
+            raise CgroupRefused(error.errno or 0) from None
         self.fd = -1
         try:
             self.fd = os.open(self.directory, DIRECTORY)
@@ -131,20 +112,20 @@ class RunCgroup:
                 raise OSError(EOPNOTSUPP, "cgroup.type")
         except OSError as error:
             self.remove()
-            raise Refused(error.errno or 0) from None
+            raise CgroupRefused(error.errno or 0) from None
 
     def add(self, pid: int) -> None:
-        """Move a process (all its threads) here; raises `Gone` or `Refused`. What it used before stays where it was."""
+        """Move a process with all its threads here. Raises `ProcessGone` or `CgroupRefused`. Past use stays there."""
         try:
             _write(self.directory, "cgroup.procs", b"%d" % pid)
         except OSError as error:
             if error.errno == ESRCH:
-                raise Gone(ESRCH, f"process {pid}") from None
-            raise Refused(error.errno or 0) from None
+                raise ProcessGone(ESRCH, f"process {pid}") from None
+            raise CgroupRefused(error.errno or 0) from None
 
-    def read(self) -> Reading:
+    def read(self) -> CgroupReading:
         """What it holds now and used so far; all None once it was removed."""
-        return Reading(self.directory)
+        return CgroupReading(self.directory)
 
     def used_ns(self) -> int | None:
         """Nanoseconds of CPU of all that ever ran in it; None once it was removed."""
@@ -163,7 +144,10 @@ class RunCgroup:
 
     def _holds(self, pid: int) -> bool | None:
         try:
-            path = parse_cgroup(self.machine.read(f"{pid}/cgroup")).get(V2)
+            path = parse_cgroup(self.machine.read(f"{pid}/cgroup")).get(self.name)
+            # v1 shows `/` for a process that exits (cgroup_exit)
+            if path == "/" and self.name != V2 and self.machine.read(f"{pid}/statm").startswith(b"0 "):
+                return None
         except UNREADABLE:
             return None
         return path is not None and (path.removesuffix(DELETED) + "/").startswith(self.path + "/")
@@ -215,7 +199,7 @@ def _abandoned(machine: Machine, parent: Place, name: str) -> bool:
     try:
         if made_by is None or read_stat(machine, made_by[0]).start == made_by[1]:
             return False
-    except Gone:
+    except ProcessGone:
         pass
     except UNREADABLE:
         return False

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import mmap
 import os
-from errno import EACCES, EBUSY, EINVAL, EMFILE, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, ESRCH
+from errno import EINVAL, ENOMEM, EPERM
 from fcntl import ioctl
-from itertools import repeat
 from struct import pack, unpack
 from sys import byteorder, maxsize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
+    from collections.abc import Iterable
+    from ctypes import CDLL
 
 SYSCALL = {"x86_64": 298, "aarch64": 241}
 FLAG_FD_CLOEXEC = 8
@@ -89,23 +88,21 @@ COMM: pid with tid, the name; only what exec gave. READ: pid with tid, nanosecon
 LOWER = 0xFFFFFFFF
 
 
-class Unavailable(Exception):
-    """perf cannot be had: the message says why, and what to ask for."""
+class Unsupported(Exception):
+    """perf_event_open cannot be called: it needs ctypes, on x86_64 or aarch64."""
 
 
-class Refused(OSError):
+class PerfRefused(OSError):
     """What perf_event_open(2) answered."""
 
 
 class Events:
     """The system call, by ctypes. `library` is the C library of this process (`child.libc`), or None."""
 
-    __slots__ = ("_call", "_number", "_types")
-
-    def __init__(self, library: Any, architecture: str | None = None) -> None:
+    def __init__(self, library: CDLL | None, architecture: str | None = None) -> None:
         number = SYSCALL.get(architecture or os.uname().machine)
         if library is None or number is None or byteorder != "little" or maxsize < 1 << 32:
-            raise Unavailable("perf_event_open is known on x86_64 and aarch64 only, and needs ctypes")
+            raise Unsupported
         import ctypes
 
         self._types = ctypes
@@ -124,7 +121,7 @@ class Events:
         sample_type: int = 0,
         watermark: int = 0,
     ) -> int:
-        """A descriptor of an event of this process (0: ourselves) on this CPU (-1: any). Raises `Refused`."""
+        """A descriptor of an event of this process (0: ourselves) on this CPU (-1: any). Raises `PerfRefused`."""
         clock = CLOCK_MONOTONIC if flags & USE_CLOCKID else 0
         # type size config sample_period sample_type read_format flags wakeup bp_type config1 config2
         # branch_sample_type sample_regs_user sample_stack_user clockid sample_regs_intr aux_watermark max_stack -
@@ -138,28 +135,8 @@ class Events:
         )
         if fd < 0:
             number = c.get_errno()
-            raise Refused(number, os.strerror(number))
+            raise PerfRefused(number, os.strerror(number))
         return fd
-
-
-def explain(error: OSError, paranoid: int | None) -> str:
-    """Why perf cannot be had, and what to ask for."""
-    number = error.errno
-    if number in (EACCES, EPERM):
-        if paranoid is not None and paranoid > 2:
-            return f"kernel.perf_event_paranoid is {paranoid}: ask for 2 (sysctl -w), or for CAP_PERFMON"
-        return "perf_event_open is refused: ask for CAP_PERFMON, or for a seccomp profile that allows it"
-    if number == ENOSYS:
-        return "this kernel, or the sandbox, has no perf_event_open"
-    if number in (EMFILE, ENFILE):
-        return "no descriptor is left for perf: raise the limit of open files (ulimit -n)"
-    if number in (ENOENT, ENODEV, EOPNOTSUPP):
-        return "this machine has no such counter"
-    if number == ENOMEM:
-        return "no locked memory is left for rings: ask for more kernel.perf_event_mlock_kb or ulimit -l"
-    if number == EBUSY:
-        return "the kernel has no room for another counter"
-    return f"perf_event_open: {error.strerror}"
 
 
 class Counter:
@@ -255,7 +232,7 @@ def _decode_usual(words: tuple[int, ...], records: list[Record]) -> bool:
     """Where nothing but ends, or nothing but forks and exits was written: without a loop. False for all else."""
     heads = set(words[::5])
     if heads == USUAL_READ:
-        records += zip(words[4::5], repeat(RECORD_READ), words[1::5], words[2::5], strict=False)
+        records += zip(words[4::5], [RECORD_READ] * (len(words) // 5), words[1::5], words[2::5], strict=False)
     elif heads <= USUAL_TASKS:
         kinds = [head & LOWER for head in words[::5]]
         records += zip(words[3::5], kinds, words[1::5], words[2::5], strict=True)
@@ -271,8 +248,6 @@ class Rings:
     used, on any CPU. Were that written to the rings of the CPUs, by a counter on each, a thread that ends would write
     to all of them, for which they are not made: they then stop for good (kernel: perf_output_put_handle).
     """
-
-    __slots__ = ("_counter", "_held", "_lost_known", "_rings", "broken")
 
     def __init__(self, rings: list[Ring], counter: int, *, lost_known: bool) -> None:
         self._rings = rings
@@ -334,17 +309,15 @@ def _when(record: Record) -> int:
     return record[0]
 
 
-class Counters:
+class PerfCounters:
     """More inherited counters of a tree; each costs some 3 us at every fork. What cannot be had is None."""
-
-    __slots__ = ("_fds",)
 
     def __init__(self, events: Events, pid: int) -> None:
         self._fds: dict[str, int | None] = {}
         for name, type, config, flags in COUNTERS:
             try:
                 self._fds[name] = events.open(pid, -1, flags, type=type, config=config, read_format=FORMAT_TIMES)
-            except Refused:
+            except PerfRefused:
                 self._fds[name] = None
 
     def read(self) -> dict[str, int | None]:
@@ -368,12 +341,12 @@ def scaled(data: bytes) -> int | None:
 
 
 def open_counter(events: Events, pid: int) -> Counter:
-    """One inherited counter of CPU time for a held child, from its exec on. Raises `Refused`."""
+    """One inherited counter of CPU time for a held child, from its exec on. Raises `PerfRefused`."""
     return Counter(events.open(pid, -1, COUNT))
 
 
 def open_rings(events: Events, pid: int, cpus: Iterable[int]) -> Rings:
-    """Rings on these CPUs for a held child, from its exec on. Raises `Refused` when not even small ones can be had."""
+    """Open rings on these CPUs for a held child, from its exec on. Raises `PerfRefused` if even small ones fail."""
     cpus = list(cpus)
     read_format = FORMAT_LOST
     sizes = sorted({max(size, mmap.PAGESIZE) for size in RING_BYTES}, reverse=True)
@@ -390,7 +363,7 @@ def open_rings(events: Events, pid: int, cpus: Iterable[int]) -> Rings:
                     if size > sizes[-1]:
                         break
                     number = ENOMEM  # the event may be opened: it is the memory that is refused
-                raise Refused(number, os.strerror(number or 0)) from None
+                raise PerfRefused(number, os.strerror(number or 0)) from None
     raise AssertionError("the last size returns or raises")
 
 
@@ -398,7 +371,7 @@ def _may_open(events: Events, pid: int) -> bool:
     """Whether it was the memory that was refused, and not the event itself."""
     try:
         os.close(events.open(pid, -1, COUNT))
-    except Refused:
+    except PerfRefused:
         return False
     return True
 
@@ -434,128 +407,3 @@ def _open_rings(events: Events, pid: int, cpus: list[int], size: int, read_forma
             os.close(fd)
         raise
     return Rings(rings, counter, lost_known=bool(read_format))
-
-
-class Attached:
-    """Counters of a tree that runs already: one for each thread there was, inherited by all that these make.
-
-    While the snapshot is taken, threads make others. One that was made after the counter of its maker was opened has
-    inherited it, and must not have one of its own; one that was made before has none yet. Which it was the FORK records
-    tell, of events that count nothing and are opened before the counter: where there is no record, it was before.
-    """
-
-    __slots__ = ("_counters", "_events", "_forks", "_inherited", "_opened", "_rings", "_witnesses", "denied", "unsure")
-
-    def __init__(self, events: Events, cpus: Iterable[int]) -> None:
-        self._events = events
-        self._counters: list[int] = []
-        self._opened: dict[int, tuple[int, int]] = {}  # tid -> before and after its counter was opened
-        self._inherited: set[int] = set()
-        self._witnesses: list[int] = []
-        self._rings: dict[int, Ring | None] = dict.fromkeys(cpus)
-        self._forks: dict[int, tuple[int, int]] = {}  # tid -> when it was made, and by which tid
-        self.denied = 0
-        self.unsure = not self._rings
-
-    def take_in(self, tids: Iterable[int], clock: Callable[[], int]) -> int:
-        """Open those of these threads that count nowhere yet; how many were new. `Refused` where nothing can be opened.
-
-        To be called with new listings until nothing is new. `clock`: nanoseconds of CLOCK_MONOTONIC.
-
-        Once it is not sure who inherited, nobody new is opened: what is missing is less harm than what counts twice.
-        """
-        self._read_forks()
-        if self.unsure and self._opened:
-            return 0
-        first = not self._opened
-        new = [tid for tid in tids if tid not in self._opened and tid not in self._inherited]
-        for tid in new:
-            if self.unsure and not first:
-                break
-            made = self._forks.get(tid)
-            if made is not None and self._has_inherited(*made):
-                self._inherited.add(tid)
-                continue
-            self._witness(tid)
-            before = clock()
-            try:
-                self._counters.append(self._events.open(tid, -1, ALWAYS))
-            except Refused as error:
-                if error.errno not in (ESRCH, EACCES, EPERM):
-                    raise
-                self.denied += error.errno != ESRCH
-                self._inherited.add(tid)  # not to be asked again
-                continue
-            self._opened[tid] = before, clock()
-        return len(new)
-
-    def _has_inherited(self, when: int, maker: int) -> bool:
-        """Whether what this thread made at this moment counts already; it may have ended since, and was made itself."""
-        for _ in range(len(self._forks) + 1):
-            if maker in self._opened:
-                before, after = self._opened[maker]
-                self.unsure |= before <= when < after
-                return when >= before
-            if maker in self._inherited or maker not in self._forks:
-                return maker in self._inherited
-            when, maker = self._forks[maker]
-        return False
-
-    def _witness(self, tid: int) -> None:
-        """Have the making of threads by this one, and by those that these make, recorded."""
-        for cpu, ring in self._rings.items():
-            try:
-                fd = self._events.open(tid, cpu, OBSERVE, config=DUMMY, sample_type=SAMPLE_TIME)
-            except Refused as error:
-                if error.errno != ESRCH:
-                    self._blind()
-                return
-            self._witnesses.append(fd)
-            try:
-                if ring is None:
-                    self._rings[cpu] = Ring(fd, RING_BYTES[0])
-                else:
-                    ioctl(fd, IOC_SET_OUTPUT, ring.fd)
-            except OSError:
-                self._blind()
-                return
-
-    def _blind(self) -> None:
-        """Do without the witnesses: the counters need their descriptors more."""
-        self.unsure = True
-        self.settle()
-
-    def _read_forks(self) -> None:
-        records: list[Record] = []
-        for ring in self._rings.values():
-            if ring is not None and not decode(ring.take(), records):
-                self.unsure = True
-        for when, kind, _, tids in records:
-            self.unsure |= kind == RECORD_LOST
-            if kind == RECORD_FORK and isinstance(tids, int):
-                self._forks[tids & LOWER] = when, tids >> 32
-
-    def settle(self) -> None:
-        """The snapshot is whole: what told of new threads is given back."""
-        for ring in self._rings.values():
-            if ring is not None:
-                ring.unmap()
-        for fd in self._witnesses:
-            os.close(fd)
-        self._rings = {}
-        self._witnesses = []
-        self._forks = {}
-
-    def read(self) -> int:
-        """Nanoseconds since the counters were opened, of these threads and of all they made since."""
-        return sum(int.from_bytes(os.read(fd, 8), byteorder) for fd in self._counters)
-
-    def __len__(self) -> int:
-        return len(self._counters)
-
-    def close(self) -> None:
-        """Give everything back."""
-        self.settle()
-        for fd in self._counters:
-            os.close(fd)
-        self._counters = []

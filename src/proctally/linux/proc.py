@@ -7,8 +7,10 @@ value that cannot be read raises ValueError with the text.
 from __future__ import annotations
 
 import os
+from errno import ESRCH
 
-from proctally.kernel.machine import Denied, Exhausted, Gone, Machine, classify, classify_listing, reread
+from proctally.errors import UNREADABLE, NoDescriptors, ProcessGone, no_process
+from proctally.linux.machine import Machine, classify, classify_listing, reread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def parse_stat(data: bytes) -> Stat:
     """
     close = data.rfind(b") ")
     fields = data[close + 2 :].split(None, 22)
-    if close < 0 or len(fields) < 22:
+    if close < 0 or len(fields) < 22 or (len(fields) == 22 and not data.endswith(b"\n")):
         raise ValueError(f"stat: {data[:200]!r}")
     stat = Stat()
     stat.head = data[: -len(fields[22])] if len(fields) > 22 else data
@@ -82,6 +84,12 @@ def parse_stat(data: bytes) -> Stat:
         ) = map(int, fields[1:22])  # fmt: skip
     except ValueError:
         raise ValueError(f"stat: {data[:200]!r}") from None
+    counted = (
+        stat.ppid, minor, child_minor, major, child_major, stat.user, stat.system, stat.child_user, stat.child_system,
+        stat.threads, stat.start, stat.vsize, stat.rss,
+    )  # fmt: skip
+    if min(counted) < 0 or max(counted) >= COUNTERS_END or data.startswith(b"0 "):
+        raise ValueError(f"stat: {data[:200]!r}")
     stat.minor_faults = minor
     stat.major_faults = major
     stat.tree_minor_faults = minor + child_minor
@@ -96,12 +104,13 @@ def parse_io(data: bytes) -> tuple[int, ...]:
     since 2.6.20; a line that is missing raises ValueError.
     """
     words = data.split()
-    if len(words) < 14 or words[0:14:2] != IO_KEYS:
-        raise ValueError(f"io: {data[:200]!r}")
     try:
-        return tuple(map(int, words[1:14:2]))
+        counters = tuple(map(int, words[1:14:2]))
+        if words[0:14:2] == IO_KEYS and min(counters) >= 0 and max(counters) < COUNTERS_END and data[-1:] == b"\n":
+            return counters
     except ValueError:
-        raise ValueError(f"io: {data[:200]!r}") from None
+        pass
+    raise ValueError(f"io: {data[:200]!r}")
 
 
 IO_KEYS = [
@@ -115,6 +124,8 @@ IO_KEYS = [
 ]
 
 
+COUNTERS_END = 1 << 63  # a number from here on is a negative one, written without its sign
+MAX_PID = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
 CHILD_SIGNAL_BIT = 1 << 16  # SIGCHLD is 17
 
 
@@ -138,19 +149,14 @@ def parse_status(data: bytes) -> Status:
     """
     status = Status()
     data = b"\n" + data
-    status.peak_rss_bytes = _kilobytes(data, b"\nVmHWM:")
-    status.swap_bytes = _kilobytes(data, b"\nVmSwap:")
-    status.ignores_child_signal = bool((_number(data, b"\nSigIgn:", 16) or 0) & CHILD_SIGNAL_BIT)
+    status.peak_rss_bytes = kilobytes(data, b"\nVmHWM:")
+    status.swap_bytes = kilobytes(data, b"\nVmSwap:")
+    status.ignores_child_signal = bool(_mask(data, b"\nSigIgn:") & CHILD_SIGNAL_BIT)
     voluntary = _number(data, b"\nvoluntary_ctxt_switches:")
     involuntary = _number(data, b"\nnonvoluntary_ctxt_switches:")
     if voluntary is not None and involuntary is not None:
         status.context_switches = voluntary + involuntary
     return status
-
-
-def parse_smaps_rollup(data: bytes) -> int | None:
-    """`/proc/PID/smaps_rollup`: Pss in bytes, or None where the file has none."""
-    return _kilobytes(b"\n" + data, b"\nPss:")
 
 
 def _value(data: bytes, key: bytes) -> bytes | None:
@@ -159,87 +165,118 @@ def _value(data: bytes, key: bytes) -> bytes | None:
     if at < 0:
         return None
     end = data.find(b"\n", at + 1)
-    return data[at + len(key) : end if end >= 0 else len(data)]
+    if end < 0:  # the line is cut
+        raise ValueError(f"{data[at + 1 : at + 200]!r}")
+    return data[at + len(key) : end]
 
 
-def _number(data: bytes, key: bytes, base: int = 10) -> int | None:
+def _number(data: bytes, key: bytes) -> int | None:
     value = _value(data, key)
     try:
-        return None if value is None else int(value, base)
+        return None if value is None else _counter(int(value))
     except ValueError:
         raise ValueError(f"{key[1:].decode()} {value!r}") from None
 
 
-def _kilobytes(data: bytes, key: bytes) -> int | None:
+def _mask(data: bytes, key: bytes) -> int:
+    value = _value(data, key)
+    try:
+        return 0 if value is None else int(value, 16)
+    except ValueError:
+        raise ValueError(f"{key[1:].decode()} {value!r}") from None
+
+
+def _counter(value: int) -> int:
+    if not 0 <= value < COUNTERS_END:
+        raise ValueError
+    return value
+
+
+def kilobytes(data: bytes, key: bytes) -> int | None:
     value = _value(data, key)
     if value is None:
         return None
     try:
-        return int(value.strip().removesuffix(b"kB")) * 1024
+        return _counter(int(value.strip().removesuffix(b"kB")) * 1024)
     except ValueError:
         raise ValueError(f"{key[1:].decode()} {value!r}") from None
 
 
-def parse_schedstat(data: bytes) -> int:
-    """`/proc/PID/task/TID/schedstat`: nanoseconds this thread waited on a run queue (Documentation/sched-stats)."""
+def parse_schedstat(data: bytes) -> tuple[int, int]:
+    """Parse `/proc/PID/task/TID/schedstat`: nanoseconds of one thread on a CPU, and ready without one.
+
+    Both are exact up to the last tick or switch (Documentation/scheduler/sched-stats.rst); the kernel adds the second
+    when the thread gets its CPU.
+    """
     words = data.split()
     if len(words) < 3:
         raise ValueError(f"schedstat: {data[:200]!r}")
     try:
-        return int(words[1])
+        return _counter(int(words[0])), _counter(int(words[1]))
     except ValueError:
         raise ValueError(f"schedstat: {data[:200]!r}") from None
+
+
+def parse_state(data: bytes) -> bytes:
+    """Parse the state of one thread from its `stat`, such as `R`, `S` or `D`."""
+    close = data.rfind(b") ")
+    if close < 0 or close + 3 > len(data):
+        raise ValueError(f"stat: {data[:200]!r}")
+    return data[close + 2 : close + 3]
+
+
+def parse_block_delay(data: bytes) -> int:
+    """Parse field 42 of the `stat` of one thread: ticks that it waited for block devices, 0 without accounting.
+
+    The `stat` of a process shows its main thread alone (kernel: do_task_stat, delayacct_blkio_ticks).
+    """
+    fields = data[data.rfind(b") ") + 2 :].split(None, 40)
+    if len(fields) < 40:
+        raise ValueError(f"stat: {data[:200]!r}")
+    try:
+        return _counter(int(fields[39]))
+    except ValueError:
+        raise ValueError(f"stat: {data[:200]!r}") from None
+
+
+# a parent in vfork(2) is in state D until its child executes a program (kernel: wait_for_vfork_done, inlined)
+VFORK_WAITS = (b"kernel_clone", b"_do_fork", b"do_fork", b"wait_for_vfork_done")
+
+
+def is_vfork_wait(wchan: bytes) -> bool:
+    """Return whether this `wchan` of a thread in state D is vfork(2), so that it waits for no device."""
+    return wchan.strip() in VFORK_WAITS
 
 
 def parse_children(data: bytes) -> list[int]:
     """`/proc/PID/task/TID/children`: pids of the children of that one thread."""
     try:
-        return list(map(int, data.split()))
+        pids = list(map(int, data.split()))
     except ValueError:
-        raise ValueError(f"children: {data[:200]!r}") from None
-
-
-def text(name: bytes) -> str:
-    """A name that may hold any bytes as text: what is not UTF-8 is written as `\\xff`, nothing is lost."""
-    return name.decode("utf-8", "backslashreplace")
+        pids = [-1]
+    if pids and (min(pids) < 0 or max(pids) > MAX_PID or not data[-1:].isspace()):  # the last one can be cut
+        raise ValueError(f"children: {data[:200]!r}")
+    return [pid for pid in pids if pid]  # 0: in a pid namespace that this procfs does not see (pid_nr_ns)
 
 
 def read_stat(machine: Machine, pid: int) -> Stat:
-    """The `stat` of a process; raises `Gone` (also for state X: its parent is just reaping it) or `Denied`."""
+    """Return the `stat` of a process. Raises `ProcessGone` (also in state X: its parent reaps it) or `AccessDenied`."""
     try:
         stat = parse_stat(machine.read(f"{pid}/stat"))
-    except Gone:
-        raise Gone(f"process {pid} does not exist") from None
+    except ProcessGone:
+        raise no_process(pid) from None
     if stat.state in b"Xx":
-        raise Gone(f"process {pid} is just being reaped")
+        raise ProcessGone(ESRCH, f"process {pid} is just being reaped")
     return stat
 
 
 def read_status(machine: Machine, pid: int) -> Status:
-    """The `status` of a process; raises `Gone` or `Denied`."""
+    """The `status` of a process; raises `ProcessGone` or `AccessDenied`."""
     return parse_status(machine.read(f"{pid}/status"))
 
 
-def read_io(machine: Machine, pid: int) -> tuple[int, ...]:
-    """The `io` of a process (another user's: `Denied`)."""
-    return parse_io(machine.read(f"{pid}/io"))
-
-
-def read_pss(machine: Machine, pid: int, tid: int | None = None) -> int | None:
-    """PSS of a process in bytes; None for one without an address space (a zombie, a kernel thread).
-
-    `smaps_rollup` belongs to the address space of the moment it was opened and answers ESRCH after an exec, so it is
-    opened each time. ESRCH says only that there is no address space: whether the process is gone, `stat` decides.
-    """
-    path = f"{pid}/smaps_rollup" if tid is None else f"{pid}/task/{tid}/smaps_rollup"
-    try:
-        return parse_smaps_rollup(machine.read(path))
-    except Gone:
-        return None
-
-
 def read_threads(machine: Machine, pid: int) -> list[int]:
-    """The thread ids of a process; raises `Gone` or `Denied`."""
+    """The thread ids of a process; raises `ProcessGone` or `AccessDenied`."""
     try:
         return [int(name) for name in os.listdir(f"{machine.proc}/{pid}/task")]
     except OSError as error:
@@ -249,14 +286,14 @@ def read_threads(machine: Machine, pid: int) -> list[int]:
 def read_children(machine: Machine, pid: int, threads: int = 1) -> list[int]:
     """The children of all threads of a process. Imprecise while children exit: one may be missing until next time.
 
-    Raises `Gone` (also where this kernel has no `children` files, see `has_children_files`) or `Denied`.
+    Raises `ProcessGone` (also where this kernel has no `children` files, see `has_children_files`) or `AccessDenied`.
     """
     tids = [pid] if threads == 1 else read_threads(machine, pid)
     found: list[int] = []
     for tid in tids:
         try:
             found += parse_children(machine.read(f"{pid}/task/{tid}/children", to_end=True))
-        except Gone:
+        except ProcessGone:
             if threads == 1:
                 raise
     return found
@@ -265,9 +302,10 @@ def read_children(machine: Machine, pid: int, threads: int = 1) -> list[int]:
 def is_thread(machine: Machine, pid: int) -> bool:
     """Whether this id is that of a thread: it can be opened, but it is listed only below its process."""
     try:
-        return f"\nTgid:\t{pid}\n".encode() not in machine.read(f"{pid}/status")
-    except (Gone, Denied):
+        status = machine.read(f"{pid}/status")
+    except UNREADABLE:
         return False
+    return b"\nTgid:\t" in status and b"\nTgid:\t%d\n" % pid not in status
 
 
 def has_children_files(machine: Machine) -> bool:
@@ -277,23 +315,30 @@ def has_children_files(machine: Machine) -> bool:
     )
 
 
-def read_run_delay(machine: Machine, pid: int, threads: int) -> dict[int, int]:
-    """Nanoseconds each living thread of a process has waited for a CPU; raises `Gone` or `Denied`."""
+def read_run_delay(machine: Machine, pid: int, threads: int) -> dict[int, int] | None:
+    """Return the nanoseconds that each living thread of a process waited for a CPU.
+
+    None where this kernel has no such files (CONFIG_SCHED_INFO). Raises `ProcessGone` or `AccessDenied`.
+    """
     if threads == 1:
-        return {pid: parse_schedstat(machine.read(f"{pid}/schedstat"))}
+        try:
+            return {pid: parse_schedstat(machine.read(f"{pid}/schedstat"))[1]}
+        except ProcessGone:
+            machine.read(f"{pid}/stat")  # raises `ProcessGone` where the process has ended
+            return None
     delays = {}
     for tid in read_threads(machine, pid):
         try:
-            delays[tid] = parse_schedstat(machine.read(f"{pid}/task/{tid}/schedstat"))
-        except Gone:
+            delays[tid] = parse_schedstat(machine.read(f"{pid}/task/{tid}/schedstat"))[1]
+        except ProcessGone:
             continue
-    return delays
+    return delays or None
 
 
 def scan(machine: Machine) -> Iterator[tuple[int, int]]:
     """(pid, inode of its directory) of every process listed, without opening any of them.
 
-    The inode changes when a pid is used again, so an unchanged pair is the same process. Raises `Exhausted`.
+    The inode changes when a pid is used again, so an unchanged pair is the same process. Raises `NoDescriptors`.
     """
     try:
         listing = os.scandir(machine.proc)
@@ -318,20 +363,24 @@ class OwnIo:
     def __init__(self, path: str = "/proc/self/io") -> None:
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self.read()
-        except (OSError, Gone, Denied):
+        except OSError:
             self._fd = -1
 
     def read(self) -> bytes:
-        """The file as it is now; empty where there is none."""
-        return b"" if self._fd < 0 else reread(self._fd)
+        """The file as it is now; empty where there is none, or where it cannot be read."""
+        try:
+            return b"" if self._fd < 0 else reread(self._fd)
+        except UNREADABLE:
+            return b""
 
     def growth(self, before: bytes) -> list[int] | None:
-        """The seven counters' growth since `before`, or None where there is no such file."""
-        if self._fd < 0 or not before:
+        """Return the growth of the seven counters since `before`; None where it is unknown."""
+        if not before:
             return None
-        now = parse_io(reread(self._fd))
-        grown = [value - old for value, old in zip(now, parse_io(before), strict=True)]
+        try:
+            grown = [now - old for now, old in zip(parse_io(self.read()), parse_io(before), strict=True)]
+        except ValueError:
+            return None
         grown[0] -= len(before)
         grown[2] -= 1
         return grown
@@ -345,16 +394,17 @@ def process_count(machine: Machine) -> int:
 class Kept:
     """The descriptors of one process that are kept open; -1 where none is. `used` is the tick of the last read."""
 
-    __slots__ = ("io_fd", "stat_fd", "used")
+    __slots__ = ("io_fd", "stat_fd", "status_fd", "used")
 
     def __init__(self) -> None:
         self.stat_fd = -1
         self.io_fd = -1
+        self.status_fd = -1
         self.used = 0
 
 
 class Files:
-    """Kept-open `stat` and `io` of many processes, within a number of descriptors.
+    """Kept-open `stat`, `io` and `status` of many processes, within a number of descriptors.
 
     Reading a kept descriptor costs half of opening one anew, and answers ESRCH once its process has ended, never the
     data of another. Beyond the limit a descriptor that was not read lately is given up for the new one; where all
@@ -371,7 +421,7 @@ class Files:
         self._kept: dict[Kept, None] = {}
 
     def stat(self, kept: Kept, pid: int) -> Stat:
-        """The `stat` of a process; raises `Gone`. The caller compares `start` where the file had to be opened."""
+        """Return the `stat` of a process. Raises `ProcessGone`. The caller compares `start` where it was opened."""
         return parse_stat(self.stat_bytes(kept, pid))
 
     def stat_bytes(self, kept: Kept, pid: int) -> bytes:
@@ -390,7 +440,7 @@ class Files:
                 os.close(fd)
 
     def io(self, kept: Kept, pid: int) -> bytes:
-        """The bytes of `io`; raises `Gone` or `Denied`."""
+        """The bytes of `io`; raises `ProcessGone` or `AccessDenied`."""
         if kept.io_fd >= 0:
             return reread(kept.io_fd)
         fd = self._open(f"{pid}/io")
@@ -403,13 +453,32 @@ class Files:
             else:
                 os.close(fd)
 
+    def status_bytes(self, kept: Kept, pid: int) -> bytes:
+        """Return the bytes of `status`; raises `ProcessGone` or `AccessDenied`.
+
+        It is read more seldom than the others, so it is kept open only while a quarter of the limit is free.
+        """
+        if kept.status_fd >= 0:
+            return reread(kept.status_fd)
+        if kept.stat_fd < 0 or self.open_count * 4 >= self.limit * 3:
+            return self.machine.read(f"{pid}/status")
+        fd = self._open(f"{pid}/status")
+        if kept.stat_fd < 0:  # given up for want of descriptors
+            try:
+                return reread(fd)
+            finally:
+                os.close(fd)
+        kept.status_fd = fd
+        self._keep(kept)
+        return reread(fd)
+
     def close(self, kept: Kept) -> None:
         """Give up the descriptors of a process."""
-        for fd in (kept.stat_fd, kept.io_fd):
+        for fd in (kept.stat_fd, kept.io_fd, kept.status_fd):
             if fd >= 0:
                 os.close(fd)
                 self.open_count -= 1
-        kept.stat_fd = kept.io_fd = -1
+        kept.stat_fd = kept.io_fd = kept.status_fd = -1
         self._kept.pop(kept, None)
 
     def close_all(self) -> None:
@@ -422,7 +491,7 @@ class Files:
     def _open(self, path: str) -> int:
         try:
             return self.machine.open(path)
-        except Exhausted:  # of this process or of the machine: be content with fewer from now on
+        except NoDescriptors:  # of this process or of the machine: be content with fewer from now on
             self.limit = max(0, self.open_count - 16)
             while self.open_count > self.limit and self._kept:
                 self.close(next(iter(self._kept)))
@@ -444,3 +513,31 @@ class Files:
                 return True
             self._kept[oldest] = self._kept.pop(oldest)
         return False
+
+
+def unescape(field: bytes) -> bytes:
+    """A field of mountinfo with its octal escapes undone (seq_escape: blank, tab, newline, backslash, `#`)."""
+    first, *rest = field.split(b"\\")
+    for part in rest:
+        octal = part[:3]
+        escaped = len(octal) == 3 and octal[0] in b"0123" and not octal.strip(b"01234567")
+        first += bytes((int(octal, 8),)) + part[3:] if escaped else b"\\" + part
+    return first
+
+
+def parse_cpu_list(data: bytes) -> set[int]:
+    """Return the CPU numbers of a list such as `0-3,7`. Raises ValueError."""
+    cpus: set[int] = set()
+    try:
+        for part in filter(None, data.strip().split(b",")):
+            first, dash, last = part.partition(b"-")
+            low, high = int(first), int(last if dash else first)
+            if not 0 <= low <= high < HIGHEST_CPU:
+                raise ValueError
+            cpus.update(range(low, high + 1))
+    except ValueError:
+        raise ValueError(f"cpu list: {data[:200]!r}") from None
+    return cpus
+
+
+HIGHEST_CPU = 1 << 16  # far above any kernel's NR_CPUS: a longer list is no list of CPUs

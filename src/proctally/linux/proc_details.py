@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from errno import EMFILE, ENFILE
 
-from proctally.kernel.machine import UNREADABLE, Denied, Gone, Machine, classify, classify_listing, clock_id
-from proctally.kernel.proc import Stat, parse_children, parse_stat, read_stat, read_threads, scan
+from proctally.errors import UNREADABLE, AccessDenied, ProcessGone, no_process
+from proctally.linux.machine import Machine, classify, classify_listing, clock_id
+from proctally.linux.proc import COUNTERS_END, Stat, parse_children, parse_stat, read_stat, read_threads, scan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def parse_environment(data: bytes) -> dict[str, str]:
 
 
 def folders(machine: Machine, pid: int) -> Iterator[str]:
-    """Where the files of its address space may lie; raises `Gone` when the process is gone.
+    """Where the files of its address space may lie; raises `ProcessGone` when the process is gone.
 
     Twice its own: one ESRCH may be of the address space that an exec has just replaced. Then those of its threads.
     """
@@ -125,13 +126,13 @@ def folders(machine: Machine, pid: int) -> Iterator[str]:
 
 
 def first_answer(machine: Machine, pid: int, read: Callable[[str], Parsed | None]) -> Parsed | None:
-    """What is read in the first of its folders that has something; None where none has. Raises `Gone` or `Denied`."""
+    """Return the answer of its first folder that has one, else None. Raises `ProcessGone` or `AccessDenied`."""
     for folder in folders(machine, pid):
         try:
             found = read(folder)
-        except Gone:
+        except ProcessGone:
             continue
-        except Denied:  # of a main thread that has ended, not even its own user may read what is no more
+        except AccessDenied:  # of a main thread that has ended, not even its own user may read what is no more
             if "/" in folder or read_stat(machine, pid).state != b"Z":
                 raise
             continue
@@ -143,14 +144,14 @@ def first_answer(machine: Machine, pid: int, read: Callable[[str], Parsed | None
 def read_from_any(machine: Machine, pid: int, name: str, parse: Callable[[bytes], Parsed | None]) -> Parsed | None:
     """What a file of the address space says; None where nothing does: a zombie, a kernel thread, no such file.
 
-    Raises `Gone` or `Denied`.
+    Raises `ProcessGone` or `AccessDenied`.
     """
     return first_answer(machine, pid, lambda folder: parse(machine.read(f"{folder}/{name}", to_end=True)))
 
 
 def read_executable(machine: Machine, pid: int) -> str | None:
     """The path of the program, os.fsdecode()d, without the ` (deleted)` that the kernel puts behind one that has no
-    name any more; None for a kernel thread and a zombie. Raises `Gone` or `Denied`.
+    name any more; None for a kernel thread and a zombie. Raises `ProcessGone` or `AccessDenied`.
     """
 
     def read(folder: str) -> str:
@@ -167,7 +168,7 @@ def read_executable(machine: Machine, pid: int) -> str | None:
 
 
 def read_descriptors(machine: Machine, pid: int) -> dict[int, str]:
-    """Where each open descriptor leads, by its number; raises `Gone` or `Denied`."""
+    """Where each open descriptor leads, by its number; raises `ProcessGone` or `AccessDenied`."""
 
     def read(folder: str) -> dict[int, str]:
         path = f"{machine.proc}/{folder}/fd"
@@ -197,12 +198,12 @@ def _is_same(link: str, path: str) -> bool:
 def read_clock(machine: Machine, pid: int) -> int | None:
     """Nanoseconds of the CPU clock of a process; None where there is no such clock and `stat` has to say it.
 
-    Raises `Gone`. Whose time it was, the pid alone does not say.
+    Raises `ProcessGone`. Whose time it was, the pid alone does not say.
     """
     if machine.clock_gettime_ns is None:
         return None
     if not 0 < pid <= MOST_PIDS:  # to the clocks, 0 and -1 are this process
-        raise Gone(f"process {pid} does not exist")
+        raise no_process(pid)
     try:
         return machine.clock_gettime_ns(clock_id(pid))
     except OSError as error:
@@ -216,7 +217,7 @@ def read_certain(machine: Machine, pid: int, children: list[int] | None = None) 
     """The CPU clock and `stat` of one and the same process: the descriptor that was opened before answers after it.
 
     `children`: where to put the pids of the children of all its threads, for certain of this process as well; imprecise
-    while children end. Raises `Gone` or `Denied`.
+    while children end. Raises `ProcessGone` or `AccessDenied`.
     """
     try:
         fd = machine.open(f"{pid}/stat")
@@ -229,10 +230,10 @@ def read_certain(machine: Machine, pid: int, children: list[int] | None = None) 
             raise classify(error) from None
         finally:
             os.close(fd)
-    except Gone:
+    except ProcessGone:
         data = b""
     if not data:
-        raise Gone(f"process {pid} does not exist")
+        raise no_process(pid)
     return clock, data
 
 
@@ -241,13 +242,13 @@ def _children_of_threads(machine: Machine, pid: int) -> list[int]:
     for tid in read_threads(machine, pid):
         try:
             found += parse_children(machine.read(f"{pid}/task/{tid}/children", to_end=True))
-        except Gone:  # the thread has ended
+        except ProcessGone:  # the thread has ended
             continue
     return found
 
 
 def list_pids(machine: Machine) -> list[int]:
-    """The pids of all processes that are listed. Raises `Exhausted`."""
+    """The pids of all processes that are listed. Raises `NoDescriptors`."""
     try:
         return list(map(int, filter(str.isdecimal, os.listdir(machine.proc))))
     except OSError as error:
@@ -255,7 +256,7 @@ def list_pids(machine: Machine) -> list[int]:
 
 
 def read_each(machine: Machine, pids: Iterable[int], make: Callable[[tuple[Any, ...]], Made]) -> dict[int, Made]:
-    """CPU clock and `stat` of many processes, by pid; those that cannot be read are left out. Raises `Exhausted`.
+    """CPU clock and `stat` of many processes, by pid; those that cannot be read are left out. Raises `NoDescriptors`.
 
     `make` is given pid, start, parent, state, command, threads, nanoseconds of CPU, user, system, children's user and
     system time, bytes of RSS and of address space. Everything stands in this one loop since a scan is this loop: the
@@ -294,6 +295,8 @@ def read_each(machine: Machine, pids: Iterable[int], make: Callable[[tuple[Any, 
                 ) = data[end + 2 :].split(None, 22)  # fmt: skip
                 user_ns, system_ns = int(user) * tick_ns, int(system) * tick_ns
                 virtual_bytes, rss_bytes = int(virtual), int(rss) * page_size
+                if not 0 <= user_ns + system_ns + virtual_bytes + rss_bytes < COUNTERS_END:  # no kernel wrote that
+                    continue
                 if state in b"ZXx":
                     if state != b"Z":  # its parent is just reaping it
                         continue
@@ -301,23 +304,14 @@ def read_each(machine: Machine, pids: Iterable[int], make: Callable[[tuple[Any, 
                         virtual_bytes, rss_bytes = _memory_without_leader(machine, pid)
                 found[pid] = make(
                     (
-                        pid,
-                        int(start),
-                        int(parent),
-                        state.decode(),
-                        data[data.find(b"(") + 1 : end].decode("utf-8", "backslashreplace"),  # as proc.text
-                        int(threads),
-                        user_ns + system_ns if clock is None else clock,
-                        user_ns,
-                        system_ns,
-                        int(child_user) * tick_ns,
-                        int(child_system) * tick_ns,
-                        rss_bytes,
-                        virtual_bytes,
+                        pid, int(start), int(parent), state.decode(),
+                        data[data.find(b"(") + 1 : end].decode("utf-8", "backslashreplace"),  # as proc.decode_name
+                        int(threads), user_ns + system_ns if clock is None else clock, user_ns, system_ns,
+                        int(child_user) * tick_ns, int(child_system) * tick_ns, rss_bytes, virtual_bytes,
                     )
-                )
+                )  # fmt: skip
             except ValueError:
-                raise ValueError(f"stat: {data[:200]!r}") from None
+                continue
     finally:
         close(folder)
     return found
@@ -337,7 +331,7 @@ def read_living_stat(machine: Machine, pid: int) -> Stat | None:
         if tid != pid:
             try:
                 stat = parse_stat(machine.read(f"{pid}/task/{tid}/stat"))
-            except Gone:
+            except ProcessGone:
                 continue
             if stat.vsize:
                 return stat
@@ -351,6 +345,6 @@ def children_by_listing(machine: Machine, parent: int) -> list[int]:
         try:
             if read_stat(machine, pid).ppid == parent:
                 found.append(pid)
-        except (Gone, PermissionError):
+        except (ProcessGone, PermissionError):
             continue
     return found

@@ -5,7 +5,8 @@ The scheduler, and with it /proc, wait4 and cgroups, leaves it out (kernel: upda
 
 from __future__ import annotations
 
-from proctally.kernel.machine import UNREADABLE, Machine
+from proctally.errors import UNREADABLE
+from proctally.linux.machine import Machine
 
 MARGIN = 2  # a job may be hit by so much more than its share
 
@@ -22,7 +23,7 @@ class Stolen:
     def _read(self) -> tuple[int, int] | None:
         try:
             return parse_machine(self._machine.read("stat"))
-        except (*UNREADABLE, ValueError):
+        except UNREADABLE:
             return None
 
     def most_ns(self, used_ns: int) -> int:

@@ -8,36 +8,41 @@ from __future__ import annotations
 
 import os
 
-from proctally.kernel.disks import DiskReader, DisksReading, derive_disks
-from proctally.kernel.machine import NANOSECONDS, Machine
-from proctally.kernel.mounts import ZpoolCommand
-from proctally.kernel.net import NetReader, NetReading, derive_network
-from proctally.kernel.proc import text
-from proctally.kernel.sources import COUNTERS_END, KeptFile, counter, growth
+from proctally.linux.counters import GrowingSum, known
+from proctally.linux.disks import DiskReader, DisksReading
+from proctally.linux.machine import NANOSECONDS, Machine
+from proctally.linux.mounts import ZpoolCommand
+from proctally.linux.net import NetReader, NetReading
+from proctally.linux.proc import COUNTERS_END
+from proctally.linux.sources import UNBOUNDED_NS, KeptFile
+from proctally.text.escape import decode_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 HIGHEST_CORE = 1 << 16  # far above any kernel's NR_CPUS: a higher one is none
-SHORTEST_NS = 1_000_000  # two readings are never closer than that: a rate over less says nothing
 RECOUNT_NS = 60 * NANOSECONDS
 
 # Where the times of a line of /proc/stat stand, in ticks. Guest time is a part of user and nice, not beside them.
 USER, NICE, SYSTEM, IDLE, IOWAIT, IRQ, SOFTIRQ, STEAL = range(8)
 TIMES = 8
+UNKNOWN = -1  # what no counter is: it is in doubt
 
 
 class Cpu:
     """`/proc/stat`: the eight times of all cores together and of each by its number, in ticks; counts since boot.
 
-    Times that an old kernel does not have are 0: no time was counted there.
+    Times that an old kernel does not have are 0: no time was counted there. `counted`: whether anything is, which a
+    sandbox does not do. `since_boot`: the times of all cores, None in place of those in doubt.
     """
 
-    __slots__ = ("all", "blocked", "context_switches", "cores", "forks", "running")
+    __slots__ = ("all", "blocked", "context_switches", "cores", "counted", "forks", "running", "since_boot")
 
     def __init__(self) -> None:
         self.all: tuple[int, ...] = ()
+        self.counted = True
+        self.since_boot: tuple[int | None, ...] = ()
         self.cores: dict[int, tuple[int, ...]] = {}
         self.context_switches: int | None = None
         self.forks: int | None = None
@@ -60,8 +65,6 @@ def parse_stat(data: bytes) -> Cpu:
                 times += (0,) * (TIMES - len(times))
             name = words[0]
             if name == b"cpu":
-                if min(times) < 0 or max(times) >= COUNTERS_END:
-                    raise ValueError
                 cpu.all = times
                 continue
             core = int(name[3:])
@@ -72,24 +75,28 @@ def parse_stat(data: bytes) -> Cpu:
             raise ValueError(f"stat: {line[:200]!r}") from None
     if not cpu.all:
         raise ValueError(f"stat: no line of all cores: {data[:200]!r}")
+    cpu.since_boot = tuple([time if 0 <= time < COUNTERS_END else None for time in cpu.all])
+    if not any(cpu.all):
+        cpu.counted, cpu.since_boot = False, (None,) * TIMES
+        return cpu
     rest = b"\n" + data[data.rfind(b"\nctxt") + 1 :]
-    cpu.context_switches = _number(rest, b"\nctxt ")
-    cpu.forks = _number(rest, b"\nprocesses ")
+    cpu.context_switches = _number(rest, b"\nctxt ") or None  # 0 is impossible: this process was forked and runs
+    cpu.forks = _number(rest, b"\nprocesses ") or None
     cpu.running = _number(rest, b"\nprocs_running ")
     cpu.blocked = _number(rest, b"\nprocs_blocked ")
     return cpu
 
 
 def _number(data: bytes, key: bytes) -> int | None:
-    """The number behind a key at the beginning of a line; None where it is missing."""
+    """The number behind a key at the beginning of a line; None where it is missing or negative."""
     at = data.find(key)
     if at < 0:
         return None
     words = data[at + len(key) : at + len(key) + 64].split(None, 1)
     try:
-        return counter(words[0])
+        return known(words[0])
     except (ValueError, IndexError):
-        raise ValueError(f"{text(key.strip())} {data[at + 1 : at + 100]!r}") from None
+        raise ValueError(f"{decode_name(key.strip())} {data[at + 1 : at + 100]!r}") from None
 
 
 MEMORY = (
@@ -99,6 +106,7 @@ MEMORY = (
     (b"Buffers", "buffers_bytes", 1024),
     (b"Cached", "page_cache_bytes", 1024),
     (b"SReclaimable", "reclaimable_slab_bytes", 1024),
+    (b"Shmem", "shared_bytes", 1024),
     (b"Active", "active_bytes", 1024),
     (b"Inactive", "inactive_bytes", 1024),
     (b"SwapTotal", "swap_total_bytes", 1024),
@@ -109,10 +117,15 @@ MEMORY = (
 )
 
 
-class Memory:
-    """A part of `/proc/meminfo`: bytes (kB there), huge pages counted; None where the kernel does not say."""
+class MemInfo:
+    """A part of `/proc/meminfo`: bytes (kB there), huge pages counted; None where the kernel does not say.
 
-    __slots__ = tuple(name for _, name, _ in MEMORY)
+    `arc_bytes`: the cache of ZFS, which is in no other figure of cache; 0 without ZFS.
+    """
+
+    __slots__ = ("arc_bytes", *(name for _, name, _ in MEMORY))
+
+    arc_bytes: int
 
     total_bytes: int | None
     free_bytes: int | None
@@ -120,6 +133,7 @@ class Memory:
     buffers_bytes: int | None
     page_cache_bytes: int | None
     reclaimable_slab_bytes: int | None
+    shared_bytes: int | None
     active_bytes: int | None
     inactive_bytes: int | None
     swap_total_bytes: int | None
@@ -129,18 +143,29 @@ class Memory:
     hugepage_bytes: int | None
 
 
-def parse_meminfo(data: bytes) -> Memory:
-    memory = Memory()
+def parse_meminfo(data: bytes) -> MemInfo:
+    memory = MemInfo()
+    memory.arc_bytes = 0
     data = b"\n" + data
     for key, name, unit in MEMORY:
         value = _number(data, b"\n%s:" % key)
-        setattr(memory, name, None if value is None else value * unit)
+        setattr(memory, name, None if value is None or value * unit >= COUNTERS_END else value * unit)
     return memory
 
 
-def parse_pressure(data: bytes) -> dict[str, int]:
+def parse_arcstats(data: bytes) -> int:
+    """Return the bytes of the ZFS cache (ARC): `size` of `/proc/spl/kstat/zfs/arcstats` (module/zfs/arc.c)."""
+    at = data.find(b"\nsize ")
+    words = data[at : at + 128].split(None, 3) if at >= 0 else []
+    if len(words) < 3 or not words[2].isdigit():
+        raise ValueError(f"arcstats: {b' '.join(words)!r}")
+    size = int(words[2])
+    return size if size < COUNTERS_END else 0
+
+
+def parse_pressure(data: bytes) -> dict[str, int | None]:
     """`/proc/pressure/*`: microseconds in which `some` and `full` were stalled; the kernel may lack `full`."""
-    totals = {}
+    totals: dict[str, int | None] = {}
     for line in data.split(b"\n"):
         if not line.strip():
             continue
@@ -148,7 +173,7 @@ def parse_pressure(data: bytes) -> dict[str, int]:
         if kind not in (b"some", b"full"):
             continue
         try:
-            totals[text(kind)] = counter(rest[rest.index(b"total=") + 6 :].split()[0])
+            totals[decode_name(kind)] = known(rest[rest.index(b"total=") + 6 :].split()[0])
         except (ValueError, IndexError):
             raise ValueError(f"pressure: {line[:200]!r}") from None
     return totals
@@ -159,7 +184,7 @@ class Load:
 
     __slots__ = ("averages", "threads")
 
-    def __init__(self, averages: tuple[float, ...], threads: int) -> None:
+    def __init__(self, averages: tuple[float | None, ...], threads: int | None) -> None:
         self.averages = averages
         self.threads = threads
 
@@ -168,16 +193,17 @@ def parse_loadavg(data: bytes) -> Load:
     try:
         one, five, fifteen, tasks = data.split()[:4]
         averages = (_decimal(one), _decimal(five), _decimal(fifteen))
-        return Load(averages, counter(tasks.partition(b"/")[2]))
+        return Load(averages, known(tasks.partition(b"/")[2]))
     except ValueError:
         raise ValueError(f"loadavg: {data[:200]!r}") from None
 
 
-def _decimal(word: bytes) -> float:
-    """A number as the kernel writes one: neither `nan` nor an exponent, nor too large for a counter."""
-    if word.strip(b"0123456789.") or not float(word) < COUNTERS_END:
+def _decimal(word: bytes) -> float | None:
+    """A number as the kernel writes one, neither `nan` nor an exponent; None where it is too large for a counter."""
+    if word.strip(b"0123456789."):
         raise ValueError
-    return float(word)
+    value = float(word)
+    return value if value < COUNTERS_END else None
 
 
 class ProcessCounter:
@@ -188,8 +214,6 @@ class ProcessCounter:
     In any other namespace, and where other users' processes are hidden, the kernel counts what is not listed: there
     the listing itself is counted.
     """
-
-    __slots__ = ("_beside", "_count_ns", "_machine")
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -218,21 +242,21 @@ class ProcessCounter:
 class SystemReading:
     """Raw counters and levels of one moment; None for what this machine does not have.
 
-    `at_ns`: by the monotonic clock. `ticks`: how many make a second. `pressure`: by `cpu`, `memory`, `io`. `version`:
-    as long as it stays, what does not count (models, states, masters) is unchanged. `troubles`: why a file is missing.
+    `at_ns`: by the monotonic clock. `ticks`: how many make a second. `pressure`: as PRESSURE, microseconds. `version`:
+    as long as it stays, what does not count (models, states, masters) is unchanged. `errors`: by file.
     """
 
     __slots__ = (
         "at_ns",
         "cpu",
         "disks",
+        "errors",
         "load",
         "memory",
         "net",
         "pressure",
         "processes",
         "ticks",
-        "troubles",
         "version",
     )
 
@@ -240,26 +264,31 @@ class SystemReading:
         self.at_ns = at_ns
         self.ticks = ticks
         self.cpu: Cpu | None = None
-        self.memory: Memory | None = None
+        self.memory: MemInfo | None = None
         self.load: Load | None = None
-        self.pressure: dict[str, dict[str, int]] = {}
+        self.pressure: tuple[int | None, ...] | None = None
         self.processes: int | None = None
         self.disks: DisksReading | None = None
         self.net: NetReading | None = None
         self.version = 0
-        self.troubles: dict[str, str] = {}
+        self.errors: dict[str, Exception] = {}
 
 
+ARC = "spl/kstat/zfs/arcstats"
+SLACK = 2  # the kernel adds up times late, and the runtime of a container estimates them
+LATE_SECONDS = 0.5  # between the clock and the reading, on a busy machine
+MOST_EVENTS = 10_000_000  # context switches, or forks, of one core in a second
 PRESSURE = (("cpu", "some"), ("memory", "some"), ("memory", "full"), ("io", "some"), ("io", "full"))
 
 
 class SystemReader:
     """Reads the whole machine again and again, from files that it keeps open. It has one thread.
 
+    `step_ns`: maximum time in which one reading reads sysfs and mounts, each for disks, interfaces and mounts; without
+    it one reading reads all. Thousands of devices take seconds: the first readings have a part of them, and `discover`
+    reads the rest.
     `statvfs`: statvfs(2), for tests. `zpool`: asks for ZFS pools by a child process, where the caller can have one.
     """
-
-    __slots__ = ("_disks", "_load", "_machine", "_memory", "_net", "_pressure", "_processes", "_stat")
 
     def __init__(
         self,
@@ -267,32 +296,65 @@ class SystemReader:
         *,
         statvfs: Callable[[str], os.statvfs_result] = os.statvfs,
         zpool: ZpoolCommand | None = None,
+        step_ns: int | None = None,
     ) -> None:
         self._machine = machine
+        self._step_ns = step_ns
         self._stat = KeptFile(machine, "stat")
         self._memory = KeptFile(machine, "meminfo")
+        has_zfs = os.path.exists(f"{machine.proc}/{ARC}")
+        self._arc = KeptFile(machine, ARC) if has_zfs else None
         self._load = KeptFile(machine, "loadavg")
         self._pressure = {name: KeptFile(machine, f"pressure/{name}") for name in ("cpu", "memory", "io")}
         self._processes = ProcessCounter(machine)
         self._disks = DiskReader(machine, statvfs=statvfs, zpool=zpool)
         self._net = NetReader(machine)
+        self._times = GrowingSum(TIMES, late=LATE_SECONDS)
+        self._events = GrowingSum(2, late=LATE_SECONDS)
+        self._stalls = GrowingSum(len(PRESSURE), late=LATE_SECONDS)
 
     def read(self) -> SystemReading:
-        """One reading. Nothing is raised: what is missing or broken is None, and `troubles` says why."""
+        """One reading. Nothing is raised: what is missing or broken is None, and its error is in `errors`."""
         reading = SystemReading(self._machine.monotonic_ns(), self._machine.ticks)
         reading.cpu = self._stat.parsed(parse_stat)
+        if reading.cpu is not None and reading.cpu.counted:
+            self._judge(reading.cpu, reading.at_ns)
         reading.memory = self._memory.parsed(parse_meminfo)
+        if self._arc is not None and reading.memory is not None:
+            reading.memory.arc_bytes = self._arc.parsed(parse_arcstats) or 0
         reading.load = self._load.parsed(parse_loadavg)
-        for name, file in self._pressure.items():
-            totals = file.parsed(parse_pressure)
-            if totals is not None:
-                reading.pressure[name] = totals
+        reading.pressure = self._read_pressure(reading.at_ns)
         reading.processes = self._processes.read()
-        reading.disks = self._disks.read()
-        reading.net = self._net.read()
+        reading.disks = self._disks.read(self._end_ns())
+        reading.net = self._net.read(self._end_ns())
         reading.version = self._disks.version + self._net.version
-        reading.troubles = {file.path: file.trouble for file in self._files() if file.trouble is not None}
+        reading.errors = {file.path: file.error for file in self._files() if file.error is not None}
         return reading
+
+    def _end_ns(self) -> int:
+        return UNBOUNDED_NS if self._step_ns is None else self._machine.monotonic_ns() + self._step_ns
+
+    def discover(self) -> bool:
+        """Read what is left of the disks, interfaces and mounts, for a moment; True while some are left."""
+        end_ns = self._end_ns()
+        return self._disks.discover(end_ns) or self._disks.mounts.discover(end_ns) or self._net.discover(end_ns)
+
+    def _judge(self, cpu: Cpu, at_ns: int) -> None:
+        """Replace counters by what they can be: None while one is in doubt, and never more than time has passed."""
+        cores = max(1, len(cpu.cores))
+        ticks = SLACK * cores * self._machine.ticks
+        cpu.since_boot = self._times.update({"cpu": cpu.all}, ("cpu",), at_ns, lambda _: ticks)
+        events = (cpu.context_switches or UNKNOWN, cpu.forks or UNKNOWN)
+        found = self._events.update({"cpu": events}, ("cpu",), at_ns, lambda _: MOST_EVENTS * cores)
+        cpu.context_switches, cpu.forks = found
+
+    def _read_pressure(self, at_ns: int) -> tuple[int | None, ...] | None:
+        found = {name: file.parsed(parse_pressure) for name, file in self._pressure.items()}
+        if not any(found.values()):
+            return None
+        values = [(found[name] or {}).get(kind) for name, kind in PRESSURE]
+        raw = tuple([UNKNOWN if value is None else value for value in values])
+        return self._stalls.update({"": raw}, ("",), at_ns, lambda _: SLACK * 1_000_000)
 
     def close(self) -> None:
         """Give up what is kept open."""
@@ -301,135 +363,6 @@ class SystemReader:
 
     def _files(self) -> list[KeptFile]:
         files = [self._stat, self._memory, self._load, *self._pressure.values()]
+        if self._arc is not None:
+            files.append(self._arc)
         return [*files, self._disks.file, self._disks.mounts.file, self._net.file]
-
-
-# -- what is derived -------------------------------------------------------------------------------------------------
-
-
-def busy_ratio(before: tuple[int, ...], now: tuple[int, ...]) -> float:
-    """The share of time that was not idle and did not wait for storage; 0 where no time passed.
-
-    A counter may run backwards (`iowait`, get_cpu_iowait_time_us), so that idle time grows by more than all time.
-    """
-    total = growth(sum(before), sum(now))
-    idle = growth(before[IDLE] + before[IOWAIT], now[IDLE] + now[IOWAIT])
-    return (total - idle) / total if total > idle else 0.0
-
-
-def core_ratios(before: Cpu, now: Cpu) -> list[float | None]:
-    """By the number of the core, 0 to 1; None for one that is offline or was just taken into use."""
-    ratios: list[float | None] = [None] * (max(now.cores, default=-1) + 1)
-    for core, times in now.cores.items():
-        earlier = before.cores.get(core)
-        if earlier is not None:
-            ratios[core] = round(min(1.0, busy_ratio(earlier, times)), 4)
-    return ratios
-
-
-def derive_cpu(before: Cpu | None, now: Cpu | None, ticks: int) -> dict[str, object]:
-    """Counters since boot; `cpu_cores` and `per_core_ratio` over the interval, None in the first sample."""
-    if now is None:
-        return dict.fromkeys(CPU_KEYS)
-    every = now.all
-    return {
-        "cpus": len(now.cores),
-        "cpu_cores": None if before is None else busy_ratio(before.all, every) * len(now.cores),
-        "per_core_ratio": None if before is None else core_ratios(before, now),
-        "cpu_user_seconds": (every[USER] + every[NICE]) / ticks,
-        "cpu_system_seconds": every[SYSTEM] / ticks,
-        "cpu_iowait_seconds": every[IOWAIT] / ticks,
-        "cpu_irq_seconds": every[IRQ] / ticks,
-        "cpu_softirq_seconds": every[SOFTIRQ] / ticks,
-        "cpu_steal_seconds": every[STEAL] / ticks,
-        "context_switches": now.context_switches,
-        "forks": now.forks,
-        "processes_running": now.running,
-        "processes_blocked": now.blocked,
-    }
-
-
-CPU_KEYS = (
-    "cpus",
-    "cpu_cores",
-    "per_core_ratio",
-    "cpu_user_seconds",
-    "cpu_system_seconds",
-    "cpu_iowait_seconds",
-    "cpu_irq_seconds",
-    "cpu_softirq_seconds",
-    "cpu_steal_seconds",
-    "context_switches",
-    "forks",
-    "processes_running",
-    "processes_blocked",
-)
-
-
-def derive_memory(memory: Memory | None) -> dict[str, object] | None:
-    """Levels in bytes. Used is what is neither free nor buffers nor cache, reclaimable slab being cache.
-
-    Not clamped: a container's runtime may show a `meminfo` whose parts do not fit together.
-    """
-    if memory is None:
-        return None
-    cached = _sum(memory.page_cache_bytes, memory.reclaimable_slab_bytes)
-    return {
-        "total_bytes": memory.total_bytes,
-        "free_bytes": memory.free_bytes,
-        "available_bytes": memory.available_bytes,
-        "used_bytes": _difference(memory.total_bytes, _sum(memory.free_bytes, memory.buffers_bytes, cached)),
-        "buffers_bytes": memory.buffers_bytes,
-        "cached_bytes": cached,
-        "active_bytes": memory.active_bytes,
-        "inactive_bytes": memory.inactive_bytes,
-        "swap_total_bytes": memory.swap_total_bytes,
-        "swap_free_bytes": memory.swap_free_bytes,
-        "swap_used_bytes": _difference(memory.swap_total_bytes, memory.swap_free_bytes),
-        "hugepages_total": memory.hugepages_total,
-        "hugepages_free": memory.hugepages_free,
-        "hugepage_bytes": memory.hugepage_bytes,
-    }
-
-
-def _sum(*parts: int | None) -> int | None:
-    known = [part for part in parts if part is not None]
-    return sum(known) if len(known) == len(parts) else None
-
-
-def _difference(whole: int | None, part: int | None) -> int | None:
-    return None if whole is None or part is None else whole - part
-
-
-def derive(before: SystemReading | None, now: SystemReading, *, facts: bool = True) -> dict[str, object]:
-    """The `system` section of a sample. Counters are since boot, rates over the interval and None in the first sample.
-
-    `facts`: with what does not count of each device; it is the same as long as `now.version` is.
-    """
-    seconds = max(now.at_ns - before.at_ns, SHORTEST_NS) / NANOSECONDS if before is not None else 1.0
-    section = derive_cpu(before.cpu if before is not None else None, now.cpu, now.ticks)
-    section["process_count"] = now.processes
-    section["thread_count"] = now.load.threads if now.load is not None else None
-    for place, minutes in enumerate((1, 5, 15)):
-        section[f"load_{minutes}"] = now.load.averages[place] if now.load is not None else None
-    section["memory"] = derive_memory(now.memory)
-    section["disk"] = section["disks"] = section["network"] = section["interfaces"] = None
-    if now.disks is not None:
-        earlier = before.disks if before is not None else None
-        section["disk"], section["disks"] = derive_disks(earlier, now.disks, seconds, facts=facts)
-    if now.net is not None:
-        last = before.net if before is not None else None
-        section["network"], section["interfaces"] = derive_network(last, now.net, seconds, facts=facts)
-    section["pressure"] = derive_pressure(now.pressure)
-    return section
-
-
-def derive_pressure(pressure: dict[str, dict[str, int]]) -> dict[str, object] | None:
-    """Seconds since boot; None where the kernel does not account for it."""
-    if not pressure:
-        return None
-    seconds: dict[str, object] = {}
-    for name, kind in PRESSURE:
-        total = pressure.get(name, {}).get(kind)
-        seconds[f"{name}_{kind}_seconds"] = None if total is None else total / 1e6
-    return seconds

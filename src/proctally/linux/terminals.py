@@ -5,8 +5,9 @@ Layouts: Documentation/admin-guide/devices.txt, include/linux/kdev_t.h (new_enco
 
 from __future__ import annotations
 
-from proctally.kernel.machine import UNREADABLE, Machine
-from proctally.kernel.proc import text
+from proctally.errors import UNREADABLE
+from proctally.linux.machine import Machine
+from proctally.text.escape import decode_name
 
 PTS_MAJORS = range(136, 144)  # UNIX98_PTY_SLAVE_MAJOR and the seven behind it
 MINORS_OF_A_PTS_MAJOR = 256  # when there were eight of them; today the first has a million
@@ -34,7 +35,7 @@ def _by_sysfs(machine: Machine, major: int, minor: int) -> str | None:
         return None
     for line in data.split(b"\n"):
         if line.startswith(b"DEVNAME="):
-            return f"/dev/{text(line[8:])}"
+            return f"/dev/{decode_name(line[8:])}"
     return None
 
 
@@ -60,7 +61,7 @@ def name_by_drivers(data: bytes, major: int, minor: int) -> str | None:
         except ValueError:
             raise ValueError(f"tty/drivers: {line[:200]!r}") from None
         if low <= minor <= high:
-            name = text(words[1])
+            name = decode_name(words[1])
             if words[-1].startswith(b"system"):  # /dev/tty, /dev/console, /dev/ptmx: a name, not a stem
                 return name
             return f"{name}{minor if words[-1] == b'console' else minor - low}"

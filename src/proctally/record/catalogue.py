@@ -1,39 +1,34 @@
-"""Records of the past: which there are, what each says at its two ends, and all of one.
+"""The records of past runs: list them, and choose by path, id, name or filter.
 
-Nothing is kept beside the records, so nothing can rot: a list reads the first and the last line of each file. A record
-may be compressed with gzip, may still be written, and may have lost its end.
+There is no index that could become stale: a list reads the first and the last line of each file.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import stat
 import time
 from datetime import datetime
 
-from proctally.record import GZIP, read, runs_directory
+from proctally.errors import NoRecord
+from proctally.record.location import runs_directory
+from proctally.record.reader import first_and_last
+from proctally.record.values import clock_time, number, section_at, value_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import IO, Any
+    from collections.abc import Callable, Collection, Iterable
+
+    from proctally.record import JsonObject
+
+    Writers = Callable[[Collection[str]], set[str]]  # real paths: those that a process has open for writing
 
 ENDINGS = (".jsonl", ".jsonl.gz")
 STAMP = len("20260101T000000Z")  # with which the name of a record in its default place begins
-HEAD_BYTES = 16 << 10
-TAIL_BYTES = 16 << 10
-LONGEST_LINE = 64 << 20
-CHUNK = 1 << 18
 FRESH_SECONDS = 10.0  # a record without an end to which something was added so lately is still written
 FRESH_INTERVALS = 3
 RUNNING, LOST = "running", "lost"  # verdicts of what has no summary
 SHORTEST_ID, SHORT_ID = 4, 8  # signs of an id that are enough; those that stand in the name of a file
 NAMED = 4  # so many files are named where an id may mean each of them
-
-
-class NoRecord(Exception):
-    """There is no such record, or it is none, in one line."""
 
 
 class Past:
@@ -44,9 +39,7 @@ class Past:
 
     __slots__ = ("is_held", "modified_at", "path", "run", "size", "summary")
 
-    def __init__(
-        self, path: str, run: dict[str, Any], summary: dict[str, Any] | None, size: int, modified_at: float
-    ) -> None:
+    def __init__(self, path: str, run: JsonObject, summary: JsonObject | None, size: int, modified_at: float) -> None:
         self.path = path
         self.run = run
         self.summary = summary
@@ -64,7 +57,7 @@ class Past:
     @property
     def is_fresh(self) -> bool:
         """Whether something was added lately, by the clock of whoever added it."""
-        interval = _number(self.run.get("interval_seconds"))
+        interval = number(self.run.get("interval_seconds")) or 0.0
         return time.time() - self.modified_at < max(FRESH_SECONDS, FRESH_INTERVALS * interval)
 
     @property
@@ -75,106 +68,41 @@ class Past:
     @property
     def started_at(self) -> float:
         """When it began, Unix seconds."""
-        return _number(self.run.get("started_at"))
+        return clock_time(self.run.get("started_at"))
 
     @property
     def run_id(self) -> str:
         """The whole id of the run; empty where it has none."""
         return str(self.run.get("run_id") or "")
 
-    def figure(self, path: str) -> Any:
+    @property
+    def short_id(self) -> str:
+        """The beginning of its id, by which it can be named."""
+        return self.run_id[:SHORT_ID]
+
+    @property
+    def title(self) -> str:
+        """The name, or the kind without one, and the command where it says more."""
+        name = self.name or str(self.run.get("kind") or "")
+        command = self.run.get("command")
+        words = " ".join(map(str, command)) if isinstance(command, list) else ""
+        return f"{name}: {words}" if words and words != name else name
+
+    def figure(self, path: str) -> object:
         """A value of its summary by its path (`cpu.total_seconds`); None where it is not known."""
         return value_at(self.summary, path)
 
 
-def _number(value: Any) -> float:
-    """A number that a clock may show; 0 for anything else that a file may hold."""
-    return float(value) if isinstance(value, int | float) and abs(value) < 1e11 else 0.0
-
-
-def value_at(value: Any, path: str) -> Any:
-    """What stands at a path of nested objects; None where there is nothing."""
-    for name in path.split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value
-
-
-# -- the two ends of a file ------------------------------------------------------------------------------------------
-
-
 def glance(path: str) -> Past:
-    """The first and the last line of a record. Raises NoRecord for what is none, OSError."""
-    with open(path, "rb", opener=_at_once) as file:
-        there = os.fstat(file.fileno())
-        if not stat.S_ISREG(there.st_mode) and not stat.S_ISDIR(there.st_mode):
-            raise NoRecord(f"{path}: is no file")
-        try:
-            first, last = _ends_of_gzip(file) if file.read(2) == GZIP else _ends(file, there.st_size)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from None
-    run = _line(first)
-    if run is None or run["type"] != "run" or not str(run.get("schema", "")).startswith("proctally/"):
-        raise NoRecord(f"{path}: is not a record")
-    end = _line(last)
-    summary = end if end is not None and end["type"] == "summary" else None
-    return Past(path, run, summary, there.st_size, there.st_mtime)
-
-
-def _at_once(path: str, flags: int) -> int:
-    """Open it without waiting for the other end of a pipe."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
-
-
-def _ends(file: IO[bytes], size: int) -> tuple[bytes, bytes]:
-    file.seek(0)
-    first = file.read(HEAD_BYTES)
-    if b"\n" not in first:
-        first += file.readline(LONGEST_LINE)
-    length = TAIL_BYTES
-    while True:
-        start = max(0, size - length)
-        file.seek(start)
-        tail = file.read(size - start)
-        if not tail.endswith(b"\n"):  # torn, or being written: it has no end
-            return first, b""
-        line = tail.rstrip(b"\n").rpartition(b"\n")
-        if line[1] or start == 0 or length >= LONGEST_LINE:
-            return first, line[2]
-        length *= 8
-
-
-def _ends_of_gzip(file: IO[bytes]) -> tuple[bytes, bytes]:
-    """There is no way to the end but through all of it; only its two ends are kept."""
-    import gzip
-    import zlib
-
-    file.seek(0)
-    first = last = b""
-    try:
-        with gzip.open(file) as content:
-            first = content.readline(LONGEST_LINE)
-            while chunk := content.read(CHUNK):
-                last += chunk
-                last = last[last.rfind(b"\n", 0, -1) + 1 :][:LONGEST_LINE]
-    except (EOFError, zlib.error, gzip.BadGzipFile):  # torn
-        pass
-    return first, last if last.endswith(b"\n") else b""
-
-
-def _line(data: bytes) -> dict[str, Any] | None:
-    try:
-        line = json.loads(data.partition(b"\n")[0])
-    except (ValueError, RecursionError):
-        return None
-    return line if isinstance(line, dict) and isinstance(line.get("type"), str) else None
+    """Return a record by its first and its last line. Raises NoRecord for another file, OSError."""
+    run, summary, status = first_and_last(path)
+    return Past(path, run, summary, status.st_size, status.st_mtime)
 
 
 # -- which there are -------------------------------------------------------------------------------------------------
 
 
-def past(environment: dict[str, str]) -> tuple[list[Past], list[str]]:
+def past(environment: dict[str, str], writers: Writers | None = None) -> tuple[list[Past], list[str]]:
     """The records of the default place, the newest first; and what there is no record, with its reason."""
     found, strange = [], []
     for path in paths(environment):
@@ -187,38 +115,22 @@ def past(environment: dict[str, str]) -> tuple[list[Past], list[str]]:
         except OSError as error:
             strange.append(f"{path}: {error.strerror}")
     found.sort(key=_begun, reverse=True)
-    find_writers(found)
+    find_writers(found, writers)
     return found, strange
 
 
-def find_writers(records: Iterable[Past]) -> None:
-    """Of the records without an end to which nothing was added lately, mark those that a process still writes.
+def find_writers(records: Iterable[Past], writers: Writers | None) -> None:
+    """Mark the records without an end and without a recent line that a process has open for writing.
 
-    One that is stopped (Ctrl-Z, a debugger) adds nothing, and is not lost. Only processes that this user may look into
-    are seen, and none of other machines.
+    A stopped tracker (Ctrl-Z, a debugger) adds nothing, and its record is not lost. `writers`: what looks for such
+    processes (`linux.open_files.open_for_writing`); without it nothing is marked.
     """
+    if writers is None:
+        return
     silent = [record for record in records if record.summary is None and not record.is_fresh]
-    held = _open_for_writing({os.path.realpath(record.path) for record in silent}) if silent else set()
+    held = writers({os.path.realpath(record.path) for record in silent}) if silent else set()
     for record in silent:
         record.is_held = os.path.realpath(record.path) in held
-
-
-def _open_for_writing(wanted: set[str]) -> set[str]:
-    """Those of these files that a process has open so."""
-    found = set()
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            descriptors = [f"/proc/{pid}/fd/{number}" for number in os.listdir(f"/proc/{pid}/fd")]
-        except OSError:  # it ended, or is another user's
-            continue
-        for descriptor in descriptors:
-            try:
-                path = os.readlink(descriptor)
-                if path in wanted and os.lstat(descriptor).st_mode & stat.S_IWUSR:
-                    found.add(path)
-            except OSError:  # it was closed
-                continue
-    return found
 
 
 def paths(environment: dict[str, str]) -> list[str]:
@@ -330,7 +242,7 @@ def _with_id(word: str, candidates: Iterable[str]) -> list[str]:
     return found
 
 
-def named(words: Iterable[str], environment: dict[str, str]) -> list[Past]:
+def named(words: Iterable[str], environment: dict[str, str], writers: Writers | None = None) -> list[Past]:
     """The records that words mean, each run once, whatever copies there are. Raises NoRecord, OSError.
 
     A word that means nothing as it is may be several with commas between them.
@@ -342,7 +254,7 @@ def named(words: Iterable[str], environment: dict[str, str]) -> list[Past]:
             found.setdefault(record.run_id or os.path.realpath(path), record)
     if not found:
         raise NoRecord(f"{','.join(words)!r} names no record")
-    find_writers(found.values())
+    find_writers(found.values(), writers)
     return list(found.values())
 
 
@@ -392,8 +304,7 @@ class Filter:
         """Whether this is one of them."""
         from fnmatch import fnmatchcase
 
-        tags = record.run.get("tags")
-        tags = tags if isinstance(tags, dict) else {}
+        tags = section_at(record.run, "tags")
         return (
             (self.name is None or self.name == record.name or fnmatchcase(record.name, self.name))
             and all(tags.get(key) == value for key, value in self.tags.items())
@@ -418,23 +329,3 @@ def moment(text: str) -> float:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
         raise ValueError(f"{text[:40]!r} is no age such as 12h or 7d, and no date such as 2026-01-31") from None
-
-
-# -- all of one ------------------------------------------------------------------------------------------------------
-
-
-def lines(path: str) -> Iterator[dict[str, Any]]:
-    """The lines of a record, the first of which says what it is. Raises NoRecord for whatever is wrong with it."""
-    try:
-        found = read(path)
-        run = next(found, None)
-        if run is None or run["type"] != "run":
-            raise NoRecord(f"{path}: does not begin as a record does")
-        yield run
-        yield from found
-    except OSError as error:
-        raise NoRecord(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise NoRecord(str(error)) from None
-    except RecursionError:
-        raise NoRecord(f"{path}: is not a record: nested too deeply") from None

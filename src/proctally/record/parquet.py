@@ -1,7 +1,7 @@
 """Parquet: a row for each sample, a typed column for each single value, and what the run was in its metadata.
 
-The columns are those of `Run.to_dataframe()`: dotted names. Whole numbers are int64, others double, unknown is null;
-which it is stands in the table of fields, so that files of many runs fit together. pyarrow is imported here alone.
+The columns are those of `Run.to_dataframe()`: dotted names. Their types are those of the table of fields, so that files
+of many runs fit together. Unknown is null. Only this module imports pyarrow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from json import dumps
 import pyarrow  # type: ignore[import-untyped, unused-ignore]
 from pyarrow import parquet  # type: ignore[import-untyped, unused-ignore]
 
-from proctally.model import INFO, fields
+from proctally.record.schema import CHOICES, SCOPES, walk
+from proctally.record.section import flat
+from proctally.text.units import MAX_NUMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,17 +21,20 @@ if TYPE_CHECKING:
     from io import RawIOBase
     from typing import Any
 
-ENDLESS = 1e30  # a file may hold NaN, infinity and whole numbers without end: none is a value of a field
+    from proctally.record import JsonObject
+
 ROWS = 4096  # that are held as Python's objects; the others are compact already
-SECTIONS = ("tree", "system", "gpus", "cgroup", "top")
 PREFIX = "proctally."
-FRACTIONS = ("_seconds", "_cores", "_ratio", "_per_second", "_celsius", "_watts", "_hertz", "_joules")
+TYPES = {"int": pyarrow.int64(), "float": pyarrow.float64(), "bool": pyarrow.bool_()} | dict.fromkeys(
+    ("str", *CHOICES), pyarrow.string()
+)
+SECTIONS = frozenset(path for path, field in walk("sample") if field.item in SCOPES)  # null ones have no column
 
 
-def write(lines: Iterable[dict[str, Any]], out: RawIOBase) -> None:
+def write(lines: Iterable[JsonObject], out: RawIOBase) -> None:
     """The samples of a record as one file. Raises OSError, and ValueError for what is no record."""
     table = Columns()
-    about: dict[str, Any] = {}
+    about: JsonObject = {}
     phases = []
     for line in lines:
         kind = line["type"]
@@ -43,7 +48,7 @@ def write(lines: Iterable[dict[str, Any]], out: RawIOBase) -> None:
     parquet.write_table(table.whole(_metadata(about)), out, compression="zstd")
 
 
-def _metadata(about: dict[str, Any]) -> dict[str, str]:
+def _metadata(about: JsonObject) -> dict[str, str]:
     """What the run was: the lines of the record that are no samples, as JSON, and its identity in the clear."""
     run, summary = about.get("run", {}), about.get("summary") or {}
     found = {PREFIX + name: dumps(line) for name, line in about.items()}
@@ -60,14 +65,14 @@ class Columns:
 
     def __init__(self) -> None:
         self._known = _types()
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[JsonObject] = []
         self._names: dict[str, None] = {}
         self._parts: list[pyarrow.Table] = []
 
-    def add(self, sample: dict[str, Any]) -> None:
+    def add(self, sample: JsonObject) -> None:
         """One more row."""
-        row: dict[str, Any] = {}
-        _flatten(sample, "", row)
+        known = {name: value for name, value in flat(sample).items() if value is not None or name not in SECTIONS}
+        row = {name: None if _is_endless(value) else value for name, value in known.items()}
         self._rows.append(row)
         self._names.update(dict.fromkeys(row))
         if len(self._rows) >= ROWS:
@@ -123,38 +128,22 @@ def _array(values: list[Any], kind: pyarrow.DataType | None) -> pyarrow.Array:
         return pyarrow.array(values, other)
 
 
-def _type_of(known: list[Any]) -> pyarrow.DataType:
+def _type_of(known: list[object]) -> pyarrow.DataType:
     kinds = {type(value) for value in known}
     if not kinds:
         return pyarrow.null()
     if kinds == {bool}:
         return pyarrow.bool_()
-    if kinds == {int} and all(-(1 << 63) <= value < 1 << 63 for value in known):
+    if kinds == {int} and all(isinstance(value, int) and -(1 << 63) <= value < 1 << 63 for value in known):
         return pyarrow.int64()
     return pyarrow.float64() if kinds <= {int, float} else pyarrow.string()
 
 
 def _types() -> dict[str, pyarrow.DataType]:
-    """Of the fields of a sample, by their path."""
-    found = {}
-    for field in fields():
-        if field.scope == "sample" or field.scope.split(".")[0] in SECTIONS:
-            path = field.name if field.scope == "sample" else f"{field.scope}.{field.name}"
-            found[path] = pyarrow.float64() if _has_fractions(field.name) else pyarrow.int64()
-            if field.kind == INFO and not field.unit:
-                found[path] = pyarrow.string()
-    return found
+    """Return the type of each value of a sample, by its path."""
+    items = ((path, field.item.removesuffix("?")) for path, field in walk("sample"))
+    return {path: TYPES[item] for path, item in items if item in TYPES}
 
 
-def _has_fractions(name: str) -> bool:
-    return name.endswith(FRACTIONS) or name == "at" or name.startswith("load_")
-
-
-def _flatten(line: dict[str, Any], prefix: str, row: dict[str, Any]) -> None:
-    """As `results.flat`, and without a column for a section that a sample does not have."""
-    for name, value in line.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, dict):
-            _flatten(value, f"{path}.", row)
-        elif not isinstance(value, list) and path != "type" and not (value is None and path in SECTIONS):
-            row[path] = None if isinstance(value, int | float) and not -ENDLESS < value < ENDLESS else value
+def _is_endless(value: object) -> bool:
+    return isinstance(value, int | float) and not abs(value) < MAX_NUMBER

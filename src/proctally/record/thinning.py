@@ -1,24 +1,22 @@
 """Fewer samples of a record: those of a stretch of time become one, in which nothing that counts is lost.
 
-What becomes of a field is decided by the table of fields (`thinned`): of what counts the last value, so that every
-growth stays right; of a rate its mean over time; of a level its peak, which for what is free is the least.
+The table of fields says which value of a field stands for several (`aggregate`): of a counter the last, so that every
+growth stays right; of a rate its mean over time; of a gauge its peak, which for free space is the least.
 """
 
 from __future__ import annotations
 
 from math import ceil
 
-from proctally.model import COUNTER, GAUGE, Field, fields
+from proctally.record.schema import LAST, MAX, MEAN, MIN, SUM, walk
+from proctally.record.values import is_number, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, TypeGuard
+    from collections.abc import Iterable, Iterator, Sequence
 
-LAST, MEAN, MOST, LEAST, SUM = "last", "mean", "most", "least", "sum"
-RATES = ("_cores", "_ratio", "_per_second", "_watts", "_clock_hertz")
-FREE = ("free_bytes", "available_bytes")
-ENDLESS = 1e30  # neither bytes nor seconds reach that
+    from proctally.record import JsonObject
+
 IDENTITY = {
     "top": ("pid", "command"),
     "gpus": ("uuid", "index", "pci", "name"),
@@ -27,30 +25,12 @@ IDENTITY = {
 }
 
 
-def thinned(field: Field) -> str:
-    """What becomes of a field: its last, mean, most or least value."""
-    if field.name == "interval_seconds":
-        return SUM
-    if field.kind == COUNTER or field.name in ("at", "elapsed_seconds"):
-        return LAST
-    if field.kind != GAUGE:
-        return LAST
-    if field.name.endswith(RATES):
-        return MEAN
-    return LEAST if field.name.endswith(FREE) else MOST
-
-
 def rules() -> dict[str, str]:
-    """By the path of a field of a sample (`tree.cpu_seconds`) what becomes of it."""
-    found = {}
-    for field in fields():
-        scope = field.scope
-        if scope == "sample" or scope.split(".")[0] in ("tree", "cgroup", "system", "gpus", "top"):
-            found[field.name if scope == "sample" else f"{scope}.{field.name}"] = thinned(field)
-    return found
+    """Return the aggregate of each field of a sample by its path (`tree.cpu_seconds`)."""
+    return {path: field.aggregate for path, field in walk("sample")}
 
 
-def thin(lines: Iterable[dict[str, Any]], every: float) -> Iterator[dict[str, Any]]:
+def thin(lines: Iterable[JsonObject], every: float) -> Iterator[JsonObject]:
     """The lines of a record with one sample for each `every` seconds; all others as they are.
 
     The first sample stays what it is: all counting begins with it. Boundaries are those of the record's own clock
@@ -58,18 +38,18 @@ def thin(lines: Iterable[dict[str, Any]], every: float) -> Iterator[dict[str, An
     """
     how = rules()
     slack = 0.0
-    waiting: list[dict[str, Any]] = []
+    waiting: list[JsonObject] = []
     stretch: int | None = None
     begun = False
     for line in lines:
         kind = line["type"]
         if kind == "run":
             interval = line.get("interval_seconds")
-            slack = min(every, interval) / 2 if _is_number(interval) else 0.0
+            slack = min(every, interval) / 2 if is_number(interval) else 0.0
             line = line | {"thinned_seconds": every}
         elif kind == "sample":
             elapsed = line.get("elapsed_seconds")
-            if begun and _is_number(elapsed):
+            if begun and is_number(elapsed):
                 its = max(1, ceil((elapsed - slack) / every))
                 if waiting and its != stretch:
                     yield merged(waiting, how)
@@ -86,26 +66,26 @@ def thin(lines: Iterable[dict[str, Any]], every: float) -> Iterator[dict[str, An
         yield merged(waiting, how)
 
 
-def merged(samples: list[dict[str, Any]], how: dict[str, str]) -> dict[str, Any]:
+def merged(samples: list[JsonObject], how: dict[str, str]) -> JsonObject:
     """One sample for several that follow each other."""
     if len(samples) == 1:
         return samples[0]
     weights = [sample.get("interval_seconds") for sample in samples]
-    seconds = [weight if _is_number(weight) and weight > 0 else 0.0 for weight in weights]
+    seconds = [weight if is_number(weight) and weight > 0 else 0.0 for weight in weights]
     return _section("", samples, seconds, how) | {"type": "sample"}
 
 
-def _section(path: str, sections: list[Any], seconds: list[float], how: dict[str, str]) -> dict[str, Any]:
+def _section(path: str, sections: Sequence[object], seconds: list[float], how: dict[str, str]) -> JsonObject:
     """One section of them, of those samples that have it."""
     there = [(section, second) for section, second in zip(sections, seconds, strict=True) if isinstance(section, dict)]
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     for name in dict.fromkeys(name for section, _ in there for name in section):
         values = [section.get(name) for section, _ in there]
         found[name] = _value(f"{path}{name}", values, [second for _, second in there], how)
     return found
 
 
-def _value(path: str, values: list[Any], seconds: list[float], how: dict[str, str]) -> Any:
+def _value(path: str, values: list[object], seconds: list[float], how: dict[str, str]) -> object:
     known = [(value, second) for value, second in zip(values, seconds, strict=True) if value is not None]
     if not known:
         return None
@@ -117,16 +97,16 @@ def _value(path: str, values: list[Any], seconds: list[float], how: dict[str, st
         name = path.rpartition(".")[2]
         if name in IDENTITY:
             return _devices(path, name, [value for value, _ in known], [second for _, second in known], how)
-        return _by_place(known) if rule == MEAN else last
-    if not all(_is_number(value) for value, _ in known):
+        return _by_place([(each, second) for each, second in known if isinstance(each, list)]) if rule == MEAN else last
+    numbers = [(value, second) for value, second in known if is_number(value)]
+    if len(numbers) < len(known):
         return last
-    numbers = [value for value, _ in known]
     if rule == MEAN:
-        return _mean(known)
-    by_rule: dict[str, Callable[[list[float]], float]] = {MOST: max, LEAST: min, SUM: sum}
-    chosen = by_rule.get(rule)
-    value = last if chosen is None else chosen(numbers)
-    return round(value, 4) if rule == SUM else value
+        return _mean(numbers)
+    if rule == SUM:
+        return round(sum(value for value, _ in numbers), 4)
+    chosen = {MAX: max, MIN: min}.get(rule)
+    return last if chosen is None else chosen(value for value, _ in numbers)
 
 
 def _mean(known: list[tuple[float, float]]) -> float:
@@ -137,25 +117,25 @@ def _mean(known: list[tuple[float, float]]) -> float:
     return round(sum(value * second for value, second in known) / time, 4)
 
 
-def _by_place(known: list[tuple[Any, float]]) -> list[float | None]:
+def _by_place(known: list[tuple[list[object], float]]) -> list[float | None]:
     """Of a list of ratios, one for each core: the mean of each."""
     places = range(max(len(values) for values, _ in known))
     found: list[float | None] = []
     for place in places:
         told = [(values[place], second) for values, second in known if place < len(values)]
-        numbers = [(value, second) for value, second in told if _is_number(value)]
+        numbers = [(value, second) for value, second in told if is_number(value)]
         found.append(_mean(numbers) if numbers else None)
     return found
 
 
-def _devices(path: str, name: str, lists: list[Any], seconds: list[float], how: dict[str, str]) -> list[Any]:
+def _devices(path: str, name: str, lists: list[object], seconds: list[float], how: dict[str, str]) -> list[JsonObject]:
     """Entries of lists by who they are. One that is missing in a sample had no part in it: its rates count as 0 there.
 
     So it is for disks and interfaces, which are told when they did something; a process that is missing among the
     largest ones, or a GPU that could not be read, had a rate that is not known: their means are of what is.
     """
     tells_all = name in ("disks", "interfaces")
-    found: dict[tuple[Any, ...], list[tuple[dict[str, Any], float]]] = {}
+    found: dict[tuple[str, ...], list[tuple[JsonObject, float]]] = {}
     for entries, second in zip(lists, seconds, strict=True):
         for entry in entries if isinstance(entries, list) else ():
             if isinstance(entry, dict):
@@ -167,16 +147,11 @@ def _devices(path: str, name: str, lists: list[Any], seconds: list[float], how: 
         one = _section(f"{path}.", entries, times, how)
         share = sum(times) / sum(seconds) if tells_all and sum(seconds) > 0 else 1.0
         for key, value in one.items():
-            if share < 1.0 and how.get(f"{path}.{key}") == MEAN and _is_number(value):
+            if share < 1.0 and how.get(f"{path}.{key}") == MEAN and is_number(value):
                 one[key] = round(value * share, 4)
         together.append(one)
     if name == "top":
         most = max(len(entries) for entries in lists if isinstance(entries, list))
-        together.sort(key=lambda entry: (-(entry.get("cpu_cores") or 0), -(entry.get("rss_bytes") or 0)))
+        together.sort(key=lambda entry: [-(number(entry.get(name)) or 0) for name in ("cpu_cores", "rss_bytes")])
         del together[most:]
     return together
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    """One to reckon with: a file may hold NaN, and whole numbers without end."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and -ENDLESS < value < ENDLESS

@@ -1,26 +1,36 @@
-"""Text of strangers in Markdown: in a cell of a table nothing of it is markup, nor HTML, nor ends the cell."""
+"""Escape untrusted text for Markdown, and write tables."""
 
 from __future__ import annotations
 
-from proctally.summary import printable
+from proctally.text.escape import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-MARKS = "\\`*_[]<>#!|~$&@"  # `$` begins a formula, and `@` calls somebody
+MARKS = "\\`*_[]<>#!|~$&@"  # `$` starts a formula, and `@` a mention
 LINKS = {"://": "&#58;//", "www.": "www&#46;"}
 
 
-def escaped(text: str) -> str:
-    """Text that shows as it is, within a line; control characters are shown, never sent."""
-    shown = "".join(f"&#{ord(sign)};" if sign in MARKS else sign for sign in printable(text))
-    for begin, instead in LINKS.items():
-        shown = shown.replace(begin, instead)
+def escaped(text: object) -> str:
+    """Return text that shows as it is within a line: no markup, HTML, mention or link, no end of a table cell."""
+    shown = "".join(f"&#{ord(sign)};" if sign in MARKS else sign for sign in printable(str(text)))
+    for start, instead in LINKS.items():
+        shown = shown.replace(start, instead)
     return shown
 
 
+def code(text: object) -> str:
+    """Return a name as code; services look for no mentions there."""
+    return f"<code>{escaped(text)}</code>"
+
+
+def fenced(lines: Iterable[str], language: str = "text") -> list[str]:
+    """Return lines as a block of code, with an apostrophe for each backtick: no line closes the block."""
+    return [f"```{language}", *(line.replace("`", "'") for line in lines), "```"]
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
-    """The lines of a table of cells that are escaped already; all but the first `left` columns stand to the right."""
+    """Return the lines of a table of escaped cells; all but the first `left` columns are right-aligned."""
     rule = ["---" if column < left else "---:" for column in range(len(head))]
     return ["| " + " | ".join(cells) + " |" for cells in (head, rule, *rows)]

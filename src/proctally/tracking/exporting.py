@@ -7,32 +7,29 @@ counted, and told.
 
 from __future__ import annotations
 
-import _socket
 import os
-import sys
 
-from proctally.kernel.aside import Aside
-from proctally.kernel.machine import NANOSECONDS
-from proctally.options import UsageError
-from proctally.record import expand, json_line
+from proctally.errors import UsageError, install, require
+from proctally.linux import channel
+from proctally.linux.machine import NANOSECONDS
+from proctally.linux.spawn import HelperClient, python
+from proctally.record.line_queue import FIRST, NEVER, LineQueue
+from proctally.record.location import expand
+from proctally.record.writer import json_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
-    from proctally.kernel.machine import Machine
-    from proctally.options import Options
+    from proctally.linux.channel import Socket
+    from proctally.linux.machine import Machine
+    from proctally.record import JsonObject
+    from proctally.tracking.config import Options
 
-KEPT_LINES = 1024
-KEPT_BYTES = 2 << 20
-SEND_BYTES = 1 << 20  # asked for as room in the socket; the kernel gives what net.core.wmem_max allows
-FINISH_NS = 3 * NANOSECONDS  # so long is waited at the end for what is pushed last
 REPORT_BYTES = 1 << 16
-BACKLOG = 32
 SKIPPED = ("process",)  # of processes it is told all that it tells with the commands
 ESSENTIAL = ("config", "run", "host", "summary")  # few, and never dropped
-CODE = "import sys;sys.path[:]=sys.argv[2:];from proctally.exporter import main;main()"
+PACKAGES = ("prometheus_client", "google", "grpc", "opentelemetry", "typing_extensions")  # of the helper process
 PROTOCOLS = ("grpc", "http/protobuf", "http/json")
 EXTRAS = {
     "prometheus": ("prometheus_client",),
@@ -48,7 +45,7 @@ class Outlets:
     """
 
     def __init__(self, options: Options, environment: dict[str, str], values: dict[str, str]) -> None:
-        self.listening: _socket.socket | None = None
+        self.listening: Socket | None = None
         self.address: str | None = None
         self._textfile = None if options.textfile is None else _textfile(options.textfile, values, environment)
         self._pushgateway = options.pushgateway
@@ -73,7 +70,7 @@ class Outlets:
             _demand("prometheus", "--serve")
             self.listening, self.address = listen(options.serve)
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> JsonObject:
         """What the exporter is told first."""
         return {
             "type": "config",
@@ -102,20 +99,12 @@ class Outlets:
 
 
 def _demand(extra: str, flag: str) -> None:
-    from importlib.util import find_spec
-
     for package in EXTRAS[extra]:
-        try:
-            found = find_spec(package)
-        except ModuleNotFoundError:
-            found = None
-        install = f"pip install 'proctally[{extra}]'"
-        if found is None:
-            raise UsageError(f"{flag} needs the package {package}: {install}")
-        version, oldest = _version(package, found.origin), OLDEST.get(package, ())
+        origin = require(package, extra, flag)
+        version, oldest = _version(package, origin), OLDEST.get(package, ())
         if version and version < oldest:
             wanted, there = (".".join(map(str, numbers)) for numbers in (oldest, version))
-            raise UsageError(f"{flag} needs {package} {wanted} or newer, and {there} is installed: {install}")
+            raise UsageError(f"{flag} needs {package} {wanted} or newer, and {there} is installed: {install(extra)}")
 
 
 def _version(package: str, origin: str | None) -> tuple[int, ...]:
@@ -200,32 +189,19 @@ def _textfile(path: str, values: dict[str, str], environment: dict[str, str]) ->
     return path
 
 
-def listen(where: str) -> tuple[_socket.socket, str]:
+def listen(where: str) -> tuple[Socket, str]:
     """A listening socket at HOST:PORT, [HOST]:PORT or PORT, and its address. Raises UsageError.
 
     Without a host it is the loopback. A name other than localhost is not resolved: that might take long.
     """
     host, port = _host_and_port(where)
-    family = _socket.AF_INET6 if ":" in host else _socket.AF_INET
     try:
-        _socket.inet_pton(family, host)
-    except (OSError, ValueError):  # of what is no UTF-8
+        listening, port = channel.listen(host, port)
+    except ValueError:
         raise _no_address(where) from None
-    try:
-        listening = _socket.socket(family, _socket.SOCK_STREAM)
-    except OSError as error:  # a kernel without IPv6
-        raise UsageError(f"cannot listen at {where}: {error.strerror}") from None
-    try:
-        listening.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-        if family == _socket.AF_INET6:
-            listening.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
-        listening.bind((host.encode(), port))  # as text it would load the codec for names of hosts: 15 ms
-        listening.listen(BACKLOG)
-        port = listening.getsockname()[1]
     except OSError as error:
-        listening.close()
         raise UsageError(f"cannot listen at {where}: {error.strerror}") from None
-    return listening, f"[{host}]:{port}" if family == _socket.AF_INET6 else f"{host}:{port}"
+    return listening, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _host_and_port(where: str) -> tuple[str, int]:
@@ -245,11 +221,19 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 6 and int(text) < 1 << 16
 
 
-class Exports:
+class ExporterLimits:
+    """Maximum of what waits for the exporter; how long the end of a run waits for the last push."""
+
+    def __init__(self, lines: int = 1024, byte_count: int = 2 << 20, finish_ns: int = 3 * NANOSECONDS) -> None:
+        self.lines = lines
+        self.byte_count = byte_count
+        self.finish_ns = finish_ns
+
+
+class Exports(HelperClient):
     """The exporter, from its start until it is left: told lines, never waited for but in `finish`.
 
-    `started`: told its pid, which is none of the tree. `gone`: whether it ended, or never began, before it was left.
-    `trouble`: why it was told nothing more.
+    `gone`: whether it ended, or never began, before it was left. `trouble`: why it was told nothing more.
     """
 
     def __init__(
@@ -259,182 +243,110 @@ class Exports:
         outlets: Outlets,
         *,
         started: Callable[[int], object] | None = None,
-        kept_lines: int = KEPT_LINES,
-        kept_bytes: int = KEPT_BYTES,
+        limits: ExporterLimits | None = None,
     ) -> None:
-        self._machine = machine
+        super().__init__(machine, environment, started)
         self._outlets = outlets
-        self._kept: list[tuple[bytes, bool]] = []  # lines in order, and whether each may be dropped
-        self._bytes = 0
-        self._written = 0  # of the first kept line
-        self._kept_lines = kept_lines
-        self._kept_bytes = kept_bytes
+        self._limits = limits or ExporterLimits()
+        self._queue = LineQueue(self._send, self._limits.lines, self._limits.byte_count)
         self._untold = 0  # lines that were dropped and of which it does not know yet
         self.dropped = 0
         self.gone = False
         self.trouble: str | None = None
         self.troubles: list[str] = []  # of what it pushed, said by itself at the end
-        self._process: Aside | None
-        self._socket: _socket.socket | None
+        listening = outlets.listening
         try:
-            self._process, self._socket = self._start(environment)
+            command = python("proctally.exporters.process", str(os.getpid()), packages=PACKAGES)
+            self.begin(command, stdout=None if listening is None else listening.fileno())
         except (OSError, NotImplementedError) as error:
-            self._process = self._socket = None
             self.gone = True
             self.trouble = f"the exporter cannot be started: {getattr(error, 'strerror', None) or error}"
         outlets.close()
-        if self._process is not None and started is not None:
-            started(self._process.pid)
         self.write(outlets.config())
-
-    def _start(self, environment: dict[str, str]) -> tuple[Aside, _socket.socket]:
-        if not sys.executable:
-            raise OSError(0, "no interpreter is known")
-        listening = self._outlets.listening
-        ours, theirs = _socket.socketpair()
-        try:
-            ours.setblocking(False)
-            ours.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, SEND_BYTES)
-            null = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_RDWR, 0)
-            process = Aside(
-                self._machine,
-                [sys.executable, "-I", "-S", "-c", CODE, str(os.getpid()), *map(os.path.abspath, sys.path)],
-                environment,
-                [
-                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
-                    null if listening is None else (os.POSIX_SPAWN_DUP2, listening.fileno(), 1),
-                    (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_RDWR, 0),
-                ],
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        return process, ours
 
     # -- telling it ----------------------------------------------------------------------------------------------
 
-    def write(self, line: dict[str, Any]) -> None:
+    def write(self, line: JsonObject) -> None:
         """One line. Never waits, and never raises for the exporter's sake."""
         kind = line["type"]
-        if self._socket is None or kind in SKIPPED:
+        if self.helper is None or kind in SKIPPED:
             return
         self._flush()
-        if not self._kept:
+        if not self._queue:
             self._own_up()
-        self._keep(line, expendable=kind not in ESSENTIAL)
+        self._queue.add(json_line(line), NEVER if kind in ESSENTIAL else FIRST)
         self._flush()
-        while (len(self._kept) > self._kept_lines or self._bytes > self._kept_bytes) and self._drop_one():
-            pass
+        dropped = len(self._queue.trim())
+        self._untold += dropped
+        self.dropped += dropped
 
     def _own_up(self) -> None:
-        """Tell of the lines that were dropped."""
+        """Send the number of lines that were dropped."""
         if self._untold:
-            self._keep({"type": "dropped", "lines": self._untold}, expendable=False)
+            self._queue.add(json_line({"type": "dropped", "lines": self._untold}), NEVER)
             self._untold = 0
 
-    def _keep(self, line: dict[str, Any], *, expendable: bool) -> None:
-        data = json_line(line)
-        self._kept.append((data, expendable))
-        self._bytes += len(data)
-
-    def _drop_one(self) -> bool:
-        """Drop the oldest line that may be: what is newer tells more."""
-        for place, (data, expendable) in enumerate(self._kept):
-            if expendable and not (place == 0 and self._written):
-                del self._kept[place]
-                self._bytes -= len(data)
-                self._untold += 1
-                self.dropped += 1
-                return True
-        return False
+    def _send(self, data: bytes) -> int:
+        assert self.helper is not None
+        return self.helper.send(data)
 
     def _flush(self) -> bool:
-        """Send what is kept as far as it goes; True when nothing is left."""
-        while self._kept and self._socket is not None:
-            data = self._kept[0][0]
+        """Send what is taken at once; return True when nothing is left."""
+        if self.helper is not None:
             try:
-                self._written += self._socket.send(data[self._written :], _socket.MSG_NOSIGNAL)
-            except (BlockingIOError, InterruptedError):
-                return False
+                self._queue.flush()
             except OSError:
                 self.gone = True
                 self.trouble = "the exporter ended before the run did"
-                self._receive()
-                self._close_socket()
-                self._kept.clear()
-                self._bytes = 0
-                return True
-            if self._written == len(data):
-                del self._kept[0]
-                self._bytes -= len(data)
-                self._written = 0
-        return True
+                self.helper.receive(REPORT_BYTES)
+                self._leave()
+                self._queue.clear()
+        return not self._queue
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def finish(self, limit_ns: int = FINISH_NS) -> None:
-        """There are no more lines: have it say the last, and wait for that at most so long; then leave it."""
-        if self._socket is not None:
-            if not self._outlets.pushes and self._process is not None:
-                self._kept.clear()
-                self._process.kill()  # it has nothing to say
+    def finish(self) -> None:
+        """There are no more lines: have it say the last, and wait for that a limited time; then leave it."""
+        if self.helper is not None:
+            if not self._outlets.pushes:
+                self._queue.clear()
+                self.helper.kill()  # it has nothing to say
             self._own_up()
-            self._wait(self._machine.monotonic_ns() + limit_ns)
-        self._close_socket()
-        if self._process is not None:
-            self._reap_soon()
+            self._wait(self.machine.monotonic_ns() + self._limits.finish_ns)
+            self._leave()
+        self._reap_soon()
 
     def _wait(self, deadline: int) -> None:
-        """Send the rest, and read what it says until it ends."""
+        """Send the rest, and receive what it says until it ends."""
         import select
 
         is_open = True
-        while (to := self._socket) is not None:
+        while self.helper is not None:
             if is_open and self._flush():
                 is_open = False
-                try:
-                    to.shutdown(_socket.SHUT_WR)
-                except OSError:  # it has ended
+                if self.helper is None or not self.helper.end_of_lines():
                     return
-            left = deadline - self._machine.monotonic_ns()
+            left = deadline - self.machine.monotonic_ns()
             if left <= 0:
                 if self._outlets.pushes:
                     self.trouble = "the exporter did not say the last in time; it may do so later"
                 return
             poller = select.poll()
-            poller.register(to.fileno(), select.POLLIN | (select.POLLOUT if is_open else 0))
+            poller.register(self.helper.fileno(), select.POLLIN | (select.POLLOUT if is_open else 0))
             poller.poll(left / 1e6)
-            if self._receive():
+            if not self.helper.receive(REPORT_BYTES):
                 return
 
-    def _receive(self) -> bool:
-        """Read what it says of itself; whether it ended."""
-        if self._socket is None:
-            return True
-        data = b""
-        ended = False
-        try:
-            while len(data) < REPORT_BYTES:
-                more = self._socket.recv(1 << 16)
-                if not more:
-                    ended = True
-                    break
-                data += more
-        except BlockingIOError:
-            pass
-        except OSError:
-            ended = True
-        if data:
-            self._note(data)
-        return ended
-
-    def _note(self, data: bytes) -> None:
+    def _leave(self) -> None:
+        """Note what it said of itself, and leave it to its end."""
+        helper = self.helper
+        self.drop(kill=False)
+        if helper is None or not helper.incoming:
+            return
         import json
 
         try:
-            report = json.loads(data)
+            report = json.loads(helper.incoming)
             self.troubles += [f"--{sink}: {why}" for sink, why in report["troubles"].items()]
             self.troubles += [f"--{sink}: {count} points were given up" for sink, count in report["dropped"].items()]
             self.troubles += [f"the exporter: {fault}" for fault in report["faults"]]
@@ -445,24 +357,10 @@ class Exports:
         """It closed its socket and ends: reap it, if that takes a moment only."""
         import time
 
-        assert self._process is not None
         for _ in range(10):
-            if self._process.reap():
+            if self.reap():
                 return
             time.sleep(0.001)
-
-    def _close_socket(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-    def reaped(self, pid: int, cpu_ns: int | None = None) -> bool:
-        """A child was reaped: whether it was this one. `cpu_ns`: what wait4 said that it had used."""
-        return self._process is not None and self._process.reaped(pid, cpu_ns)
-
-    def cpu_ns(self) -> int:
-        """The CPU time it used."""
-        return 0 if self._process is None else self._process.cpu_ns()
 
     def warnings(self) -> list[str]:
         """What went wrong, in words."""
@@ -470,7 +368,3 @@ class Exports:
         if self.dropped:
             said.append(f"{self.dropped} lines were dropped, because the exporter did not read them")
         return said + self.troubles
-
-    def close(self) -> None:
-        """Leave it."""
-        self._close_socket()

@@ -7,11 +7,11 @@ first instruction. Everything the job can see is given back before that: signal 
 from __future__ import annotations
 
 import os
-import resource
 from errno import EACCES, ENOENT, ENOEXEC, ENOTDIR
 from time import monotonic
 
-from proctally.kernel.child import (
+from proctally.errors import CannotStart
+from proctally.linux.child import (
     SI_KERNEL,
     SIGCHLD,
     SIGCONT,
@@ -27,15 +27,17 @@ from proctally.kernel.child import (
     SIGUSR1,
     SIGUSR2,
     Signal,
-    Signals,
+    SignalFd,
     become_subreaper,
     default_child_signal,
+    initial_environment,
     next_ended_child,
     reap,
     signals_for_exec,
     stop_or_continue,
 )
-from proctally.kernel.proc import OwnIo
+from proctally.linux.descriptors import get_limits, raise_limit, set_limits
+from proctally.linux.proc import OwnIo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,18 +49,8 @@ FORWARDED = (SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGINT, SIGQUIT, SIGCONT, SIGTST
 TO_LEADER = (SIGHUP, SIGCONT)
 STOP_SECONDS = 10.0  # so long a job may take to stop itself after Ctrl-Z; later, somebody else has stopped it
 WATCHED = (*FORWARDED, SIGTTIN, SIGTTOU, SIGCHLD)
-COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
-
-
-class CannotStart(Exception):
-    """The command could not be executed: `status` is the exit status that says so, `reason` the kernel's words."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
 
 
 class Reaped:
@@ -80,18 +72,18 @@ class Reaped:
 class Job:
     """One command and what becomes of it.
 
-    `hold` forks a child that waits; `release` lets it exec. Then `wait` answers each time something happened:
-    a child ended, a signal came, or the time is over.
+    `hold` forks a child that waits; `release` lets it exec. Then `signals` has all that arrives.
     """
 
     def __init__(self, library: Any) -> None:
         self.own = os.getpid()
+        self.library = library
         self.child_signal_ignored = default_child_signal()
-        self.signals = Signals(library, WATCHED)
+        self.signals = SignalFd(library, WATCHED)
         self.subreaper = become_subreaper(library)
         self.pid = 0
         self.status: int | None = None
-        self._limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._limit = get_limits()
         self._io = OwnIo()
         self._gate = -1
         self._report = -1
@@ -101,17 +93,8 @@ class Job:
     # -- start ---------------------------------------------------------------------------------------------------
 
     def descriptors(self) -> int:
-        """Raise this process's soft limit of open files; how many may be kept. The job gets its own limit back."""
-        soft, hard = self._limit
-        if soft != hard:
-            try:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-                soft = hard
-            except (OSError, ValueError):
-                pass
-        if soft == resource.RLIM_INFINITY:
-            soft = 65536
-        return max(0, min(soft, 65536) - 64)
+        """Raise our limit of open files; return how many can be kept. The job gets its own limit back."""
+        return raise_limit()
 
     def hold(self, command: Sequence[str], environment: dict[str, str]) -> int:
         """Fork the child that will become the job; it waits for `release`."""
@@ -132,7 +115,7 @@ class Job:
         self, candidates: list[str], command: list[str], environment: dict[str, str], gate: int, report: int
     ) -> None:
         """In the child: be as this process was started, wait for the gate, become the command or say why not."""
-        resource.setrlimit(resource.RLIMIT_NOFILE, self._limit)
+        set_limits(self._limit)
         signals_for_exec(self.signals.previous, self.child_signal_ignored)
         os.close(self._gate)
         os.read(gate, 1)
@@ -156,10 +139,6 @@ class Job:
 
     # -- while it runs -------------------------------------------------------------------------------------------
 
-    def wait(self, timeout_ns: int | None, fds: Sequence[int] = ()) -> list[Signal]:
-        """Signals that came, after at most this time, or earlier when one of the descriptors is ready."""
-        return self.signals.wait(timeout_ns, fds)
-
     def reap(self, before: Callable[[int], Any], after: Callable[[Reaped], None]) -> bool:
         """Reap every child that has ended; False when this process has no children left.
 
@@ -179,6 +158,14 @@ class Job:
             if pid == self.pid:
                 self.status = status
             after(Reaped(pid, seen, status, usage, io))
+
+    def has_children(self) -> bool:
+        """Return True if this process has a child, running or exited."""
+        try:
+            next_ended_child()
+        except ChildProcessError:
+            return False
+        return True
 
     def forward(self, signal: Signal, is_member: Callable[[int], bool]) -> None:
         """Pass a signal on to the job that was meant for it.
@@ -230,22 +217,6 @@ class Job:
         os.kill(self.own, SIGSTOP)
 
 
-def as_started(environment: dict[str, str]) -> dict[str, str]:
-    """The environment as this process was given it: Python sets LC_CTYPE where the locale is C (PEP 538)."""
-    if environment.get("LC_CTYPE") not in COERCED:
-        return environment
-    try:
-        with open("/proc/self/environ", "rb") as file:
-            first = [pair[9:] for pair in file.read().split(b"\0") if pair.startswith(b"LC_CTYPE=")]
-    except OSError:
-        return environment
-    environment = dict(environment)
-    del environment["LC_CTYPE"]
-    if first:
-        environment["LC_CTYPE"] = os.fsdecode(first[0])
-    return environment
-
-
 def exit_status(status: int) -> int:
     """The exit status of a wrapper for this wait status: the command's own, or 128 and the signal's number."""
     if os.WIFSIGNALED(status):
@@ -291,7 +262,7 @@ def _execute(candidates: list[str], command: list[str], environment: dict[str, s
 def execute_instead(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
     """Become the command, without tracking it; returns (exit status, reason) only when that fails."""
     signals_for_exec(None, False)
-    number = _execute(_candidates(command[0], environment), command, as_started(environment))
+    number = _execute(_candidates(command[0], environment), command, initial_environment(environment))
     return status_of_failure(number), os.strerror(number)
 
 

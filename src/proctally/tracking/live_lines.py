@@ -8,20 +8,25 @@ from __future__ import annotations
 import os
 import time
 
-from proctally.kernel.machine import NANOSECONDS, UNREADABLE, seconds
-from proctally.kernel.proc import text
+from proctally.errors import UNREADABLE
+from proctally.linux.machine import NANOSECONDS
+from proctally.record import seconds
+from proctally.record.codes import NOT_REQUESTED
+from proctally.text.escape import decode_name
+from proctally.tree.perf_processes import NO_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, TypeVar
 
-    from proctally.enclosure import Enclosure
     from proctally.gauges import Gauges
-    from proctally.kernel.machine import Machine
-    from proctally.sampler import Sampler
-    from proctally.surroundings import Surroundings
-    from proctally.watch import Watch
+    from proctally.host.sampler import HostSampler
+    from proctally.linux.machine import Machine
+    from proctally.record import JsonObject
+    from proctally.tree.cgroups import Enclosure
+    from proctally.tree.perf_source import PerfSource
+    from proctally.tree.sampler import TreeSampler
 
     Result = TypeVar("Result")
 
@@ -54,24 +59,24 @@ class Live:
     def of_tree(
         self,
         sample: Mapping[str, Any],
-        sampler: Sampler,
-        watch: Watch | None,
+        sampler: TreeSampler,
+        watch: PerfSource | None,
         enclosure: Enclosure | None,
-        around: Surroundings | None,
+        around: HostSampler | None,
         late: int,
-    ) -> list[dict[str, Any]]:
+    ) -> list[JsonObject]:
         """After a sample of a tree. `late`: deadlines that were missed so far."""
         sources: dict[str, bool | None] = {"procfs": True}
-        if watch is not None and watch.why != "not asked for":
-            sources["perf"] = watch.why is None
+        if watch is not None and watch.missing != NOT_REQUESTED:
+            sources["perf"] = watch.missing is None
         if enclosure is not None and enclosure.own is not None:
             sources["cgroup"] = sample.get("cgroup") is not None
         lines = [line for line in (self._commands(sampler, watch),) if line is not None]
         lines.append(self._processes(sampler))
         lines.append({"type": "members", "processes": self._members(sample, sampler)})
-        return [*lines, self._tracker(sample, sources, around, sampler.samples, late)]
+        return [*lines, self._tracker(sample, sources, around, sampler.samples.count, late)]
 
-    def _processes(self, sampler: Sampler) -> dict[str, Any]:
+    def _processes(self, sampler: TreeSampler) -> JsonObject:
         """The gauges of the largest processes of the tree, by pid and program."""
         if self._gauges is None:
             from proctally.gauges import Gauges
@@ -79,14 +84,12 @@ class Live:
             self._gauges = Gauges.beside(sampler, self._machine)
         tree = self._gauges.sample(PROCESSES)
         processes = [
-            {"pid": series.pid, "exe": series.exe} | gauges._asdict() for series, gauges in tree.processes.items()
+            {"pid": series.pid, "exe": series.exe} | gauges._asdict() for series, gauges in tree.members.items()
         ]
-        count, rss = tree.process_count, tree.rss_bytes
+        count, rss = tree.processes, tree.rss_bytes
         return {"type": "gauges", "processes": processes, "process_count": count, "rss_total_bytes": rss}
 
-    def of_machine(
-        self, sample: Mapping[str, Any], around: Surroundings, samples: int, late: int
-    ) -> list[dict[str, Any]]:
+    def of_machine(self, sample: Mapping[str, Any], around: HostSampler, samples: int, late: int) -> list[JsonObject]:
         """After a sample of the machine alone."""
         return [self._tracker(sample, {}, around, samples, late)]
 
@@ -94,20 +97,20 @@ class Live:
         self,
         sample: Mapping[str, Any],
         sources: dict[str, bool | None],
-        around: Surroundings | None,
+        around: HostSampler | None,
         samples: int,
         late: int,
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """How it is with the tracker itself: the last line of a sample."""
         if around is not None:
             if around.reads_system:
                 sources["system"] = sample.get("system") is not None
             if sample.get("gpus") != [] and around.reads_gpus:
-                sources["gpu"] = sample.get("gpus") is not None and not sample.get("gpus_trouble")
+                sources["gpu"] = sample.get("gpus") is not None and not sample.get("gpus_unavailable")
                 self._took["gpu"] = seconds(around.gpus_took_ns)
         try:
             resident = int(self._machine.read(f"{os.getpid()}/statm").split()[1]) * self._machine.page_size
-        except (*UNREADABLE, OSError, ValueError, IndexError):
+        except (*UNREADABLE, IndexError):
             resident = None
         return {
             "type": "tracker",
@@ -122,34 +125,36 @@ class Live:
 
     # -- commands and processes ----------------------------------------------------------------------------------
 
-    def _commands(self, sampler: Sampler, watch: Watch | None) -> dict[str, Any] | None:
+    def _commands(self, sampler: TreeSampler, watch: PerfSource | None) -> JsonObject | None:
         """CPU time by command so far; None where it is too early to sum up again."""
         begun = self._machine.monotonic_ns()
         if begun < self._commands_not_before:
             return None
-        clocks = {member.pid: member.cpu - member.cpu_base for member in sampler.tree.members.values()}
+        members = sampler.members.values()
+        clocks = {member.pid: member.cpu - member.cpu_base for member in members}
         roll = None if watch is None else watch.roll
-        rows = roll.so_far(clocks) if roll is not None and roll.tells_time() else _seen(sampler)
-        started = sampler.started if roll is None else roll.started
-        living = sum(1 for member in sampler.tree.members.values() if not member.ended)
+        rows = roll.so_far(clocks) if roll is not None and roll.tells_time() else sampler.commands.so_far(members)
+        started = sampler.processes_started()
+        nameless = rows.pop(NO_NAME, None)
+        living = sum(1 for member in members if not member.ended)
         ranked = sorted(rows.items(), key=_cpu, reverse=True)
         told = [
-            {"command": text(name), "processes": processes, "cpu_seconds": seconds(cpu_ns)}
+            {"command": decode_name(name), "processes": processes, "cpu_seconds": seconds(cpu_ns)}
             for name, (processes, cpu_ns) in ranked[:COMMANDS]
         ]
-        rest = [row for _, row in ranked[COMMANDS:]]
+        rest = [row for _, row in ranked[COMMANDS:]] + ([] if nameless is None else [nameless])
         if rest:
             processes, cpu_ns = (sum(column) for column in zip(*rest, strict=True))
-            told.append({"command": OTHERS, "processes": processes, "cpu_seconds": seconds(cpu_ns)})
+            told.append({"command": OTHERS, "folded": True, "processes": processes, "cpu_seconds": seconds(cpu_ns)})
         ended = self._machine.monotonic_ns()
         self._commands_not_before = ended + SHARE * (ended - begun)
         return {"type": "commands", "commands": told, "started": started, "ended": max(0, started - living)}
 
-    def _members(self, sample: Mapping[str, Any], sampler: Sampler) -> list[dict[str, Any]]:
+    def _members(self, sample: Mapping[str, Any], sampler: TreeSampler) -> list[JsonObject]:
         """The processes that the sample names, each with its identity and its own totals."""
         machine, found = self._machine, []
         for entry in sample.get("top") or ():
-            member = sampler.tree.members.get(entry["pid"])
+            member = sampler.members.get(entry["pid"])
             if member is None:
                 continue
             stat, io = member.stat, member.io
@@ -175,13 +180,3 @@ class Live:
 
 def _cpu(item: tuple[bytes, list[int]]) -> int:
     return item[1][1]
-
-
-def _seen(sampler: Sampler) -> dict[bytes, list[int]]:
-    """The commands of the processes that were seen: those that ended, and those that live."""
-    rows = {name: [command.processes, command.cpu_ns] for name, command in sampler.commands.items()}
-    for member in sampler.tree.members.values():
-        row = rows.setdefault(member.command, [0, 0])
-        row[0] += 1
-        row[1] += member.cpu - member.cpu_base
-    return {name: row for name, row in rows.items() if row[0]}

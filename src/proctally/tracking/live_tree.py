@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import os
-import resource
 
-from proctally.kernel.child import libc
-from proctally.kernel.details import parse_arguments
-from proctally.kernel.machine import UNREADABLE, Denied, Exhausted, Gone, host_machine, seconds
-from proctally.kernel.proc import is_thread, text
-from proctally.record import mask
-from proctally.sampler import Sampler
-from proctally.watch import Watch
+from proctally.errors import UNREADABLE, AccessDenied, NoDescriptors, NoProcess, ProcessGone
+from proctally.linux.child import libc
+from proctally.linux.descriptors import share
+from proctally.linux.machine import host_machine
+from proctally.linux.proc import is_thread
+from proctally.linux.proc_details import parse_arguments
+from proctally.record import seconds
+from proctally.text.escape import decode_name
+from proctally.text.secrets import mask
+from proctally.tree.perf_source import PerfSource
+from proctally.tree.sampler import TreeSampler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    from proctally.tree import Member
+    from proctally.record import JsonObject
+    from proctally.tree.member import Member
 
     Seen = dict[tuple[int, int], tuple[Member, int, tuple[int, int] | None]]
 
-MOST_DESCRIPTORS = 4096
+MAX_DESCRIPTORS = 4096
 READ, WRITE = 4, 5  # places in /proc/PID/io
 NANOSECONDS = 1e9
-
-
-class NoProcess(Exception):
-    """There is no such process, or nothing of it can be read; in one line."""
 
 
 class Lookout:
@@ -42,29 +40,29 @@ class Lookout:
         self.pid = pid
         if is_thread(machine, pid):
             raise NoProcess(f"{pid} is a thread; give the id of its process")
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        kept = MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(MOST_DESCRIPTORS, soft // 2)
-        self._sampler = Sampler(machine, descriptors=kept, interval_ns=int(interval_seconds * 1e9), process_lines=0)
+        kept = share(2, MAX_DESCRIPTORS)
+        self._watch = PerfSource(machine)
+        self._sampler = TreeSampler(
+            machine, perf=self._watch, descriptors=kept, interval_ns=int(interval_seconds * 1e9), process_lines=0
+        )
         try:
             self._root = self._sampler.attach(pid, os.getpid())
-        except Gone:
+        except ProcessGone:
             raise NoProcess(f"there is no process {pid}") from None
-        except Denied:
+        except AccessDenied:
             raise NoProcess(f"nothing of process {pid} can be read by this user") from None
-        except Exhausted as error:
+        except NoDescriptors as error:
             raise NoProcess(f"cannot begin: {error.strerror}") from None
         self.started_at = machine.time()
-        self.command = text(self._root.command)
-        self._watch = Watch(machine)
-        self._sampler.watch = self._watch
+        self.command = decode_name(self._root.command)
         self._watch.attach(libc(), self._sampler.thread_ids)
         self._watch.begin()
-        self.why_no_perf = self._watch.why
+        self.perf_missing = self._watch.missing
         self._seen: Seen = {}
         self._seen_ns: int | None = None
         self._lines: dict[int, tuple[int, str, str]] = {}
 
-    def sample(self) -> dict[str, Any]:
+    def sample(self) -> JsonObject:
         """A sample as a record holds it, with `sources` and `processes` beside.
 
         `sources`: CPU seconds of the tree since the start by each source. `processes`: all members, parents before
@@ -73,17 +71,17 @@ class Lookout:
         """
         try:
             taken = self._sampler.sample()
-        except Exhausted as error:
+        except NoDescriptors as error:
             raise NoProcess(f"cannot go on: {error.strerror}") from None
-        taken["sources"] = {name: seconds(used) for name, used in self._sampler.ledger.sources().items()}
-        taken["source"] = self._sampler.ledger.source()
+        taken["sources"] = {name: seconds(used) for name, used in self._sampler.cpu_sources().items()}
+        taken["source"] = self._sampler.cpu_source()
         taken["processes"] = self._processes()
         return taken
 
-    def _processes(self) -> list[dict[str, Any]]:
+    def _processes(self) -> list[JsonObject]:
         now = self._sampler.read_ns
         interval = None if self._seen_ns is None else max(1, now - self._seen_ns) / NANOSECONDS
-        members = self._sampler.tree.members
+        members = self._sampler.members
         seen: Seen = {(member.pid, member.start): (member, member.cpu, _io(member)) for member in members.values()}
         returned = self._returned(seen)
         found = [
@@ -97,8 +95,7 @@ class Lookout:
         seen = self._seen.get((member.pid, member.start))
         if seen is not None:
             return seen[1], seen[2]
-        attached = self._sampler.attached_ticks
-        was_there = attached is not None and member.start < attached
+        was_there = self._sampler.is_from_before(member)
         return member.cpu_base, _io(member) if was_there else (0, 0)
 
     def _returned(self, seen: Seen) -> dict[Member, tuple[int, int]]:
@@ -109,7 +106,7 @@ class Lookout:
         """
         found: dict[Member, tuple[int, int]] = {}
         for identity, (member, _, io) in self._seen.items():
-            heir = self._sampler.tree.ancestor(member) if identity not in seen and io is not None else None
+            heir = self._sampler.ancestor(member) if identity not in seen and io is not None else None
             if heir is not None and io is not None:
                 read, write = found.get(heir, (0, 0))
                 found[heir] = (read + io[0], write + io[1])
@@ -117,16 +114,16 @@ class Lookout:
 
     def command_line(self, pid: int) -> str:
         """The command line of a member, secrets masked; its name where it has none."""
-        member = self._sampler.tree.members.get(pid)
+        member = self._sampler.members.get(pid)
         if member is None:
             return ""
-        name = text(member.command)
+        name = decode_name(member.command)
         kept = self._lines.get(pid)
         if kept is not None and kept[:2] == (member.start, name):
             return kept[2]
         try:
             line = " ".join(mask(parse_arguments(self.machine.read(f"{pid}/cmdline"))))
-        except (*UNREADABLE, OSError):
+        except UNREADABLE:
             line = ""
         self._lines[pid] = (member.start, name, line or name)
         return line or name
@@ -134,7 +131,7 @@ class Lookout:
     @property
     def has_ended(self) -> bool:
         """Whether its root and everybody else who is known of it have ended."""
-        return self._root.ended and all(member.ended for member in self._sampler.tree.members.values())
+        return self._root.ended and all(member.ended for member in self._sampler.members.values())
 
     def close(self) -> None:
         """Give everything back."""
@@ -149,7 +146,7 @@ def _io(member: Member) -> tuple[int, int] | None:
 
 def _row(
     member: Member, interval: float | None, before: tuple[int, tuple[int, int] | None], returned: tuple[int, int]
-) -> dict[str, Any]:
+) -> JsonObject:
     cores = read = write = None
     cpu, io = before
     now = _io(member)
@@ -160,7 +157,7 @@ def _row(
     return {
         "pid": member.pid,
         "parent": None if member.parent is None else member.ppid,
-        "command": text(member.command),
+        "command": decode_name(member.command),
         "state": member.state.decode("ascii", "replace"),
         "threads": member.threads,
         "cpu_seconds": seconds(member.cpu - member.cpu_base),

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import stat
 
-from proctally.kernel.machine import NANOSECONDS
+from proctally.errors import NotMarked
+from proctally.linux.machine import NANOSECONDS
+from proctally.text.escape import argument_text, encodable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+
+    from proctally.record import JsonObject
 
 VARIABLE = "PROCTALLY_MARKS"
 NEXT, BEGIN, END = "next", "begin", "end"
@@ -27,20 +30,6 @@ PAUSE_NS = 20_000_000  # who marks without end is heard no oftener
 
 class Marks:
     """The pipe, and the phases that are open. `look`: reads the tree, and returns its CPU seconds so far."""
-
-    __slots__ = (
-        "_at",
-        "_heard",
-        "_not_before",
-        "_open",
-        "_read",
-        "_rest",
-        "_write",
-        "dropped",
-        "look",
-        "path",
-        "started_ns",
-    )
 
     def __init__(self, look: Callable[[], float | None], at: Callable[[], float]) -> None:
         self.look = look
@@ -78,7 +67,7 @@ class Marks:
         self._not_before = now + PAUSE_NS
         return data
 
-    def take(self, now: int) -> list[dict[str, Any]]:
+    def take(self, now: int) -> list[JsonObject]:
         """Lines of the record for what was marked since."""
         *whole, self._rest = (self._rest + self.drain(now)).split(b"\n")
         if len(self._rest) > LONGEST_LINE:
@@ -92,7 +81,7 @@ class Marks:
         if not marks:
             return []
         used, heard_at = self.look(), self._at()
-        found: list[dict[str, Any]] = []
+        found: list[JsonObject] = []
         for name, event, at in marks:
             ago = 0.0 if at is None else max(0.0, heard_at - at)
             found += self._lines(name, event, self._moment(now, heard_at, ago), used)
@@ -103,9 +92,7 @@ class Marks:
         elapsed = max(0.0, (now - self.started_ns) / NANOSECONDS - ago)
         return {"at": round(heard_at - ago, 3), "elapsed_seconds": round(elapsed, 4)}
 
-    def _lines(
-        self, name: str | None, event: str, moment: dict[str, float], used: float | None
-    ) -> list[dict[str, Any]]:
+    def _lines(self, name: str | None, event: str, moment: dict[str, float], used: float | None) -> list[JsonObject]:
         ended: list[str] = []
         begun: list[str] = []
         if event == END:
@@ -124,7 +111,7 @@ class Marks:
             _phase(each, BEGIN, moment, used) for each in begun
         ]
 
-    def last(self, now: int) -> list[dict[str, Any]]:
+    def last(self, now: int) -> list[JsonObject]:
         """The same at the end: what is open ends."""
         found = self.take(now)
         self.dropped += bool(self._rest.strip())  # its line has no end
@@ -140,7 +127,7 @@ class Marks:
         self._read = self._write = -1
 
 
-def _phase(name: str, event: str, moment: dict[str, float], used: float | None) -> dict[str, Any]:
+def _phase(name: str, event: str, moment: dict[str, float], used: float | None) -> JsonObject:
     return {"type": "phase", "name": name, "event": event} | moment | {"cpu_seconds": used}
 
 
@@ -161,39 +148,33 @@ def parse(line: bytes) -> tuple[str | None, str, float | None] | None:
         return None
     if at is not None and not 0 <= at < 1 << 40:
         return None
-    return (None if name is None else _plain(name.strip()[:LONGEST_NAME])), event, at
-
-
-def _plain(name: str) -> str:
-    """A lone surrogate, which JSON can hold, is no text."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    return (None if name is None else encodable(name.strip()[:LONGEST_NAME])), event, at
 
 
 # -- from inside the job ---------------------------------------------------------------------------------------------
 
 
-def mark(name: str | None, event: str, environment: dict[str, str], at: float) -> str | None:
-    """Tell the tracker of this job; why it could not be told, None where it was. It is never waited for."""
+def mark(name: str | None, event: str, environment: dict[str, str], at: float) -> None:
+    """Send a mark to the tracker of this job, without waiting for it. Raises NotMarked."""
     from json import dumps
 
     path = environment.get(VARIABLE)
     if not path:
-        return "this is not inside a tracked job; nothing was marked"
-    told = None if name is None else os.fsencode(name).decode("utf-8", "backslashreplace")[:LONGEST_NAME]
+        raise NotMarked("this is not inside a tracked job; nothing was marked")
+    told = None if name is None else argument_text(name)[:LONGEST_NAME]
     data = dumps({"name": told, "event": event, "at": at}).encode() + b"\n"
     try:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        return f"nothing was marked: the tracker of this job cannot be reached ({why})"
+        raise NotMarked(f"nothing was marked: the tracker of this job cannot be reached ({why})") from None
     try:
         if not stat.S_ISFIFO(os.fstat(fd).st_mode):  # that of another process, which has its pid by now or here
-            return f"nothing was marked: {path} is no pipe of a tracker"
+            raise NotMarked(f"nothing was marked: {path} is no pipe of a tracker")
         os.write(fd, data)  # whole or not at all: it is shorter than PIPE_BUF
     except BlockingIOError:
-        return "nothing was marked: the tracker of this job takes no more"
+        raise NotMarked("nothing was marked: the tracker of this job takes no more") from None
     except OSError as error:
-        return f"nothing was marked: {error.strerror}"
+        raise NotMarked(f"nothing was marked: {error.strerror}") from None
     finally:
         os.close(fd)
-    return None

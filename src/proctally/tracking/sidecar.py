@@ -1,7 +1,7 @@
 """The sampler of `proctally.track()`: a process beside its target, that watches it from outside and ends with it.
 
-It is no child of the target (see tracking.py), so that nothing it uses is ever added to what the target used. It serves
-every block of its target that is open at one time, each with a sampler and a record of its own; each block has a
+It is not a child of the target (library/sampler_client.py), so what it uses is not added to what the target used. It
+serves every block of its target that is open at one time, each with a sampler and a record of its own; each block has a
 channel, on which it is told of phases and of its end. Whatever happens to the target - killed, replaced by exec, forked
 - is seen here: at the pidfd, and by the channels that close.
 """
@@ -12,74 +12,99 @@ import os
 import select
 import sys
 
-from proctally.attach import Attachment, raise_descriptors
-from proctally.kernel.channel import Channel, Closed, Late
-from proctally.kernel.child import SIGHUP, SIGINT, SIGQUIT, SIGTERM, pidfd_open
-from proctally.kernel.machine import UNREADABLE, host_machine, seconds
-from proctally.kernel.proc import read_stat
-from proctally.options import Options
-from proctally.record import Record, mask
-from proctally.verdict import Outcome
+from proctally.errors import UNREADABLE
+from proctally.linux.channel import Channel, Closed, Late
+from proctally.linux.child import SIGHUP, SIGINT, SIGQUIT, SIGTERM, Poller, default_signals, name_process, pidfd_open
+from proctally.linux.descriptors import raise_limit
+from proctally.linux.machine import host_machine
+from proctally.linux.open_files import close_above
+from proctally.linux.proc import read_stat
+from proctally.record import seconds
+from proctally.record.codes import BLOCK_LEFT, PROGRAM_EXITED, PROGRAM_REPLACED
+from proctally.record.location import output_problem
+from proctally.record.writer import RecordWriter
+from proctally.text.secrets import mask
+from proctally.tracking.attach import WATCHED_MEMBERS, AttachTracker, command_name
+from proctally.tracking.config import Options
+from proctally.tracking.loop import Loop, Source
+from proctally.tracking.session import Session
+from proctally.tracking.verdict import Outcome, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
     from typing import Any
+
+    from proctally.record import JsonObject
 
 CONTROL_FD = 3
 SHARE = 4  # of the descriptors for one block: several may be open
 ANSWER_SECONDS = 2.0  # for a target that does not read: it is stopped, or has given up
-LOOK_NS = 200_000_000  # how often the target is looked at where the kernel has no pidfds
-END_MS = 50.0  # so long after it closed its descriptors a target may need to be seen to have ended
+LOOK_NS = 200_000_000  # interval of looks at the target where the kernel has no pidfds
+END_MS = 50.0  # maximum wait for the exit of a target after it closed its descriptors
 SLOWER_NS = 450_000_000  # the machine, and the files of each thread: of ten samples a second they would be most
 PHASES_AT_ONCE = 1000
-IN_BLOCK = "the start of the block"
-LEFT = "its block was left without a word"
-REPLACED = "its process executed another program inside the block, or closed all its descriptors"
-DIED = "its process ended inside the block"
 
 
-class Block:
-    """One block that is tracked: its attachment, and the channel to who runs it."""
+class Block(Source):
+    """One block that is tracked: its tracker, and the channel to the code that runs it."""
 
-    __slots__ = ("attachment", "channel", "is_left", "memory_fd", "outcome")
-
-    def __init__(self, channel: Channel, attachment: Attachment, memory_fd: int) -> None:
+    def __init__(self, channel: Channel, tracker: AttachTracker) -> None:
         self.channel = channel
-        self.attachment = attachment
-        self.memory_fd = memory_fd  # where lines go that have no file; -1: nowhere
+        self.tracker = tracker
         self.outcome: Outcome | None = None  # known once it is over
-        self.is_left = False  # whether its channel was closed without a word
+        self.is_left = False  # whether its channel was closed without a message
 
     def begin(self) -> None:
-        """Take the baseline, answer, and only then do what else stands at the beginning."""
-        attachment, session = self.attachment, self.attachment.session
-        attachment.take_in()
-        refused = attachment.count()
+        """Take the baseline, answer, and only then do what else a record starts with."""
+        tracker, session = self.tracker, self.tracker.session
+        tracker.take_in()
+        refused = tracker.count()
         session.start()
-        attachment.sampler.started_ns = session.started_ns
+        tracker.sampler.begin(session.started_ns)
         self._say({"type": "begun", "pid": os.getpid(), "parent": os.getppid()})
         if refused is not None:
-            session.warnings.append(f"source perf: {refused}")
+            from proctally.text.words import missing
+
+            session.warnings.append(f"source perf: {missing(refused, 'perf')}")
         try:
-            session.open_explicit(attachment.pid)
+            session.open_explicit(tracker.pid)
         except (OSError, ValueError) as error:
-            why = str(getattr(error, "strerror", None) or error).replace("--force", "force=True")
-            session.warnings.append(f"output {attachment.options.output}: {why}")
-        session.spare = Record(self.memory_fd, "memory") if self.memory_fd >= 0 else None
-        attachment.begin(_command(attachment))
+            problem = output_problem(error, force="force=True")
+            session.warnings.append(f"output {tracker.options.output}: {problem}")
+        tracker.begin(_command(tracker), tracker.pid)
         path = next((record.path for record in session.records if os.path.isfile(record.path)), None)
         self._say({"type": "record", "path": path})
 
-    def hear(self) -> None:
+    def fds(self, now: int) -> list[int]:
+        return [self.channel.fileno(), *self.tracker.fds(now)]
+
+    def timeout(self, now: int) -> int:
+        """Return the nanoseconds until its tracker is due; none when it is over."""
+        return 0 if self.is_over else self.tracker.timeout(now)
+
+    def act(self, now: int, ready: Collection[int]) -> None:
+        """Read messages, and do what is due."""
+        if self.channel.fileno() in ready:
+            self.receive()
+        if not self.is_over and (self.tracker.timeout(now) <= 0 or any(fd in ready for fd in self.tracker.fds(now))):
+            self.tracker.act(now, ready)
+
+    @property
+    def is_over(self) -> bool:
+        """Return True if it waits for its end."""
+        return self.is_left or self.outcome is not None
+
+    def receive(self) -> None:
         """Take the messages that are there."""
-        phases: list[dict[str, Any]] = []
+        phases: list[JsonObject] = []
         try:
             while len(phases) < PHASES_AT_ONCE and self.outcome is None:
                 message, _ = self.channel.receive(0)
                 if message["type"] == "phase":
                     phases.append(message)
                 else:
-                    self.outcome = Outcome(message["verdict"], message["evidence"])
+                    self.outcome = Outcome(message["verdict"], reason(message["code"], exception=message["exception"]))
         except Late:
             pass
         except (Closed, OSError, ValueError, KeyError):
@@ -87,39 +112,38 @@ class Block:
         if phases:
             self._write_phases(phases)
 
-    def _write_phases(self, phases: list[dict[str, Any]]) -> None:
-        """What the tree had used by then, as read now: a moment after it was told."""
-        sampler = self.attachment.sampler
-        sampler.look()
+    def _write_phases(self, phases: list[JsonObject]) -> None:
+        """Write what the tree had used by then, as read a moment later."""
+        sampler = self.tracker.sampler
+        sampler.scan()
         used = sampler.cpu_seconds()
         for phase in phases:
-            self.attachment.session.write(
+            self.tracker.session.mark(
+                sampler,
                 {
                     "type": "phase",
                     "name": phase["name"],
                     "event": phase["event"],
                     "at": phase["at"],
-                    "elapsed_seconds": seconds(phase["moment"] - self.attachment.session.started_ns),
+                    "elapsed_seconds": seconds(phase["moment"] - self.tracker.session.started_ns),
                     "cpu_seconds": used,
-                }
+                },
             )
 
     def end(self, outcome: Outcome) -> None:
         """Write the end, and answer with the summary."""
-        attachment = self.attachment
-        attachment.sampler.status_ns = 0
-        attachment.end(outcome, IN_BLOCK)
-        attachment.close()
-        session = attachment.session
+        tracker = self.tracker
+        tracker.end(outcome)
+        tracker.close()
+        session = tracker.session
         self._say({"type": "summary", "summary": session.summary, "warnings": session.warnings})
         self.channel.close()
 
     def fail(self, error: Exception) -> None:
-        """Something of ours is wrong: say so, give back what it holds, and be done; other blocks go on."""
-        attachment = self.attachment
-        for give_back in (attachment.close, attachment.watch.close, attachment.sampler.close):
+        """Report an error of proctally, and release everything."""
+        for step in self.tracker.closing():
             try:
-                give_back()
+                step()
             except Exception:
                 pass
         _refuse(self.channel, error)
@@ -128,8 +152,8 @@ class Block:
         _say(self.channel, message)
 
 
-class Sidecar:
-    """All blocks of one target, and the loop."""
+class Sidecar(Source):
+    """All blocks of one target: the first source of the loop, which watches the target and its control channel."""
 
     def __init__(self, control: Channel, pid: int, start: int) -> None:
         self.control: Channel | None = control
@@ -137,59 +161,46 @@ class Sidecar:
         self.start = start
         self.machine = host_machine()
         self.pidfd = pidfd_open(pid)
-        self.descriptors = raise_descriptors()
+        self.descriptors = max(0, raise_limit() - WATCHED_MEMBERS)
         self.blocks: list[Block] = []
-        self.hung: set[int] = set()  # descriptors of blocks that have nothing more to say
         self.served = 0
+        self.loop = Loop(self.machine.monotonic_ns, Poller(), [self], urgent=[self], fault=self._fault)
 
     def main(self) -> None:
-        """Until the target has ended, or wants no more."""
-        while self.control is not None or self.blocks:
-            ready = self._wait()
-            if not self._is_there():
-                self._end_all(DIED)
-                return
-            if self.control is not None and self.control.fileno() in ready:
-                self._take_control()
-            for block in list(self.blocks):
-                if block.channel.fileno() in ready:
-                    self._guarded(block, block.hear)
-                if block.is_left:
-                    self._find_out_why(block)
-                if block.outcome is not None and block in self.blocks:
-                    self.blocks.remove(block)
-                    self._guarded(block, block.end, block.outcome)
-            now = self.machine.monotonic_ns()
-            for block in list(self.blocks):
-                attachment = block.attachment
-                if attachment.timeout(now) <= 0 or not ready.isdisjoint(attachment.fds):
-                    self._guarded(block, attachment.go_on, now)
+        """Track blocks until the target has exited, or wants no more."""
+        outcome = self.loop.run()
+        self._end_all(outcome)
 
-    def _wait(self) -> set[int]:
-        """Descriptors that are ready, once one is, or something else is due."""
-        channels = [block.channel for block in self.blocks]
-        if self.control is not None:
-            channels.append(self.control)
-        fds = [channel.fileno() for channel in channels]
-        timeouts = [] if self.pidfd is not None else [LOOK_NS]
-        now = self.machine.monotonic_ns()
+    def fds(self, now: int) -> list[int]:
+        found = [] if self.pidfd is None else [self.pidfd]
+        return found if self.control is None else [*found, self.control.fileno()]
+
+    def timeout(self, now: int) -> int | None:
+        """Return the nanoseconds until the next look at a target without pidfd; none when nothing is left to track."""
+        if self.control is None and not self.blocks:
+            return 0
+        return LOOK_NS if self.pidfd is None else None
+
+    def act(self, now: int, ready: Collection[int]) -> Outcome | None:
+        """Take in a new block, and end those that are over. The outcome is that of all, once the target has exited."""
+        if not self._is_there() if self.pidfd is None else self.pidfd in ready:
+            return Outcome("ended", reason(PROGRAM_EXITED))
+        if self.control is not None and self.control.fileno() in ready:
+            self._take_control()
         for block in self.blocks:
-            others = block.attachment.fds
-            self.hung.intersection_update(others)
-            fds += [fd for fd in others if fd not in self.hung]
-            timeouts.append(block.attachment.timeout(now))
-        if self.pidfd is not None:
-            fds.append(self.pidfd)
-        found = _poll(fds, min(timeouts) / 1e6 if timeouts else None)
-        for fd, events in found.items():
-            if not events & select.POLLIN and all(fd != channel.fileno() for channel in channels):
-                self.hung.add(fd)
-        return set(found)
+            if block.is_left:
+                self._find_out_why(block)
+            if block.outcome is not None and block in self.blocks:
+                self._continue([each for each in self.blocks if each is not block])
+                self._guarded(block, block.end, block.outcome)
+        if self.control is None and not self.blocks:
+            return Outcome("ended", reason(PROGRAM_REPLACED))  # of no block
+        return None
 
     def _is_there(self) -> bool:
-        """Whether the target lives; a zombie does not, unless other threads of it go on."""
+        """Return True if the target lives; a zombie does not, unless other threads of it run."""
         if self.pidfd is not None:
-            return not _poll([self.pidfd], 0)
+            return not _poll(self.pidfd, 0)
         try:
             stat = read_stat(self.machine, self.pid)
         except UNREADABLE:
@@ -205,10 +216,10 @@ class Sidecar:
         except (Closed, OSError, ValueError):
             self.control.close()
             self.control = None
-            # the last block is told of before: who has closed it has become another program, or is about to be gone
-            self._end_all(REPLACED if self._goes_on() else DIED)
+            # the last block is ended before: the target has become another program, or is about to exit
+            self._end_all(Outcome("ended", reason(PROGRAM_REPLACED if self._goes_on() else PROGRAM_EXITED)))
             return
-        if not fds:  # there was no descriptor left for it here: who waits at the other end is told so by that
+        if not fds:  # there was no descriptor left for it here, which the other end notices
             return
         channel = Channel.of_descriptor(fds[0])
         try:
@@ -217,66 +228,83 @@ class Sidecar:
             _refuse(channel, error)
             return
         if self._guarded(block, block.begin):
-            self.blocks.append(block)
+            self._continue([*self.blocks, block])
 
     def _make(self, channel: Channel, message: dict[str, Any], memory_fd: int) -> Block:
         options = Options()
         for name, value in message["options"].items():
             setattr(options, name, value)
-        machine = host_machine()
-        attachment = Attachment(
-            "track", options, message["environment"], machine, self.pid, descriptors=self.descriptors // SHARE
-        )
-        session, sampler = attachment.session, attachment.sampler
-        session.run_id = message["run_id"]
-        session.cwd = message["cwd"]
-        sampler.peaks_from_now = True
-        sampler.status_ns = attachment.around_every_ns = SLOWER_NS
-        for pid in message["strangers"]:
-            sampler.tree.add_stranger(pid)
+        base_ns = 0
         if self.served:
             import time
 
-            session.tracker_base_ns = time.process_time_ns()
+            base_ns = time.process_time_ns()
         self.served += 1
-        return Block(channel, attachment, memory_fd)
+        machine = host_machine()
+        session = Session(
+            "track",
+            options,
+            message["environment"],
+            machine,
+            command_name(machine, self.pid),
+            run_id=message["run_id"],
+            cwd=message["cwd"],
+            spare=RecordWriter(memory_fd, "memory") if memory_fd >= 0 else None,
+            base_ns=base_ns,
+        )
+        kept = self.descriptors // SHARE
+        tracker = AttachTracker(session, self.pid, descriptors=kept, slower_ns=SLOWER_NS)
+        for pid in message["strangers"]:
+            tracker.exclude(pid)
+        return Block(channel, tracker)
 
     def _find_out_why(self, block: Block) -> None:
         """A channel was closed: by the end of the target, by an exec, which closes the other channels too, or alone."""
         if not self._goes_on():
-            self._end_all(DIED)
-        elif self.control is not None and _poll([self.control.fileno()], 0):
+            self._end_all(Outcome("ended", reason(PROGRAM_EXITED)))
+        elif self.control is not None and _poll(self.control.fileno(), 0):
             self._take_control()
         if block in self.blocks:
-            block.outcome = Outcome("ended", LEFT)
+            block.outcome = Outcome("ended", reason(BLOCK_LEFT))
 
     def _goes_on(self) -> bool:
-        """Whether the target goes on, given a moment: its descriptors are closed before its end can be seen."""
+        """Return True if the target lives a moment later: its descriptors are closed before its exit can be seen."""
         if self.pidfd is not None:
-            return not _poll([self.pidfd], END_MS)
+            return not _poll(self.pidfd, END_MS)
         deadline = self.machine.monotonic_ns() + int(END_MS * 1e6)
         while self._is_there():
             if self.machine.monotonic_ns() >= deadline:
                 return True
-            _poll([], 1.0)
+            select.poll().poll(1.0)
         return False
 
-    def _end_all(self, evidence: str) -> None:
-        blocks, self.blocks = self.blocks, []
+    def _end_all(self, outcome: Outcome) -> None:
+        blocks = self.blocks
+        self._continue([])
         for block in blocks:
-            self._guarded(block, block.hear)
-            self._guarded(block, block.end, block.outcome or Outcome("ended", evidence))
+            self._guarded(block, block.receive)
+            self._guarded(block, block.end, block.outcome or Outcome(outcome.verdict, dict(outcome.reason)))
 
-    def _guarded(self, block: Block, call: Any, *arguments: Any) -> bool:
-        """Do this for a block; whatever goes wrong costs that block alone."""
+    def _continue(self, blocks: list[Block]) -> None:
+        self.blocks = blocks
+        self.loop.replace([self, *blocks])
+
+    def _guarded(self, block: Block, call: Callable[..., object], *arguments: object) -> bool:
+        """Do this for a block; an error costs that block alone."""
         try:
             call(*arguments)
         except Exception as error:
-            if block in self.blocks:
-                self.blocks.remove(block)
-            block.fail(error)
+            self._fault(block, error)
             return False
         return True
+
+    def _fault(self, source: Source, error: Exception) -> None:
+        """End the block that has an error."""
+        if not isinstance(source, Block):
+            raise error
+        if source in self.blocks:
+            self._continue([each for each in self.blocks if each is not source])
+        source.fail(error)
 
 
 def _say(channel: Channel, message: dict[str, Any]) -> None:
@@ -292,45 +320,28 @@ def _refuse(channel: Channel, error: Exception) -> None:
     channel.close()
 
 
-def _poll(fds: list[int], milliseconds: float | None) -> dict[int, int]:
+def _poll(fd: int, milliseconds: float) -> bool:
+    """Return True if this descriptor is ready, after at most that time."""
     poller = select.poll()
-    for fd in fds:
-        poller.register(fd, select.POLLIN)
-    return dict(poller.poll(milliseconds))
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(milliseconds))
 
 
-def _command(attachment: Attachment) -> list[str] | None:
-    """The target's command line, secrets masked."""
+def _command(tracker: AttachTracker) -> list[str] | None:
+    """Return the command line of the target, secrets masked."""
     try:
-        data = attachment.machine.read(f"{attachment.pid}/cmdline", to_end=True)
+        data = tracker.machine.read(f"{tracker.pid}/cmdline", to_end=True)
     except UNREADABLE:
         return None
     return mask([os.fsdecode(word) for word in data.removesuffix(b"\0").split(b"\0")])
 
 
-def _close_others() -> None:
-    """What a thread of the target opened while this was started; by name: a limit of descriptors may be 2**30."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > CONTROL_FD:
-            try:
-                os.close(int(name))
-            except OSError:  # that of the listing
-                pass
-
-
 def main() -> None:
-    """`python -c CODE PID START PATH ...` with the control channel as descriptor 3."""
-    import _signal  # type: ignore[import-not-found, unused-ignore]
-
-    for number in (SIGHUP, SIGINT, SIGQUIT, SIGTERM):  # a shell ignores some for what it puts into the background
-        _signal.signal(number, _signal.SIG_DFL)
-    _close_others()
+    """Run with the arguments PID START and the control channel as descriptor 3."""
+    default_signals((SIGHUP, SIGINT, SIGQUIT, SIGTERM))  # a shell ignores some for what it puts into the background
+    close_above(CONTROL_FD)  # what a thread of the target opened while this process started
     os.chdir("/")
-    try:
-        with open("/proc/self/comm", "w") as file:
-            file.write("proctally")
-    except OSError:
-        pass
+    name_process("proctally")
     pid, start = int(sys.argv[1]), int(sys.argv[2])
     sidecar = Sidecar(Channel.of_descriptor(CONTROL_FD), pid, start)
     try:

@@ -1,128 +1,146 @@
-"""`proctally system`: track the whole machine, until stopped or for a time."""
+"""Sections of a summary: those of a tree, and the limits around it."""
 
 from __future__ import annotations
 
-import os
-
-from proctally.enclosure import Enclosure
-from proctally.kernel.child import Signals, libc, say, signal_name, stopping
-from proctally.kernel.machine import NANOSECONDS, host_machine, seconds
-from proctally.options import UsageError
-from proctally.session import Schedule, Session
-from proctally.surroundings import TREE, Surroundings
-from proctally.verdict import UNHEARD, Outcome
+from proctally.record import seconds
+from proctally.record.codes import CGROUP_LEFT
+from proctally.tree.gaps import coverage
+from proctally.tree.member import CPU, DELAY, IO, IO_FIELDS, SYSTEM, USER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from proctally.linux.cgroup import CgroupLimits, CpuStat
+    from proctally.record import JsonObject
+    from proctally.tracking.phases import Phases
+    from proctally.tree.cgroups import Enclosure
+    from proctally.tree.gaps import Gap
+    from proctally.tree.perf_source import PerfSource
+    from proctally.tree.summary import TreeSummary
 
-    from proctally.options import Options
-
-CANNOT_WRITE = 1
-CANNOT_SERVE = 1
-USAGE = 2
-EARLY: tuple[int, ...] = ()  # there is no job that could be short
-
-
-class Whole:
-    """One record of the machine alone."""
-
-    def __init__(self, options: Options, environment: dict[str, str]) -> None:
-        self.options = options
-        self.environment = environment
-        self.machine = host_machine()
-        self.signals = Signals(libc(), stopping())
-        self.session = Session("system", options, environment, self.machine, "system")
-        self.enclosure = Enclosure(self.machine)
-        self.samples = 0
-        self.schedule: Schedule | None = None
-        self._sampled_ns: int | None = None
-
-    def main(self) -> int:
-        """The exit status."""
-        session, options = self.session, self.options
-        try:
-            session.open_outlets(os.getpid())
-        except UsageError as error:
-            say(f"proctally: {error}\n")
-            return USAGE
-        try:
-            session.open_explicit(os.getpid())
-        except (OSError, ValueError) as error:
-            say(f"proctally: --output {options.output}: {getattr(error, 'strerror', None) or error}\n")
-            return CANNOT_WRITE
-        session.start()
-        self.enclosure.look_around(os.getpid())  # in a container, the limits and the use of all that is in it
-        session.limits = self.enclosure.limits
-        session.surroundings = around = Surroundings(
-            self.machine, self.environment, system=True, gpu=not options.no_gpu, cloud=options.cloud
-        )
-        session.start_exports()
-        session.announce()
-        session.write(session.header(None, os.getpid()))
-        self.schedule = schedule = Schedule(session.started_ns, int(options.interval * NANOSECONDS), early=EARLY)
-        first = self._sample(around)
-        session.open_default()
-        self._export(first, around)
-        outcome = self._follow(around, schedule)
-        self._sample(around)
-        for line in around.lines(last=True):
-            session.write(line)
-        session.end_system(self.samples, schedule, outcome, self.enclosure)
-        session.close()
-        around.close()
-        return CANNOT_SERVE if session.cannot_serve() else 0
-
-    def _sample(self, around: Surroundings) -> dict[str, Any]:
-        now = self.machine.monotonic_ns()
-        interval = None if self._sampled_ns is None else now - self._sampled_ns
-        self._sampled_ns = now
-        self.samples += 1
-        sample: dict[str, Any] = {
-            "type": "sample",
-            "at": round(self.machine.time(), 3),
-            "elapsed_seconds": seconds(now - self.session.started_ns),
-            "interval_seconds": None if interval is None else seconds(interval),
-            "tree": None,
-            "cgroup": self.enclosure.around(),
-            "top": [],
-        }
-        sections: dict[str, Any] = self.session.timed("system", around.sample, (), first=interval is None)
-        sections.pop(TREE, None)
-        sample |= sections
-        self.session.write(sample)
-        self._export(sample, around)
-        return sample
-
-    def _export(self, sample: dict[str, Any], around: Surroundings) -> None:
-        """Tell the exporter, where there is one, what is not in the record."""
-        live, schedule = self.session.live, self.schedule
-        if live is not None and schedule is not None:
-            self.session.tell(live.of_machine(sample, around, self.samples, schedule.late))
-
-    def _follow(self, around: Surroundings, schedule: Schedule) -> Outcome:
-        clock = self.machine.monotonic_ns
-        duration = self.options.duration
-        deadline = None if duration is None else self.session.started_ns + int(duration * NANOSECONDS)
-        while True:
-            now = clock()
-            timeout = schedule.timeout(now)
-            if deadline is not None:
-                timeout = min(timeout, max(0, deadline - now))
-            soon = around.timeout(now, schedule.next_ns)
-            for signal in self.signals.wait(timeout if soon is None else min(timeout, soon), around.fds):
-                return Outcome("ended", f"stopped by signal {signal.number} ({signal_name(signal.number)})")
-            now = clock()
-            if deadline is not None and now >= deadline:
-                return Outcome("ended", f"the duration of {duration:g} s is over")
-            if self.session.unheard():
-                return Outcome("ended", UNHEARD)
-            if schedule.sample_due(now):
-                self._sample(around)
-            for line in around.go_on(now, schedule.next_ns, ()):
-                self.session.write(line)
+COMMANDS_KEPT = 50
+OTHERS = "(others)"
+UNLISTED = "(not in the list)"
 
 
-def track(options: Options, environment: dict[str, str]) -> int:
-    """Track the machine; the exit status."""
-    return Whole(options, environment).main()
+def of_tree(
+    tree: TreeSummary,
+    enclosure: Enclosure,
+    cgroup: JsonObject | None,
+    *,
+    wall_ns: int,
+    now: int,
+    gaps: list[Gap],
+    left: int | None,
+    system_missing: str | None,
+    phases: Phases | None,
+) -> JsonObject:
+    """Return the sections of a tree. `cgroup`: the section of that name; `now`: the monotonic clock.
+
+    `left`: processes that live on; `system_missing`: code, why the machine was not read.
+    """
+    covered, watch = coverage(gaps), tree.perf
+    return {
+        "cpu": _cpu(tree, wall_ns, enclosure, system_missing) | {"coverage": covered["cpu"]},
+        "memory": _memory(tree, enclosure, cgroup) | {"coverage": covered["memory"]},
+        "io": _io(tree) | {"coverage": covered["io"]},
+        "processes": {
+            "started": tree.started,
+            "source": "procfs" if watch is None or watch.roll is None else "perf",
+            "peak": tree.peak_processes,
+            "left": left,
+            "killed_by": None if tree.kills is None else tree.kills.killed_by() or None,
+            "coverage": covered["processes"],
+        },
+        "commands": folded(tree.commands(now)),
+        "time": tree.time,
+        "phases": [] if phases is None else phases.summary(),
+        "waiting": _waiting(tree, enclosure.throttled()),
+        "counters": None if watch is None else watch.counters(),
+    }
+
+
+def limits(found: CgroupLimits) -> JsonObject:
+    """Return the `limits` section of a header and of a summary."""
+    said = [words for words in (found.cpu_from, found.memory_from) if words]
+    return {
+        "cpu_cores": found.cpu_cores,
+        "memory_bytes": found.memory_bytes,
+        "memory_high_bytes": found.memory_high_bytes,
+        "from": "; ".join(said) or None,
+    }
+
+
+def _cpu(tree: TreeSummary, wall_ns: int, enclosure: Enclosure, system_missing: str | None) -> JsonObject:
+    total, ledger = tree.total, tree.ledger
+    mean = total[CPU] / wall_ns if wall_ns else 0.0
+    return {
+        "total_seconds": seconds(total[CPU]),
+        "user_seconds": seconds(total[USER]),
+        "system_seconds": seconds(total[SYSTEM]),
+        "mean_cores": round(mean, 4),
+        "peak_cores": round(max(tree.peak_cores or 0.0, mean), 4),
+        "source": ledger.source(),
+        "sources": {source: seconds(max(0, used)) for source, used in ledger.sources().items()},
+        "unavailable": _unavailable(tree.perf, enclosure, system_missing),
+    }
+
+
+def folded(listed: list[JsonObject]) -> list[JsonObject]:
+    """The largest, and one for all others, so that nothing is missing of their sums; then the nameless."""
+    nameless = [command | {"command": UNLISTED, "unlisted": True} for command in listed if not command["command"]]
+    listed = [command for command in listed if command["command"]]
+    kept, rest = listed[:COMMANDS_KEPT], listed[COMMANDS_KEPT:]
+    if rest:
+        sums = ("processes", "cpu_seconds", "teardown_seconds", "wall_seconds")
+        others: JsonObject = {name: round(sum(command[name] or 0 for command in rest), 4) for name in sums}
+        peaks = [command["peak_rss_bytes"] for command in rest if command["peak_rss_bytes"] is not None]
+        kept.append({"command": OTHERS, "folded": True} | others | {"peak_rss_bytes": max(peaks, default=None)})
+    return kept + nameless
+
+
+def _memory(tree: TreeSummary, enclosure: Enclosure, cgroup: JsonObject | None) -> JsonObject:
+    return tree.memory | {
+        "peak_pss_bytes": tree.peak_pss,
+        "peak_rss_bytes": tree.peak_rss,
+        "peak_process_rss_bytes": tree.peak_process_rss,
+        "cgroup_peak_bytes": None if cgroup is None else cgroup["memory_peak_bytes"],
+        "pss_denied": tree.pss_denied,
+        **_oom_kills(tree, enclosure),
+    }
+
+
+def _waiting(tree: TreeSummary, throttled: CpuStat | None) -> JsonObject:
+    throttled_ns = None if throttled is None else throttled.throttled_ns
+    return {
+        "run_delay_seconds": seconds(tree.total[DELAY]) if tree.ledger.delay_known else None,
+        "throttled_seconds": None if throttled_ns is None else seconds(throttled_ns),
+        "throttled_periods": None if throttled is None else throttled.throttled_periods,
+        "periods": None if throttled is None else throttled.periods,
+    }
+
+
+def _oom_kills(tree: TreeSummary, enclosure: Enclosure) -> JsonObject:
+    """Return OOM kills of the tree, and what held the memory; None where no cgroup around it counts them."""
+    kills = tree.kills
+    if kills is not None and kills.counts.counts:
+        return {"oom_kills": kills.counts.total, "ooms": kills.ooms}
+    known = enclosure.counts_kills and "kills" not in tree.faults
+    return {"oom_kills": 0 if known else None, "ooms": []}
+
+
+def _io(tree: TreeSummary) -> JsonObject:
+    total = tree.total[IO:] if tree.ledger.io_known else [None] * IO_FIELDS
+    return {"read_bytes": total[4], "write_bytes": total[5], "read_chars": total[0], "write_chars": total[1]} | {
+        "denied": tree.io_missing
+    }
+
+
+def _unavailable(watch: PerfSource | None, enclosure: Enclosure, system_missing: str | None) -> dict[str, str]:
+    """Return the code of each source that is missing."""
+    found: dict[str, str | None] = {"system": system_missing}
+    if watch is not None:
+        found |= {"perf": watch.missing, "commands": None if watch.missing else watch.commands_missing}
+    found["cgroup"] = enclosure.missing or (CGROUP_LEFT if enclosure.left else None)
+    found["memory_cgroup"] = enclosure.missing_memory
+    found["limits"] = enclosure.limits_missing
+    return {source: code for source, code in found.items() if code is not None}

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from proctally.kernel.child import SIGCONT, SIGKILL, SIGTERM, send_signal
-from proctally.kernel.machine import UNREADABLE
-from proctally.kernel.proc import read_children, read_stat
+from proctally.errors import UNREADABLE
+from proctally.linux.child import SIGCONT, SIGKILL, SIGTERM, send_signal
+from proctally.linux.proc import read_children, read_stat
+from proctally.record.codes import CGROUP_MEMORY, MEMORY_LIMIT, PROVED_MEMORY, TIMED_OUT
+from proctally.tracking.loop import Source
+from proctally.tracking.verdict import Outcome, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
-    from proctally.enclosure import Enclosure
-    from proctally.job import Job
-    from proctally.options import Options
-    from proctally.sampler import Sampler
+    from proctally.tracking.config import Options
+    from proctally.tracking.job import Job
+    from proctally.tracking.verdict import Reason
+    from proctally.tree.cgroups import Enclosure
+    from proctally.tree.sampler import TreeSampler
 
 OVER_SAMPLES = 2
 AGAIN_NS = 50_000_000  # how often all that is still there is killed: who forks as fast may escape once
@@ -21,28 +25,15 @@ PATIENCE_NS = 2_000_000_000  # what is not ended so long after its KILL is anoth
 DEEPEST = 64
 
 
-class Ending:
-    """`--timeout` and `--max-memory` of one run. `fired`: the verdict (timeout or limit) and why, once it is so."""
+class Termination(Source):
+    """`--timeout` and `--max-memory` of one run. `fired`: the verdict (timeout or limit) and its reason."""
 
-    __slots__ = (
-        "_deadline",
-        "_give_up_at",
-        "_kill_at",
-        "_over",
-        "_told",
-        "enclosure",
-        "fired",
-        "job",
-        "options",
-        "sampler",
-    )
-
-    def __init__(self, options: Options, job: Job, sampler: Sampler, enclosure: Enclosure) -> None:
+    def __init__(self, options: Options, job: Job, sampler: TreeSampler, enclosure: Enclosure) -> None:
         self.options = options
         self.job = job
         self.sampler = sampler
         self.enclosure = enclosure
-        self.fired: tuple[str, str] | None = None
+        self.fired: tuple[str, Reason] | None = None
         self._deadline: int | None = None
         self._kill_at: int | None = None
         self._give_up_at: int | None = None
@@ -54,16 +45,16 @@ class Ending:
         if self.options.timeout is not None:
             self._deadline = started_ns + int(self.options.timeout * 1e9)
 
-    def due(self) -> int | None:
-        """The moment at which `act` has something to do; None when there is none."""
-        return self._deadline if self.fired is None else self._kill_at
+    def timeout(self, now: int) -> int | None:
+        due = self._deadline if self.fired is None else self._kill_at
+        return None if due is None else max(0, due - now)
 
-    def act(self, now: int) -> bool:
-        """What is due at this moment. True when nothing more can be done: something does not end."""
+    def act(self, now: int, ready: Collection[int]) -> Outcome | None:
+        """Do what is due at this moment; the outcome is that of a job of which something does not exit."""
         if self.fired is None:
             if self._deadline is not None and now >= self._deadline:
-                self._fire("timeout", f"still running after {self.options.timeout:g} s (--timeout)", now)
-            return False
+                self._fire("timeout", reason(TIMED_OUT, limit_seconds=self.options.timeout, left_alive=False), now)
+            return None
         if self.job.status is not None and not self._told:
             # the command has ended, and what it left has not heard that it is to end
             self._told = True
@@ -76,25 +67,24 @@ class Ending:
                 self.enclosure.own.kill()
             self._signal_all(SIGKILL)
             if now >= self._give_up_at:
-                self.fired = (self.fired[0], f"{self.fired[1]}; something of it could not be killed")
-                return True
-        return False
+                self.fired[1]["left_alive"] = True
+                return Outcome(*self.fired)
+        return None
 
     def check_memory(self, now: int) -> None:
         """Whether it uses more than it may, at this sample as at the one before it."""
         most = self.options.max_memory
         if most is None or self.fired is not None or self.job.status is not None:
             return
-        used, what = self.enclosure.memory_bytes(), "cgroup memory"
+        used, measure = self.enclosure.memory_bytes(), CGROUP_MEMORY
         if used is None:
-            used, what = self.sampler.memory_estimate(), "PSS"
-        self._over = self._over + 1 if used > most else 0
+            used, measure = self.sampler.memory.low(), PROVED_MEMORY
+        self._over = self._over + 1 if used is not None and used > most else 0
         if self._over == OVER_SAMPLES:
-            from proctally.summary import size
+            why = reason(MEMORY_LIMIT, measure=measure, used_bytes=used, limit_bytes=most, left_alive=False)
+            self._fire("limit", why, now)
 
-            self._fire("limit", f"{what} {size(used)} over --max-memory {size(most)} in two samples", now)
-
-    def _fire(self, verdict: str, why: str, now: int) -> None:
+    def _fire(self, verdict: str, why: Reason, now: int) -> None:
         self.fired = (verdict, why)
         self._kill_at = now + int(self.options.grace * 1e9)
         for number in (SIGTERM, SIGCONT):  # one that is stopped hears nothing else
@@ -105,8 +95,8 @@ class Ending:
         machine = self.sampler.machine
         self.job.signal(number)
         try:
-            self.sampler.look()
-            found = [(member.pid, member.start) for member in self.sampler.tree.members.values() if not member.ended]
+            self.sampler.scan()
+            found = [(member.pid, member.start) for member in self.sampler.members.values() if not member.ended]
         except Exception:  # a fault in tracking keeps no job alive
             found = list(self._descendants(self.job.own, 0))
         for pid, start in found:
@@ -121,7 +111,7 @@ class Ending:
         except UNREADABLE:
             return
         for child in children:
-            if depth or not self.sampler.tree.is_stranger(child):
+            if depth or not self.sampler.is_foreign(child):
                 try:
                     yield child, read_stat(machine, child).start
                 except UNREADABLE:

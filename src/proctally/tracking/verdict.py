@@ -1,67 +1,94 @@
-"""How a job ended, and the sentence that this rests on. A verdict is given on evidence alone."""
+"""How a job ended: the verdict, and the reason for it as a code with values. A verdict is given on evidence alone."""
 
 from __future__ import annotations
 
 import os
 
-from proctally.kernel.child import SIGKILL, signal_name
+from proctally.linux.child import SIGKILL
+from proctally.record.codes import EXIT_STATUS, NOT_ENDED, OOM_KILLED, OWN_CGROUP, SIGNALLED, WHOLE_MACHINE
 
-MACHINE = "the machine"
-UNHEARD = "nobody reads its output any more"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from proctally.tree.cgroups import Enclosure
+    from proctally.tree.kills import Kills
+
+    Reason = dict[str, "str | int | float | bool | None"]
+
 KILLED_BY_SHELL = 128 + SIGKILL  # the exit status of a shell whose command was killed
+VALUES = (
+    "signal", "core_dumped", "exception", "limit_seconds", "measure", "used_bytes", "limit_bytes", "oom_kills",
+    "oom_place", "oom_cgroup", "memory_limit_bytes", "last_rss_bytes", "left_alive",
+)  # fmt: skip
+
+
+def reason(code: str, **values: str | float | bool | None) -> Reason:
+    """Return `summary.reason`: the code and all values, None where they say nothing."""
+    return {"code": code} | dict.fromkeys(VALUES) | values
+
+
+def oom_kills(enclosure: Enclosure, last_rss_bytes: int | None = None, counted: Kills | None = None) -> Reason | None:
+    """Return the values of a reason for processes that the OOM killer ended; None without any.
+
+    `last_rss_bytes`: memory of the tree in the last sample before its end. `counted`: what counted the kills in the
+    cgroups of all members; None where only that of the root is known.
+    """
+    path = limit = None
+    in_cgroups = None if counted is None else counted.found()
+    if in_cgroups is not None:
+        kills, place, path, limit = in_cgroups
+    else:
+        found = enclosure.kills()
+        if found is None:
+            return None
+        kills, place = found
+        limit = enclosure.limits.memory_bytes
+    return {
+        "oom_kills": kills,
+        "oom_place": place,
+        "oom_cgroup": path,
+        "memory_limit_bytes": limit,
+        "last_rss_bytes": last_rss_bytes,
+    }
 
 
 class Outcome:
-    """How it ended: exit status or signal, verdict, and the sentence that the verdict rests on."""
+    """How it ended: verdict, reason, and the exit status or signal of the command."""
 
-    __slots__ = ("evidence", "exit_code", "signal", "verdict")
+    __slots__ = ("exit_code", "reason", "signal", "verdict")
 
-    def __init__(self, verdict: str, evidence: str, exit_code: int | None = None, signal: int | None = None) -> None:
+    def __init__(self, verdict: str, reason: Reason, exit_code: int | None = None, signal: int | None = None) -> None:
         self.verdict = verdict
-        self.evidence = evidence
+        self.reason = reason
         self.exit_code = exit_code
         self.signal = signal
 
 
-def judge(
-    status: int | None,
-    *,
-    fired: tuple[str, str] | None = None,
-    kills: int = 0,
-    kills_where: str | None = None,
-    memory: str = "",
-) -> Outcome:
-    """The outcome for a wait status; None where it did not end.
+def judge(status: int | None, *, fired: tuple[str, Reason] | None = None, kills: Reason | None = None) -> Outcome:
+    """Return the outcome for a wait status; None where the job did not end.
 
-    `fired`: (timeout or limit, why) where it was ended by us. `kills`: processes that the OOM killer took meanwhile in
-    `kills_where`. `memory`: the limit and the last sample, in words.
+    `fired`: verdict and reason where proctally ended it (`--timeout`, `--max-memory`). `kills`: of `oom_kills`.
 
-    The OOM killer sends SIGKILL, and so does many another: only with a count that rose is it called so. Where that
-    count is not of the run's own cgroup, the job itself must have ended by that signal, too; and the count of the
-    whole machine proves nothing.
+    The OOM killer sends SIGKILL, as other programs do: the verdict needs a count that rose. Where that count is not of
+    the run's own cgroup, the job itself must have ended by that signal, too; the count of the machine proves nothing.
     """
-    plain = _plain(status)
+    outcome = _plain(status)
+    is_ok = outcome.verdict == "ok"
     if fired is not None:
-        verdict, why = fired
-        return Outcome(verdict, f"{why}; {plain.evidence}", plain.exit_code, plain.signal)
-    if not kills or plain.verdict == "ok":
-        return plain
-    if kills_where == MACHINE:
-        said = f"{plain.evidence}; {MACHINE}'s oom_kill count rose by {kills}, which need not be of this job"
-        return Outcome(plain.verdict, said, plain.exit_code, plain.signal)
-    by_kill = plain.signal == SIGKILL or plain.exit_code == KILLED_BY_SHELL
-    rise = f"{plain.evidence}; {kills_where}'s oom_kill count rose by {kills}{memory}"
-    if by_kill or kills_where == "the run's own cgroup":
-        return Outcome("oom", rise, plain.exit_code, plain.signal)
-    return Outcome(plain.verdict, rise, plain.exit_code, plain.signal)
+        outcome.verdict, outcome.reason = fired
+    elif kills is not None and kills["oom_place"] != WHOLE_MACHINE and not is_ok:
+        by_kill = outcome.signal == SIGKILL or outcome.exit_code == KILLED_BY_SHELL
+        if by_kill or kills["oom_place"] == OWN_CGROUP:
+            outcome.verdict, outcome.reason = "oom", reason(OOM_KILLED)
+    if kills is not None and not (is_ok and kills["oom_place"] == WHOLE_MACHINE):
+        outcome.reason |= kills
+    return outcome
 
 
 def _plain(status: int | None) -> Outcome:
     if status is None:
-        return Outcome("ended", "not ended when tracking did")
+        return Outcome("ended", reason(NOT_ENDED))
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        core = ", core dumped" if os.WCOREDUMP(status) else ""
-        return Outcome("killed", f"killed by signal {number} ({signal_name(number)}){core}", None, number)
+        return Outcome("killed", reason(SIGNALLED, signal=number, core_dumped=os.WCOREDUMP(status)), None, number)
     code = os.WEXITSTATUS(status)
-    return Outcome("ok" if code == 0 else "failed", f"exit status {code}", code)
+    return Outcome("ok" if code == 0 else "failed", reason(EXIT_STATUS), code)

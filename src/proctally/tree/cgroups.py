@@ -3,73 +3,113 @@
 from __future__ import annotations
 
 import os
-from errno import EOPNOTSUPP
+from errno import (
+    EACCES,
+    EAGAIN,
+    EBUSY,
+    ENODEV,
+    ENOENT,
+    ENOMEM,
+    ENOSPC,
+    EOPNOTSUPP,
+    EPERM,
+    EROFS,
+    ESRCH,
+    ESTALE,
+    EXDEV,
+)
 
-from proctally.kernel.cgroup import (
-    V2,
+from proctally.errors import UNREADABLE
+from proctally.linux.cgroup import (
+    CgroupLimits,
     CpuStat,
-    Limits,
     accounting,
+    children,
     cpuset,
+    growth,
     limits,
+    machine_kills,
+    memory_place,
     oom_kills,
+    parse_cgroup,
     places,
     quotas,
+    read_file,
     throttling,
     usage,
 )
-from proctally.kernel.machine import UNREADABLE, Gone, seconds
-from proctally.kernel.own_cgroup import Reading, Refused, RunCgroup, sweep
-from proctally.kernel.proc import text
+from proctally.record import codes, seconds
+from proctally.text.escape import decode_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import Any, TypeVar
 
-    from proctally.kernel.cgroup import Place
-    from proctally.kernel.machine import Machine
+    from proctally.linux.cgroup import Place
+    from proctally.linux.machine import Machine
+    from proctally.linux.own_cgroup import CgroupReading
+    from proctally.linux.own_cgroups import OwnCgroups
+    from proctally.record import JsonObject
 
     T = TypeVar("T")
 
+BY_ERRNO = {
+    EROFS: codes.CGROUP_READ_ONLY,
+    EACCES: codes.CGROUP_NOT_DELEGATED,
+    EPERM: codes.CGROUP_NOT_DELEGATED,
+    ENOENT: codes.CGROUP_MISSING,
+    ENODEV: codes.CGROUP_MISSING,
+    EAGAIN: codes.CGROUP_LIMIT,
+    ENOSPC: codes.CGROUP_FULL,
+    ENOMEM: codes.NO_KERNEL_MEMORY,
+    ESTALE: codes.CGROUP_TAKEN,
+    EBUSY: codes.CGROUP_BUSY,
+    ESRCH: codes.NO_OWN_PROCFS,
+    EOPNOTSUPP: codes.CGROUP_UNFIT,
+    EXDEV: codes.CGROUP_ALTERS,
+}
 UNSEEN_RATIO = 0.01  # so much more than its cgroup others may say, before somebody must have left it ...
 UNSEEN_NS = 50_000_000  # ... and so much at least
 
 
 class Enclosure:
-    """What surrounds one job. `why`: why it has no cgroup of its own; `left`: who left that; None where it holds.
+    """What surrounds one job. `missing`: the code that says why it has no cgroup of its own, None with one.
 
-    A file that cannot be understood costs what it would have told, and nothing else: `trouble` says which.
+    `left`: whether a process left that. A file that does not parse costs what it would have shown, and nothing else:
+    `limits_missing` is its code.
     """
 
     __slots__ = (
-        "_base_ns",
+        "_children",
         "_enclosing_ns",
         "_kills",
         "_machine_kills",
-        "_parent",
         "_throttling",
         "found",
         "left",
         "limits",
+        "limits_missing",
         "machine",
+        "memory_before",
+        "missing",
+        "missing_memory",
         "own",
-        "trouble",
-        "why",
     )
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.limits = Limits()
-        self.own: RunCgroup | None = None
-        self.why: str | None = "not asked for (--cgroup)"
-        self.left: str | None = None
-        self.trouble: str | None = None
+        self.limits = CgroupLimits()
+        self.own: OwnCgroups | None = None
+        self.missing_memory: str | None = None  # the code that says why the run has no v1 memory cgroup
+        self.missing: str | None = codes.NOT_REQUESTED
+        self.left = False
+        self.limits_missing: str | None = None
         self.found: dict[str, Place] = {}
-        self._parent: Place | None = None
-        self._base_ns = 0
+        self.memory_before: bytes | None = None  # the levels of `memory_place` before the job started
         self._enclosing_ns: int | None = None
         self._kills: dict[str, int] = {}
+        self._children: frozenset[str] | None = None
         self._throttling: dict[str, CpuStat] = {}
         self._machine_kills: int | None = None
 
@@ -77,29 +117,36 @@ class Enclosure:
         try:
             return call(*arguments)
         except (ValueError, OSError) as error:
-            self.trouble = str(error)
+            self.limits_missing = codes.of_error(error)
             return None
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
-    def enclose(self, pid: int, tracker: int) -> None:
-        """Make a cgroup below that of the tracker and put a held child into it."""
-        self._parent = (self._tried(places, self.machine, tracker) or {}).get(V2)
+    def enclose(self, pid: int, tracker: int, *, memory: bool = True) -> None:
+        """Make cgroups below those of the tracker and put a held child into them.
+
+        `memory`: whether to count memory too, for which v1 has a separate hierarchy.
+        """
+        from proctally.linux.own_cgroups import MEMORY, OwnCgroups
+
         own = None
         try:
-            own = RunCgroup(self.machine, self._parent, tracker)
+            own = OwnCgroups(self.machine, self._tried(places, self.machine, tracker) or {}, tracker, memory=memory)
             own.add(pid)
-            used = own.used_ns()
-            if used is None:
-                raise Refused(EOPNOTSUPP)
-        except (Refused, Gone, ValueError) as reason:
-            self.why = str(reason)
+        except UNREADABLE as error:
+            self.missing = codes.of_error(error)
             if own is not None:
                 own.remove()
             return
         self.own = own
-        self.why = None
-        self._base_ns = used
+        refused = {
+            name: BY_ERRNO.get(number) or codes.of_error(OSError(number, "")) for name, number in own.missing.items()
+        }
+        self.missing = None if own.counts_cpu else next(iter(refused.values()), codes.CGROUP_UNFIT)
+        self.missing_memory = refused.get(MEMORY)
+        if not own.by_name and own.remove():
+            own.sweep()
+            self.own = None
 
     def look_around(self, pid: int) -> None:
         """Read the limits, and the counts that tell at the end what happened to this process meanwhile."""
@@ -108,82 +155,119 @@ class Enclosure:
             affinity = os.sched_getaffinity(pid)
         except OSError:
             affinity = set()
-        self.limits = limits(self.found, affinity, self._tried)
+        self.limits = limits(self.found, affinity, self._tried, self.machine.memory_bytes)
         self._kills = oom_kills(self.found, self._tried)
+        self._children = self._tried(children, next(iter(self._kills))) if self._kills else None
         self._throttling = self._tried(throttling, self._tried(quotas, self.found) or []) or {}
-        self._machine_kills = self._read_machine_kills()
+        self._machine_kills = machine_kills(self.machine)
         self._enclosing_ns = (self._tried(usage, self.found) or CpuStat()).usage_ns
+
+    def follow(self, pid: int, raw: bytes) -> None:
+        """Read the limits again where the root has moved. `raw`: its /proc/PID/cgroup."""
+        paths = self._tried(parse_cgroup, raw) or {}
+        if all(paths.get(name) == place.path for name, place in self.found.items()):
+            return
+        found = self._tried(places, self.machine, pid) or {}
+        new = limits(found, None, self._tried, self.machine.memory_bytes)
+        old = self.limits
+        if new.memory_bytes is not None:
+            old.memory_bytes, old.memory_from = new.memory_bytes, new.memory_from
+        if new.memory_high_bytes is not None:
+            old.memory_high_bytes = new.memory_high_bytes
+        if new.cpu_cores is not None and (old.cpu_cores is None or new.cpu_cores < old.cpu_cores):
+            old.cpu_cores, old.cpu_from = new.cpu_cores, new.cpu_from
+
+    def note_memory(self) -> None:
+        """Read the levels of memory around a job that has not started; they are parsed when they are needed."""
+        place = memory_place(self.machine, self.found)
+        try:
+            data = self.machine.read("meminfo") if place is None else read_file(place[1].directory, "memory.stat")
+        except UNREADABLE:
+            return
+        self.memory_before = data
 
     def cpus(self) -> set[int]:
         """The CPUs of its cpuset at this moment; empty where there is none."""
         return (self._tried(cpuset, self.found) or (set(), ""))[0]
 
-    def _read_machine_kills(self) -> int | None:
-        """`oom_kill` of `/proc/vmstat` (4.13): processes that the OOM killer took on the whole machine."""
-        try:
-            data = self.machine.read("vmstat", to_end=True)
-        except (*UNREADABLE, OSError):
-            return None
-        _, _, rest = data.partition(b"\noom_kill ")
-        number = rest.partition(b"\n")[0]
-        return int(number) if number.isdigit() else None
-
     # -- its own -------------------------------------------------------------------------------------------------
 
-    def read(self) -> Reading | None:
+    def read(self) -> CgroupReading | None:
         """What its own cgroup holds and used; None without one."""
         return None if self.own is None else self._tried(self.own.read)
 
     def used_ns(self) -> int | None:
         """Nanoseconds of CPU of all that ever ran in its own cgroup; None without one."""
-        used = None if self.own is None else self._tried(self.own.used_ns)
-        return None if used is None else used - self._base_ns
+        return None if self.own is None else self._tried(self.own.used_ns)
+
+    @property
+    def split_ns(self) -> tuple[int, int] | None:
+        """User and system part of the last `used_ns`; None where they are unknown."""
+        return None if self.own is None else self.own.split_ns
 
     def check(self, pids: Collection[int]) -> None:
         """Notice who of these left it: what it uses elsewhere is not counted there."""
-        if self.own is not None and self.left is None:
-            left = self._tried(self.own.left, set(pids).difference(self.own.pids()))
-            if left:
-                self.left = f"process {left[0]} left it for another cgroup"
+        if self.own is not None:
+            self._tried(self.own.check, pids)
+            self.left = self.left or (self.own.counts_cpu and self.own.has_left)
+
+    @property
+    def memory_left(self) -> bool:
+        """Return whether a process left the run cgroup that counts memory."""
+        return self.own is not None and self.own.memory_left
 
     def compare(self, seen_ns: int) -> None:
         """Notice it from what wait4 and /proc have seen, at the end: who left and came to an end was in no listing."""
         used = self.used_ns()
-        if used is not None and self.left is None and seen_ns > used * (1 + UNSEEN_RATIO) + UNSEEN_NS:
-            self.left = "processes left it for another cgroup: others have seen more than was used in it"
+        if used is not None and not self.left and seen_ns > used * (1 + UNSEEN_RATIO) + UNSEEN_NS:
+            self.left = True
 
     def memory_bytes(self) -> int | None:
         """Memory of its own cgroup that cannot be dropped; None without one, or when somebody left it."""
-        reading = None if self.left is not None else self.read()
+        reading = None if self.memory_left else self.read()
         if reading is None or reading.memory_bytes is None:
             return None
         return reading.memory_bytes - reading.cache_bytes
 
-    def sample(self) -> dict[str, Any] | None:
+    def sample(self) -> JsonObject | None:
         """The `cgroup` section of a sample: what its own cgroup holds at this moment; None without one."""
         reading = self.read()
         if reading is None:
             return None
-        return {"cpu_seconds": _seconds(_growth(reading.cpu.usage_ns, self._base_ns))} | _held(reading)
+        return {"cpu_seconds": _seconds(self.used_ns())} | _held(reading)
 
     # -- around it -----------------------------------------------------------------------------------------------
 
-    def kills(self) -> tuple[int, str | None]:
-        """How many processes the OOM killer took since the start, and where.
+    def kills(self) -> tuple[int, str] | None:
+        """Return how many processes the OOM killer ended since the start, and the place; None without any.
 
         The innermost cgroup that has such a count decides, and no other: every kill raises that of the victim's own,
-        while one further out, and the machine, count those of others as well. "the machine" only where nothing nearer
-        has a count: anybody's process may have been taken there.
+        while one further out, and the machine, count those of others as well. WHOLE_MACHINE only where nothing nearer
+        has a count: it might be a process of another job.
         """
         now = oom_kills(self.found, self._tried)
         for directory, before in self._kills.items():
-            own = self.own is not None and directory == self.own.directory
+            own = self.is_own(directory)
             count = max(0, now.get(directory, before) - before)
-            return count, ("the run's own cgroup" if own else "the cgroup") if count else None
-        machine = self._read_machine_kills()
+            return (count, codes.OWN_CGROUP if own else codes.ENCLOSING_CGROUP) if count else None
+        machine = machine_kills(self.machine)
         if machine is not None and self._machine_kills is not None and machine > self._machine_kills:
-            return machine - self._machine_kills, "the machine"
-        return 0, None
+            return machine - self._machine_kills, codes.WHOLE_MACHINE
+        return None
+
+    @property
+    def kills_before(self) -> tuple[dict[str, Place], dict[str, int], frozenset[str] | None, int | None]:
+        """The state before the start: places of the root, their OOM kills, cgroups below the root's, and all kills."""
+        return self.found, self._kills, self._children, self._machine_kills
+
+    @property
+    def counts_kills(self) -> bool:
+        """Return whether a cgroup around the job counts OOM kills."""
+        return bool(self._kills)
+
+    def is_own(self, directory: str) -> bool:
+        """Return whether this is the run cgroup."""
+        return self.own is not None and self.own.holds(directory)
 
     def throttled(self) -> CpuStat | None:
         """Throttling by CPU quotas since the start: of the cgroup that was throttled longest; None without a quota."""
@@ -191,26 +275,26 @@ class Enclosure:
         for directory, now in (self._tried(throttling, self._throttling) or {}).items():
             before = self._throttling[directory]
             grown = CpuStat()
-            grown.throttled_ns = _growth(now.throttled_ns, before.throttled_ns)
-            grown.periods = _growth(now.periods, before.periods)
-            grown.throttled_periods = _growth(now.throttled_periods, before.throttled_periods)
+            grown.throttled_ns = growth(now.throttled_ns, before.throttled_ns)
+            grown.periods = growth(now.periods, before.periods)
+            grown.throttled_periods = growth(now.throttled_periods, before.throttled_periods)
             if most is None or (grown.throttled_ns or 0) > (most.throttled_ns or 0):
                 most = grown
         return most
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """The `cgroup` section of a summary: the one in which all around the job is accounted; what its own held."""
         reading = self.read()
         return self.around() | (dict.fromkeys(HELD) if reading is None else _held(reading))
 
-    def around(self) -> dict[str, Any]:
+    def around(self) -> JsonObject:
         """The cgroup in which all around the job is accounted, and its CPU time since the start."""
         place = accounting(self.found)
         used = (self._tried(usage, self.found) or CpuStat()).usage_ns
         return {
-            "path": None if place is None else text(os.fsencode(place.path)),
-            "own": self.own is not None and place is not None and place.directory == self.own.directory,
-            "cpu_seconds": _seconds(_growth(used, self._enclosing_ns)),
+            "path": None if place is None else decode_name(os.fsencode(place.path)),
+            "own": place is not None and self.is_own(place.directory),
+            "cpu_seconds": _seconds(growth(used, self._enclosing_ns)),
         }
 
     def close(self) -> bool:
@@ -218,9 +302,8 @@ class Enclosure:
         removed = True
         if self.own is not None:
             removed = self.own.remove()
+            self.own.sweep()
             self.own = None
-        if self._parent is not None:
-            sweep(self.machine, self._parent)
         return removed
 
 
@@ -242,7 +325,7 @@ HELD = (
 )
 
 
-def _held(reading: Reading) -> dict[str, Any]:
+def _held(reading: CgroupReading) -> JsonObject:
     """The fields of `HELD`, since it was made."""
     io = reading.io
     values = (
@@ -262,10 +345,6 @@ def _held(reading: Reading) -> dict[str, Any]:
         _seconds(reading.io_pressure_ns),
     )
     return dict(zip(HELD, values, strict=True))
-
-
-def _growth(now: int | None, before: int | None) -> int | None:
-    return None if now is None or before is None else now - before
 
 
 def _seconds(nanoseconds: int | None) -> float | None:

@@ -1,147 +1,272 @@
-"""What the totals of a summary may not contain, in words: "complete", or "all but ..."."""
+"""What the totals of a summary may not contain, as codes with the numbers that are known.
+
+A section is complete only when it has no gap: `coverage` derives that from the gaps alone.
+"""
 
 from __future__ import annotations
 
+from proctally.record import codes, seconds
+from proctally.record.codes import CPU, IO, MACHINE, MEMORY, PROCESSES, TIME
+from proctally.tree.perf_processes import THREAD_END_NS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
-    from proctally.enclosure import Enclosure
-    from proctally.sampler import Sampler
-    from proctally.watch import Watch
+    from proctally.tree import bounds
+    from proctally.tree.cpu_sources import Choice
+    from proctally.tree.perf_source import PerfSource
+    from proctally.tree.summary import TreeSummary
 
-UNREAPED_NS = 20_000_000  # so much more than wait4 perf may count, by its clock, where everything is reaped
-LAST_MOMENTS = "the last moments (about 50 us, and giving back its memory) of each process"
+    Gap = dict[str, "str | int | float | None"]
+
+
+UNREAPED_NS = 20_000_000  # excess of a counter over wait4 that needs no explanation ...
+UNREAPED_DIVISOR = 200  # ... and the same as a part of the total
+SPLIT_NS, SPLIT_DIVISOR = 20_000_000, 50  # tolerated part of a total without user and system time
+THREADS_NS, THREADS_DIVISOR = 5_000_000, 200  # what ends of threads cost is a gap above this
 # commands whose work is done by a daemon, or on another machine
 CLIENTS = ("docker", "srun", "sbatch", "qsub", "ssh", "kubectl", "systemd-run")
 
 
+def gap(
+    section: str,
+    code: str,
+    *,
+    count: int | None = None,
+    low_seconds: float | None = None,
+    high_seconds: float | None = None,
+    high_bytes: int | None = None,
+) -> Gap:
+    """Return one entry of `summary.gaps`; None is unknown."""
+    return {
+        "section": section,
+        "code": code,
+        "count": count,
+        "low_seconds": low_seconds,
+        "high_seconds": high_seconds,
+        "low_bytes": None,
+        "high_bytes": high_bytes,
+    }
+
+
+def coverage(gaps: Iterable[Gap]) -> dict[str, str]:
+    """Return the completeness of each total; it may be complete without its user and system time."""
+    found = dict.fromkeys((CPU, MEMORY, IO, PROCESSES), codes.COMPLETE)
+    for each in gaps:
+        section = each["section"]
+        if section in found and found[section] != codes.UNKNOWN and each["code"] != codes.SPLIT_UNKNOWN:
+            found[section] = codes.UNKNOWN if each["code"] == codes.IO_UNAVAILABLE else codes.PARTIAL
+    return found
+
+
 def of_run(
-    sampler: Sampler, watch: Watch, enclosure: Enclosure, *, client: str | None, subreaper: bool, strangers: int
-) -> dict[str, str]:
-    """For `run`. `client`: the name of a command that has others do its work; `strangers`: children from before."""
-    cpu, io = _run_cpu(sampler, watch), _run_io(sampler, watch, subreaper=subreaper)
-    if client is not None:
-        cpu.append(f"what {client} has others do: it is only their client")
-    if not subreaper and _source(sampler) in ("rusage", "procfs"):
-        cpu.append("orphans after they were last seen: becoming a subreaper was refused")
-    foreign = []
-    if enclosure.left is not None:
-        foreign.append(f"its cgroup has not all: {enclosure.left}")
-    if strangers:
-        foreign.append(f"{strangers} children from before the start are left out, not all they leave")
-    if sampler.own == 1:
-        foreign.append("as process 1, strangers that were adopted may be counted")
-    return {
-        "cpu": "; ".join([_all_but(cpu), *foreign]),
-        "io": _all_but(io) if sampler.ledger.io_known else "not available from this kernel",
-        "memory": sampler.memory_coverage(),
-        "processes": _processes(watch),
-    }
+    tree: TreeSummary, watch: PerfSource, *, client: bool, subreaper: bool, foreign: int, left: int, hidden: int = 0
+) -> list[Gap]:
+    """Return the gaps of a `run`.
+
+    `client`: the command has others do its work; `foreign`: children from before; `left`: members that live on, of
+    which no listing shows `hidden`.
+    """
+    found = _run_cpu(tree, watch) + _split(tree)
+    if client:
+        found.append(gap(CPU, codes.CLIENT_ONLY))
+    if not subreaper and tree.ledger.source() in ("rusage", "procfs"):
+        found.append(gap(CPU, codes.NO_SUBREAPER))
+    if foreign:
+        found.append(gap(CPU, codes.EARLIER_CHILDREN, count=foreign))
+    if tree.own == 1:
+        found.append(gap(CPU, codes.ADOPTED_UNRELATED))
+    if left:
+        found.append(gap(CPU, codes.LEFT_RUNNING, count=left))
+    if hidden:
+        found.append(gap(CPU, codes.HIDDEN, count=hidden))
+    found += _run_io(tree, watch, subreaper=subreaper) + _memory(tree)
+    return found + _processes(watch) + _time(tree)
 
 
-def of_attach(sampler: Sampler, watch: Watch, interval: float, since: str = "the attach") -> dict[str, str]:
-    """For `attach`, and for a block of `track`: for all that ran already. `since`: what totals count from, in words."""
-    unseen = f"up to {interval:g} s at the end of a process whose parent is outside the tree, or did not wait for it"
-    cpu, io = [unseen], [unseen]
-    if watch.total_ns is not None:
-        cpu = [LAST_MOMENTS]
-        if watch.unsure:
-            cpu.append("threads that were made during the attach")
-    if sampler.io_denied:
-        io.append(f"{len(sampler.io_denied)} processes whose io is denied")
-    known = sampler.ledger.io_known
-    return {
-        "cpu": f"since {since}, {_all_but(cpu)}",
-        "io": f"since {since}, {_all_but(io)}" if known else "denied, or not available from this kernel",
-        "memory": sampler.memory_coverage(),
-        "processes": "those seen: what began and ended between two samples is missing",
-    }
+def of_attach(tree: TreeSummary, watch: PerfSource, interval_seconds: float) -> list[Gap]:
+    """Return the gaps of an `attach`, or of a block of `track`: of a tree that existed before."""
+    from proctally.tree import bounds
+
+    found = [gap(CPU, codes.LAST_MOMENTS, high_seconds=_seconds(bounds.of_last_moments(tree)))]
+    if watch.total_ns is None or _is_excess(tree.ledger.choose()):
+        found.append(gap(CPU, codes.ORPHANS_UNSEEN))
+    if watch.unsure:
+        found.append(gap(CPU, codes.ATTACH_THREADS))
+    found += _split(tree)
+    if tree.ledger.io_known:
+        found.append(gap(IO, codes.LAST_MOMENTS, high_seconds=interval_seconds))
+        found += _io_denied(tree)
+    else:
+        found.append(gap(IO, codes.IO_UNAVAILABLE))
+    found.append(gap(MEMORY, codes.LAST_MOMENTS))  # of a process that exits, the high-water mark is the last one read
+    return [*found, *_memory(tree), gap(PROCESSES, codes.PROCESSES_SAMPLED), *_time(tree)]
 
 
-def _all_but(missing: Sequence[str]) -> str:
-    return "all but " + "; ".join(missing) if missing else "complete"
+def of_failure() -> list[Gap]:
+    """Return what an error of proctally, after which nothing more was tracked, adds."""
+    return [gap(section, codes.TRACKING_FAILED) for section in (CPU, IO, MEMORY, PROCESSES)]
 
 
-def _source(sampler: Sampler) -> str:
-    return sampler.ledger.source()
-
-
-def _run_cpu(sampler: Sampler, watch: Watch) -> list[str]:
-    ledger = sampler.ledger
-    source = _source(sampler)
-    missing = []
-    if source == "cgroup":
-        return ["what was used outside of its cgroup"] if ledger.left else []
+def _run_cpu(tree: TreeSummary, watch: PerfSource) -> list[Gap]:
+    ledger = tree.ledger
+    choice = ledger.choose()
+    if choice.source == "cgroup":
+        return [gap(CPU, codes.CGROUP_LEFT)] if ledger.cpu.left else []
     if watch.total_ns is None:
-        return [_unwaited(sampler)]
-    if ledger.only == "perf" or source == "perf":
-        alone = "" if ledger.only == "perf" else ": perf alone has seen those that nobody waited for"
-        if alone == "" or ledger.excess() > UNREAPED_NS:
-            missing.append(LAST_MOMENTS + alone)
-    elif sampler.ignores_children:
-        # what perf has seen of them may be hidden behind what it lacks of all others
-        missing.append(_unwaited(sampler))
-    elif ledger.excess() > UNREAPED_NS:
-        more = f"{ledger.excess() / 1e9:.3f} s"
-        why = "its clock goes on while interrupts and other machines have the CPU"
-        missing.append(f"perhaps {more} that perf alone counted: {why}")
+        return [_unreaped(tree, CPU)]
+    found = _unwaited(tree, watch, choice)
+    found += _threads_ended(watch, choice.total_ns)
     if _dropped(watch):
-        waited = "" if ledger.only == "perf" else ", as far as nobody waited for them"
-        missing.append(
-            f"what {_dropped(watch)} processes used that may have executed a program with rights of its own{waited}"
-        )
-    return missing
+        found.append(gap(CPU, codes.SETUID, count=_dropped(watch)))
+    return found
 
 
-def _dropped(watch: Watch) -> int:
-    """Processes that perf may have lost: a setuid program, or an unreadable one, is not counted for ordinary users."""
+def _unwaited(tree: TreeSummary, watch: PerfSource, choice: Choice) -> list[Gap]:
+    """Return the gaps of unreaped processes, where perf counts."""
+    ledger, surplus = tree.ledger, choice.surplus_ns
+    by_perf, excess = "perf" in (ledger.cpu.only, choice.source), _is_excess(choice)
+    if not (by_perf or excess or tree.ignorers):
+        return []
+    from proctally.tree import bounds
+
+    exits = bounds.of_exits(tree, watch)
+    if ledger.cpu.only == "perf":
+        return [gap(CPU, codes.TEARDOWN, high_seconds=None if exits is None else seconds(exits.all_ns))]
+    if by_perf:
+        found = [gap(CPU, codes.UNREAPED, low_seconds=0.0, high_seconds=_high(exits, 0))]
+    elif excess and ledger.cpu.lost:
+        found = [gap(CPU, codes.UNREAPED, low_seconds=seconds(surplus))]
+    elif excess and not tree.ignorers:
+        # the clock of perf runs during interrupts and stolen time, so that a small surplus proves nothing
+        found = [gap(CPU, codes.UNREAPED, low_seconds=0.0, high_seconds=_high(exits, surplus))]
+    else:  # what perf has seen of them may be hidden behind what it lacks of all others
+        count = tree.ignorers
+        found = [gap(CPU, codes.UNREAPED_UNSEEN, count=count, high_seconds=_high(exits, surplus))]
+    if exits is not None and exits.large:
+        found.append(gap(CPU, codes.TEARDOWN, count=exits.large, high_seconds=seconds(exits.large_ns)))
+    return found
+
+
+def _is_excess(choice: Choice) -> bool:
+    return choice.surplus_ns > UNREAPED_NS + choice.total_ns // UNREAPED_DIVISOR
+
+
+def _split(tree: TreeSummary) -> list[Gap]:
+    """Return the gap of a total that has no user and system time, as far as that matters."""
+    total, user, system = tree.total[:3]
+    without = total - user - system
+    if without <= max(SPLIT_NS, total // SPLIT_DIVISOR):
+        return []
+    return [gap(CPU, codes.SPLIT_UNKNOWN, low_seconds=seconds(without), high_seconds=seconds(without))]
+
+
+def _high(exits: bounds.Exits | None, surplus_ns: int) -> float | None:
+    """Return the seconds that small unreaped processes may have used beyond the total."""
+    return None if exits is None else seconds(surplus_ns + exits.small_ns)
+
+
+def _seconds(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else seconds(nanoseconds)
+
+
+def _threads_ended(watch: PerfSource, total_ns: int) -> list[Gap]:
+    """Return the gap of the CPU time that threads use after their last accounting."""
+    most = 0 if watch.roll is None else watch.roll.threads_ended * THREAD_END_NS
+    if most <= max(THREADS_NS, total_ns // THREADS_DIVISOR):
+        return []
+    assert watch.roll is not None
+    return [gap(CPU, codes.THREADS_ENDED, count=watch.roll.threads_ended, high_seconds=seconds(most))]
+
+
+def _dropped(watch: PerfSource) -> int:
+    """Return how many processes perf may have lost: it does not count a setuid program for ordinary users."""
     return 0 if watch.roll is None else watch.roll.dropped
 
 
-def _unwaited(sampler: Sampler) -> str:
-    ignorers = len(sampler.ignores_children)
-    if ignorers:
-        return f"what children of {ignorers} processes that ignore SIGCHLD used after they were last seen"
-    return "children that nobody waits for (SIGCHLD ignored, or set to be), of which none was seen"
+def _unreaped(tree: TreeSummary, section: str) -> Gap:
+    """Return the gap of processes that no parent may have waited for, where perf does not count them."""
+    if tree.ignorers:
+        return gap(section, codes.UNREAPED_UNSEEN, count=tree.ignorers)
+    return gap(section, codes.UNREAPED_UNKNOWN)
 
 
-def _run_io(sampler: Sampler, watch: Watch, *, subreaper: bool) -> list[str]:
-    ledger = sampler.ledger
-    missing = []
-    whole = max(ledger.enclosed or 0, (watch.total_ns or 0) - ledger.doubtful)
-    if sampler.ignores_children or (ledger.enclosed is None and watch.total_ns is None):
-        missing.append(_unwaited(sampler))
-    elif whole - ledger.procfs_cpu() > UNREAPED_NS:
-        missing.append("processes that nobody waited for, after they were last seen")
+def _run_io(tree: TreeSummary, watch: PerfSource, *, subreaper: bool) -> list[Gap]:
+    ledger = tree.ledger
+    if not ledger.io_known:
+        return [gap(IO, codes.IO_UNAVAILABLE)]
+    found = []
+    counted = max(ledger.cpu.enclosed or 0, (watch.total_ns or 0) - ledger.cpu.doubtful) - ledger.procfs_cpu()
+    if watch.roll is not None:
+        counted -= watch.roll.threads_ended * THREAD_END_NS
+    if tree.ignorers or (ledger.cpu.enclosed is None and watch.total_ns is None):
+        found.append(_unreaped(tree, IO))
+        unseen = 0 if watch.roll is None else watch.roll.started - tree.seen
+        if unseen > 0 and tree.ignorers:
+            found.append(gap(IO, codes.UNREAPED, count=unseen))
+    elif counted > UNREAPED_NS and not _all_reaped(tree, watch):
+        found.append(gap(IO, codes.UNREAPED))
     if not subreaper:
-        missing.append("orphans after they were last seen: becoming a subreaper was refused")
-    if sampler.io_denied:
-        missing.append(f"{len(sampler.io_denied)} processes whose io is denied, until they were reaped")
-    return missing
+        found.append(gap(IO, codes.NO_SUBREAPER))
+    return found + _io_denied(tree)
 
 
-def _processes(watch: Watch) -> str:
+def _all_reaped(tree: TreeSummary, watch: PerfSource) -> bool:
+    """Return True if this process reaped all processes of the tree."""
+    roll = watch.roll
+    return roll is not None and not watch.lost and not roll.dropped and roll.started <= tree.ledger.waited
+
+
+def _io_denied(tree: TreeSummary) -> list[Gap]:
+    return [gap(IO, codes.IO_DENIED, count=tree.io_denied)] if tree.io_denied else []
+
+
+def _memory(tree: TreeSummary) -> list[Gap]:
+    found = [gap(MEMORY, code, count=count, high_bytes=size) for code, count, size in tree.memory_gaps]
+    if tree.oom_elsewhere:
+        found.append(gap(MACHINE, codes.OOM_ELSEWHERE, count=tree.oom_elsewhere))
+    return found
+
+
+def _time(tree: TreeSummary) -> list[Gap]:
+    """Return what the run delay and the parts of the wall time lack."""
+    if not tree.ledger.delay_known:
+        return [gap(TIME, codes.DELAY_UNAVAILABLE)]
+    if "time" in tree.faults:
+        return [gap(TIME, codes.TRACKING_FAILED)]
+    found = [
+        gap(TIME, code, count=count, low_seconds=_rounded(low_ns), high_seconds=_rounded(high_ns))
+        for code, count, low_ns, high_ns in tree.time_gaps
+    ]
+    if tree.delay_incomplete and not any(each["code"] == codes.DELAY_SAMPLED for each in found):
+        found.append(gap(TIME, codes.DELAY_SAMPLED))
+    return found
+
+
+def _rounded(nanoseconds: float) -> float:
+    return seconds(round(nanoseconds))
+
+
+def _processes(watch: PerfSource) -> list[Gap]:
     roll = watch.roll
     if roll is None:
-        why = watch.why or watch.why_no_commands
-        return f"seen or reaped: those of less than an interval that others waited for are missing ({why})"
-    missing = []
+        return [gap(PROCESSES, codes.PROCESSES_SAMPLED)]
+    found = []
+    if watch.lost is None:
+        found.append(gap(PROCESSES, codes.LOST_UNKNOWN))
     if watch.lost:
-        missing.append(f"what {watch.lost} lost records of perf would have told")
+        found.append(gap(PROCESSES, codes.LOST_RECORDS, count=watch.lost))
     elif roll.strays:
-        missing.append(f"processes of {roll.strays} threads whose fork was not told")
+        found.append(gap(PROCESSES, codes.FORKS_UNSEEN, count=roll.strays))
     if watch.broken:
-        missing.append(f"what {watch.broken} unreadable buffers of perf would have told")
+        found.append(gap(PROCESSES, codes.BUFFERS_UNREADABLE, count=watch.broken))
     if watch.new_cpus():
-        missing.append(f"what was forked on {len(watch.new_cpus())} CPUs that came online meanwhile")
+        found.append(gap(PROCESSES, codes.NEW_CPUS, count=len(watch.new_cpus())))
     if _dropped(watch):
-        missing.append(
-            f"what {_dropped(watch)} processes started that may have executed a program with rights of its own"
-        )
+        found.append(gap(PROCESSES, codes.SETUID, count=_dropped(watch)))
     if not roll.tells_time() and not watch.lost:
-        missing.append("the CPU time of single processes, which this kernel does not tell: commands have it as sampled")
+        found.append(gap(PROCESSES, codes.COMMAND_TIME_SAMPLED))
     elif roll.unread():
-        missing.append(f"the CPU time of {roll.unread()} threads, which stands with the command itself")
-    said = _all_but(missing)
-    return said if watch.lost is not None else f"{said}, unless records were lost: this kernel does not say"
+        found.append(gap(PROCESSES, codes.THREAD_TIME_MERGED, count=roll.unread()))
+    return found

@@ -12,26 +12,41 @@ out of `dead` again. What remains after the ancestor was read twice is kept: the
 
 from __future__ import annotations
 
-from proctally.tree import Member
+from proctally.tree.cpu_sources import Choice, CpuSources
+from proctally.tree.member import (
+    CPU,
+    DELAY,
+    IO,
+    IO_FIELDS,
+    MAJOR,
+    MINOR,
+    NO_IO,
+    SIZE,
+    SWITCHES,
+    SYSTEM,
+    USER,
+    add,
+    amount_of,
+    shown_before,
+    shown_of_children,
+    subtract,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+    from resource import struct_rusage
 
-# places in an amount
-CPU, USER, SYSTEM, MINOR, MAJOR, SWITCHES, DELAY, IO = range(8)
-IO_FIELDS = 7  # rchar, wchar, syscr, syscw, read_bytes, write_bytes, cancelled_write_bytes
-SIZE = IO + IO_FIELDS
-NO_IO = (0,) * IO_FIELDS
+    from proctally.tree.member import Amount, Member
+
 READS_TO_SETTLE = 2
-EQUAL_NS = 100_000  # sources that lie no further apart say the same
-
-Amount = list[int]
 
 
 class Pending:
-    """What vanished members of one ancestor had used and its growth has not shown yet."""
+    """The usage of vanished members of one ancestor that its growth has not shown yet.
+
+    `seen`: what the ancestor showed when it was read last, `reads` times since a member vanished.
+    """
 
     __slots__ = ("amount", "carry", "reads", "seen")
 
@@ -41,51 +56,61 @@ class Pending:
         self.seen = seen
         self.reads = 0
 
+    @property
+    def is_done(self) -> bool:
+        """True if nothing more is expected to show."""
+        return self.reads >= READS_TO_SETTLE or not any(self.amount)
+
+    def growth(self, shown: Amount) -> Amount:
+        """Return the growth that no vanished member claims."""
+        return [
+            now - seen + carry - amount
+            for now, seen, carry, amount in zip(shown, self.seen, self.carry, self.amount, strict=True)
+        ]
+
+    def explain(self, shown: Amount, slack: Amount, dead: Amount) -> None:
+        """Take out of `dead` what the growth shows."""
+        amount = self.amount
+        for place in range(SIZE):
+            growth = shown[place] - self.seen[place] + self.carry[place]
+            explained = min(amount[place], growth)
+            if explained > 0:
+                amount[place] -= explained
+                dead[place] -= explained
+            self.carry[place] = max(0, min(growth - max(0, explained), slack[place]))
+        self.seen = list(shown)
+
 
 class Ledger:
     """What a tree has used since tracking began.
 
     Amounts are lists of `SIZE` integers: nanoseconds of CPU, of user and of system time, faults, context switches,
     nanoseconds of run delay, and the seven counters of `/proc/PID/io`.
+
+    `attached`: whether other processes reap the root and its orphans. `only`: the one source that totals may come from.
     """
 
-    __slots__ = (
-        "base",
-        "counted",
-        "dead",
-        "doubtful",
-        "enclosed",
-        "io_known",
-        "left",
-        "only",
-        "pending",
-        "reaped",
-        "slack",
-        "tick_ns",
-        "top",
-        "waited",
-        "waiters",
-        "_live",
-    )
-
-    def __init__(self, tick_ns: int) -> None:
+    def __init__(self, tick_ns: int, *, attached: bool = False, only: str | None = None) -> None:
         self.tick_ns = tick_ns
         self._live: Amount = [0] * SIZE
+        self._unbased: set[tuple[Member, int]] = set()  # what could not be read of members that are there from before
         self.dead: Amount = [0] * SIZE
         self.reaped: Amount = [0] * SIZE
         self.base: Amount = [0] * SIZE
+        self.best: Amount = [0] * SIZE  # the total as it was shown last: it never falls
         # cutime and cstime are cut to the tick, each: so much of a growth may not show at once
         self.slack: Amount = [2 * tick_ns, tick_ns, tick_ns] + [0] * (SIZE - 3)
         self.waiters: set[Member] = set()  # living members that show time of children they waited for
         self.pending: dict[Member, Pending] = {}
         self.top = Pending([0] * SIZE)  # of those whose reaper is this process: `reaped` shows them exactly
+        self.own = 0  # nanoseconds that CPU clocks of members showed; the rest comes with reaped processes
+        self.dropped = 0  # amounts above the slack that no growth showed: 0 in a run whose processes were all reaped
         self.io_known = False
-        self.waited = False  # whether this process has reaped anybody
-        self.counted: int | None = None  # nanoseconds of CPU of the whole tree by perf
-        self.doubtful = 0  # so many of these may be no time of the tree
-        self.enclosed: int | None = None  # nanoseconds of the run's own cgroup
-        self.left = False  # whether somebody has left that
-        self.only: str | None = None  # the one source that totals may come from
+        self.delay_known = False  # whether this kernel shows run delays (CONFIG_SCHED_INFO)
+        self.waited = 0  # processes that this process has reaped
+        self.attached = attached
+        self.cpu = CpuSources(attached=attached, only=only)
+        self.root_reaped = False  # whether `reaped` holds the root of an attached tree, by its parent
 
     # -- readings of living members ------------------------------------------------------------------------------
 
@@ -104,6 +129,7 @@ class Ledger:
         if children:
             self.waiters.add(member)
         live[CPU] += cpu - member.cpu + children * tick_ns
+        self.own += cpu - member.cpu
         live[USER] += (stat.user + stat.child_user - old.user - old.child_user) * tick_ns
         live[SYSTEM] += (stat.system + stat.child_system - old.system - old.child_system) * tick_ns
         live[MINOR] += stat.tree_minor_faults - old.tree_minor_faults
@@ -114,6 +140,7 @@ class Ledger:
     def update_clock(self, member: Member, cpu: int, tick: int) -> None:
         """The same where `stat` says what it said before."""
         self._live[CPU] += cpu - member.cpu
+        self.own += cpu - member.cpu
         member.cpu = cpu
         member.moved_tick = tick
 
@@ -125,6 +152,10 @@ class Ledger:
         for place in range(IO_FIELDS):
             live[IO + place] += io[place] - old[place]
         member.io = io
+        if (member, IO) in self._unbased:
+            self._unbased.remove((member, IO))
+            for place, value in enumerate(io):
+                self.base[IO + place] += value
 
     def update_waiting(self, member: Member, switches: int | None, delays: dict[int, int] | None) -> None:
         """Take in context switches of the main thread, and the run delay of each living thread."""
@@ -132,7 +163,11 @@ class Ledger:
         if switches is not None and switches > member.context_switches:
             live[SWITCHES] += switches - member.context_switches
             member.context_switches = switches
+        if switches is not None and (member, SWITCHES) in self._unbased:
+            self._unbased.remove((member, SWITCHES))
+            self.base[SWITCHES] += switches
         if delays is not None:
+            self.delay_known = True
             seen = member.run_delays
             growth = 0
             for tid, delay in delays.items():
@@ -142,6 +177,17 @@ class Ledger:
                 member.run_delays = delays
             live[DELAY] += growth
             member.run_delay += growth
+            if (member, DELAY) in self._unbased:
+                self._unbased.remove((member, DELAY))
+                self.base[DELAY] += growth
+
+    def update_delay(self, member: Member, tid: int, delay: int) -> None:
+        """Take in the run delay of one thread."""
+        growth = delay - member.run_delays.get(tid, 0)
+        if growth > 0:
+            member.run_delays[tid] = delay
+            member.run_delay += growth
+            self._live[DELAY] += growth
 
     def enter(self, member: Member, cpu: int | None, *, baseline: bool) -> None:
         """A new member with its first reading; with `baseline` what it had used before is no part of the total."""
@@ -152,42 +198,45 @@ class Ledger:
         member.previous_stat = stat
         if stat.child_user or stat.child_system:
             self.waiters.add(member)
-        amount = self._amount(member)
-        _add(self._live, amount)
+        amount = amount_of(member, self.tick_ns)
+        add(self._live, amount)
         if baseline:
             member.cpu_base = own
-            _add(self.base, amount)
+            add(self.base, amount)
+        else:
+            self.own += own
 
     def correct(self, member: Member, cpu: int) -> None:
         """Its own CPU time is known better than its clock could say: it went on after the last reading."""
         self._live[CPU] += cpu - member.cpu
+        self.own += cpu - member.cpu
         member.cpu = cpu
 
-    def rebase_io(self, member: Member) -> None:
-        """The first `io` of a member that is there from before: no part of the total either."""
-        for place, value in enumerate(member.io or NO_IO):
-            self.base[IO + place] += value
+    def rebase(self, member: Member) -> None:
+        """Leave the first I/O, context switches and run delay of a member that existed before out of the total."""
+        self._unbased |= {(member, IO), (member, SWITCHES), (member, DELAY)}
 
-    def rebase_waiting(self, member: Member) -> None:
-        """The first context switches and run delay of such a member."""
-        self.base[SWITCHES] += member.context_switches
-        self.base[DELAY] += member.run_delay
+    def end_base(self, member: Member) -> None:
+        """Count in full what was not read until now."""
+        if self._unbased:
+            self._unbased -= {(member, IO), (member, SWITCHES), (member, DELAY)}
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
-    def bury(self, member: Member, ancestor: Member | None, tick: int, *, by_us: bool) -> None:
+    def add_ended(self, member: Member, ancestor: Member | None, tick: int, *, by_us: bool) -> None:
         """A member is gone: its last reading moves from the living to the dead.
 
         `ancestor`: its nearest surviving one. `by_us`: this process is its reaper (or will be asked for nothing else);
         without either, nobody of the tree can show its time any more and it is kept.
         """
         self.waiters.discard(member)
+        self.end_base(member)
         carried = self.pending.pop(member, None)
         if carried is not None:  # its last reading may have shown a part of it
-            self._explain(carried, self._shown(member), self.slack)
-        amount = self._amount(member)
-        _subtract(self._live, amount)
-        _add(self.dead, amount)
+            carried.explain(shown_of_children(member, self.tick_ns), self.slack, self.dead)
+        amount = amount_of(member, self.tick_ns)
+        subtract(self._live, amount)
+        add(self.dead, amount)
         explainable = list(amount)
         explainable[DELAY] = 0  # nothing ever shows the run delay of the dead
         if ancestor is not None:
@@ -201,14 +250,14 @@ class Ledger:
             pending = self.top
         else:
             return
-        _add(pending.amount, explainable)
+        add(pending.amount, explainable)
         if carried is not None:
-            _add(pending.amount, carried.amount)
+            add(pending.amount, carried.amount)
         pending.reads = 0
 
-    def reap(self, usage: Any) -> None:
+    def reap(self, usage: struct_rusage) -> None:
         """Resource usage of a child this process reaped, with all it had waited for (wait4(2))."""
-        self.waited = True
+        self.waited += 1
         user = round(usage.ru_utime * 1e9)
         system = round(usage.ru_stime * 1e9)
         reaped = self.reaped
@@ -218,6 +267,25 @@ class Ledger:
         reaped[MINOR] += usage.ru_minflt
         reaped[MAJOR] += usage.ru_majflt
         reaped[SWITCHES] += usage.ru_nvcsw + usage.ru_nivcsw
+
+    def reap_root(self, root: Member, growth: tuple[int, int, int, int], room_ns: int) -> None:
+        """Take in how much the parent of an attached root shows since the last scan: ticks and faults.
+
+        `room_ns`: what the CPUs can have used since then. A growth that is less than what the root had used, or more
+        than what it can have used since, is not that of the root alone.
+        """
+        user, system = growth[0] * self.tick_ns, growth[1] * self.tick_ns
+        slack = self.slack[CPU] * (1 + len(self.waiters))
+        vanished = self.pending[root].amount[CPU] if root in self.pending else 0
+        if (
+            not amount_of(root, self.tick_ns)[CPU] - slack
+            <= user + system
+            <= self._live[CPU] + vanished + room_ns + slack
+        ):
+            return
+        self.root_reaped = True
+        for place, value in enumerate((user + system, user, system, growth[2], growth[3])):
+            self.reaped[place] += value
 
     def reap_io(self, growth: list[int]) -> None:
         """Growth of this process's own `io` around the reaping: that of the reaped and all they had waited for."""
@@ -250,20 +318,17 @@ class Ledger:
         """
         free = self._growth(ancestor, tick)
         for other in others:
-            _subtract(free, self._amount(other))
-        amount = self._amount(member)
+            subtract(free, amount_of(other, self.tick_ns))
+        amount = amount_of(member, self.tick_ns)
         return all(free[place] + self.slack[place] >= amount[place] for place in (CPU, MINOR, MAJOR))
 
     def _growth(self, ancestor: Member, tick: int) -> Amount:
         """Growth of what an ancestor shows of children, less what vanished members claim of it already."""
-        growth = self._shown(ancestor)
+        growth = shown_of_children(ancestor, self.tick_ns)
         pending = self.pending.get(ancestor)
-        if pending is None or self._is_done(pending):
-            _subtract(growth, self._shown_before(ancestor, tick))
-        else:
-            _subtract(growth, pending.seen)
-            _add(growth, pending.carry)
-            _subtract(growth, pending.amount)
+        if pending is not None and not pending.is_done:
+            return pending.growth(growth)
+        subtract(growth, shown_before(ancestor, tick, self.tick_ns))
         return growth
 
     def is_settled(self, ancestor: Member) -> bool:
@@ -274,67 +339,22 @@ class Ledger:
         """The ancestor was read again: take out of the dead what its growth shows; keep the rest after two reads."""
         pending = self.pending.get(ancestor)
         if pending is not None:
-            self._settle(pending, self._shown(ancestor), self.slack)
+            self._settle(pending, shown_of_children(ancestor, self.tick_ns), self.slack)
 
     def _settle(self, pending: Pending, shown: Amount, slack: Amount) -> None:
-        self._explain(pending, shown, slack)
+        pending.explain(shown, slack, self.dead)
         pending.reads += 1
         if pending.reads >= READS_TO_SETTLE:
-            for place in range(SIZE):
-                pending.amount[place] = min(pending.amount[place], slack[place])
-
-    def _explain(self, pending: Pending, shown: Amount, slack: Amount) -> None:
-        amount = pending.amount
-        for place in range(SIZE):
-            growth = shown[place] - pending.seen[place] + pending.carry[place]
-            explained = min(amount[place], growth)
-            if explained > 0:
-                amount[place] -= explained
-                self.dead[place] -= explained
-            pending.carry[place] = max(0, min(growth - max(0, explained), slack[place]))
-        pending.seen = list(shown)
+            self.dropped += pending.amount[CPU] > self.slack[CPU]
+            pending.amount = [min(pair) for pair in zip(pending.amount, slack, strict=True)]
 
     def _pending_of(self, ancestor: Member, tick: int) -> Pending:
         pending = self.pending.get(ancestor)
         if pending is None:
-            pending = self.pending[ancestor] = Pending(self._shown_before(ancestor, tick))
-        elif self._is_done(pending):
-            pending.seen = self._shown_before(ancestor, tick)
+            pending = self.pending[ancestor] = Pending(shown_before(ancestor, tick, self.tick_ns))
+        elif pending.is_done:
+            pending.seen = shown_before(ancestor, tick, self.tick_ns)
         return pending
-
-    def _is_done(self, pending: Pending) -> bool:
-        return pending.reads >= READS_TO_SETTLE or not any(pending.amount)
-
-    def _shown(self, member: Member) -> Amount:
-        """What a member shows of children that it waited for."""
-        return self._show(member.stat, member.io)
-
-    def _shown_before(self, member: Member, tick: int) -> Amount:
-        """The same before this tick's reading, if it was read in this tick."""
-        if member.moved_tick == tick:
-            return self._show(member.previous_stat, member.previous_io)
-        return self._shown(member)
-
-    def _show(self, stat: Any, io: tuple[int, ...] | None) -> Amount:
-        user = stat.child_user * self.tick_ns
-        system = stat.child_system * self.tick_ns
-        minor = stat.tree_minor_faults - stat.minor_faults
-        major = stat.tree_major_faults - stat.major_faults
-        return [user + system, user, system, minor, major, 0, 0, *(io or NO_IO)]
-
-    def _amount(self, member: Member) -> Amount:
-        stat = member.stat
-        tick_ns = self.tick_ns
-        return [
-            member.cpu + (stat.child_user + stat.child_system) * tick_ns,
-            (stat.user + stat.child_user) * tick_ns,
-            (stat.system + stat.child_system) * tick_ns,
-            stat.tree_minor_faults,
-            stat.tree_major_faults,
-            member.context_switches + member.hidden_switches,
-            member.run_delay,
-            *(member.io or NO_IO),
-        ]
 
     # -- answers -------------------------------------------------------------------------------------------------
 
@@ -344,46 +364,76 @@ class Ledger:
             live + dead + reaped - base
             for live, dead, reaped, base in zip(self._live, self.dead, self.reaped, self.base, strict=True)
         ]
-        total[CPU] = self.sources()[self.source()]
+        choice = self.choose()
+        total[CPU] = choice.total_ns
+        if choice.source == "cgroup" and self.cpu.enclosed_split is not None:
+            total[USER], total[SYSTEM] = self.cpu.enclosed_split
         return total
 
+    def advance(self) -> Amount:
+        """Return the total as it is shown: what was shown before, where that was more."""
+        self.best = [max(before, now) for before, now in zip(self.best, self.total(), strict=True)]
+        return self.best
+
+    def fall_back(self) -> None:
+        """Rely on what the kernel itself sums up: members are read no longer."""
+        self.cpu.only = self.cpu.only or "rusage"
+        self.best[CPU] = self.total()[CPU]
+
     def sources(self) -> dict[str, int]:
-        """Nanoseconds of CPU by each source that there is; of equal ones the first is the better."""
+        """Return nanoseconds of CPU by each source that there is."""
         sources = {
-            "cgroup": self.enclosed,
+            "cgroup": self.cpu.enclosed,
             "rusage": self.reaped_cpu() if self.waited else None,
-            "perf": self.counted,
+            "perf": self.cpu.counted,
             "procfs": self.procfs_cpu(),
         }
         return {source: used for source, used in sources.items() if used is not None}
 
     def source(self) -> str:
-        """The best: its own cgroup as long as nobody has left it; else the largest, for each is a lower bound."""
-        sources = self.sources()
-        if self.only in sources:
-            return self.only
-        if "cgroup" in sources and not self.left:
-            return "cgroup"
-        if 0 < self.excess() <= self.doubtful:
-            del sources["perf"]
-        enough = max(sources.values()) - EQUAL_NS
-        return next(source for source, used in sources.items() if used >= enough)
+        """Name the source of the CPU total."""
+        return self.choose().source
+
+    def choose(self) -> Choice:
+        """Return the CPU total by its best source, or by the only one that totals may come from."""
+        sources, only = self.sources(), self.cpu.only
+        if only in sources:
+            return Choice(only, sources[only], self.excess())
+        return self.cpu.choose(
+            reaped=self.reaped_cpu(),
+            living=self._live[CPU],
+            dead=self.dead[CPU],
+            root_reaped=self.root_reaped,
+            has_reaped=self.waited > 0,
+        )
+
+    def splice(self) -> None:
+        """Keep what /proc and perf show in one scan that found the root of an attached tree alive."""
+        self.cpu.splice(self.procfs_cpu())
 
     def excess(self) -> int:
-        """Nanoseconds that perf counted and /proc and wait4 did not see."""
-        return 0 if self.counted is None else self.counted - self.procfs_cpu()
+        """Nanoseconds that perf counted and the other sources did not."""
+        return self.cpu.excess(self.procfs_cpu() - self.dead[CPU])
 
-    def cpu_for_rates(self) -> int:
-        """Nanoseconds of CPU whose growth is a rate: the total, with what is expected to be missing of it now."""
-        source = self.source()
-        used = self.sources()[source]
-        return used if source in ("cgroup", self.only) else max(used, self.procfs_cpu() + self.rounding())
+    def levels(self) -> dict[str, int]:
+        """Nanoseconds of CPU by source whose growth is a rate: each with what is expected to be missing of it now.
+
+        A rate is taken within one source: where the source of the total changes, the total makes a step that no
+        process ran.
+        """
+        shown = self.procfs_cpu() + self.rounding()
+        levels = self.sources() | {"own": self.own, "procfs": shown}
+        if self.waited:
+            levels["rusage"] = shown
+        spliced = self.cpu.spliced_ns()
+        if spliced is not None:
+            levels["procfs+perf"] = spliced
+        return levels
 
     def rounding(self) -> int:
         """Nanoseconds that the total lacks, as expected, because stat cuts the time of waited-for children to ticks.
 
-        Half a tick for each such counter. A rate is taken of the total with this, else it would jump when the exact
-        time comes at the end; the total itself stays a lower bound.
+        Half a tick for each such counter. A rate without this would jump when the exact time comes at the end.
         """
         counters = sum((member.stat.child_user > 0) + (member.stat.child_system > 0) for member in self.waiters)
         return self.tick_ns // 2 * counters
@@ -395,13 +445,3 @@ class Ledger:
     def procfs_cpu(self) -> int:
         """Nanoseconds of CPU by /proc and wait4."""
         return self._live[CPU] + self.dead[CPU] + self.reaped[CPU] - self.base[CPU]
-
-
-def _add(to: Amount, amount: Amount) -> None:
-    for place, value in enumerate(amount):
-        to[place] += value
-
-
-def _subtract(of: Amount, amount: Amount) -> None:
-    for place, value in enumerate(amount):
-        of[place] -= value

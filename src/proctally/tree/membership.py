@@ -1,153 +1,113 @@
 """Who belongs to the tree: a root process and everything that descends from it, orphans included.
 
-A member stays one when it is re-parented. The order of `Tree.members` is the order of discovery, in which a parent
-always stands before its children: totals rely on it.
+A member stays one when it is re-parented. The order of `Membership.members` is the order of discovery: parents before
+their children. Totals rely on it.
 """
 
 from __future__ import annotations
 
-from proctally.kernel.machine import UNREADABLE, Machine, clock_id
-from proctally.kernel.proc import Files, Kept, Stat, is_thread, process_count, read_children, read_stat, scan
+from proctally.errors import UNREADABLE
+from proctally.linux.machine import Machine, clock_id
+from proctally.linux.proc import Files, is_thread, process_count, read_children, read_stat, scan
+from proctally.tree.member import Member
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-VERIFY_NS = 10_000_000_000  # how often a full listing makes sure that `children` files hid nobody
+    from proctally.tree.hidden import Hidden
+
+VERIFY_NS = 10_000_000_000  # how often a full listing makes sure that nobody was missed, at least ...
+VERIFY_SOON_NS, VERIFY_DIVISOR = 1_000_000_000, 1000  # ... and at most, where it takes this part of a core
 VERIFY_COST_NS = 20_000_000  # where that listing costs more, it is left out
 MANY_PIDS = 20_000
 AROUND_NS = 2_000_000_000  # in a longer time the pids (32,768 by default) may have gone round
+MAX_UNBORN = 16  # pids given out that are not visible yet: a fork can be preempted for longer than two scans ...
+UNBORN_NS = 2_000_000_000  # ... but not for longer than this
 UNSEEN_NS = 14_000  # what a listing costs more for each process whose parent is not known yet
 
 
-class Member(Kept):
-    """One process of the tree: (pid, start) is its identity.
+class Foreign:
+    """Children of this process outside the tree, and what descends from them. `starts`: by pid, in ticks since boot."""
 
-    The tree owns who it is and whose child; the ledger owns the readings (`cpu` to `hidden_switches`), the sampler
-    the levels (`state` to the end).
-    """
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.starts: dict[int, int] = {}
 
-    __slots__ = (
-        "alive",
-        "clock",
-        "command",
-        "context_switches",
-        "cpu",
-        "cpu_base",
-        "cpu_sampled",
-        "has_children",
-        "head",
-        "hidden_switches",
-        "io",
-        "io_raw",
-        "moved_tick",
-        "parent",
-        "peak_base",
-        "peak_rss",
-        "pid",
-        "ppid",
-        "previous_io",
-        "previous_stat",
-        "pss",
-        "pss_at",
-        "pss_not_before",
-        "pss_rss",
-        "refreshed_at",
-        "rss",
-        "run_delay",
-        "run_delays",
-        "start",
-        "stat",
-        "state",
-        "swap",
-        "threads",
-    )
+    def add(self, pid: int) -> None:
+        """Leave out a process that is, or may become, a child of this process."""
+        try:
+            self.starts[pid] = read_stat(self.machine, pid).start
+        except UNREADABLE:
+            pass
 
-    def __init__(self, pid: int, stat: Stat, parent: Member | None) -> None:
-        Kept.__init__(self)
-        self.pid = pid
-        self.start = stat.start
-        self.ppid = stat.ppid
-        self.parent = parent
-        self.command = stat.comm
-        self.alive = True
-        self.clock = clock_id(pid)
-        self.has_children = False
-        # readings
-        self.cpu = 0
-        self.cpu_base = 0
-        self.cpu_sampled = 0
-        self.stat = stat
-        self.previous_stat = stat
-        self.io: tuple[int, ...] | None = None
-        self.previous_io: tuple[int, ...] | None = None
-        self.io_raw = b""
-        self.moved_tick = 0
-        self.context_switches = 0
-        self.hidden_switches = 0
-        self.run_delay = 0
-        self.run_delays: dict[int, int] = {}
-        # levels
-        self.state = b"?"
-        self.threads = 0
-        self.rss = 0
-        self.peak_rss = 0
-        self.peak_base = 0
-        self.swap: int | None = None
-        self.pss: int | None = None
-        self.pss_at = 0
-        self.pss_rss = -1
-        self.pss_not_before = 0
-        self.refreshed_at = 0
-        self.head = b""
+    def has(self, pid: int) -> bool:
+        """Return whether this process is left out, and not another one that was given its pid."""
+        start = self.starts.get(pid)
+        if start is None:
+            return False
+        try:
+            if read_stat(self.machine, pid).start == start:
+                return True
+        except UNREADABLE:
+            pass
+        del self.starts[pid]
+        return False
 
-    @property
-    def ended(self) -> bool:
-        """Gone, or a zombie; one with several threads is none, its main thread alone has ended."""
-        return not self.alive or (self.state == b"Z" and self.threads <= 1)
+    def follow(self, children_of: Callable[[int, int], list[int]]) -> None:
+        """Leave out descendants, before they become children of this process.
+
+        `children_of` returns the children of a process with this number of threads.
+        """
+        queue = [pid for pid in list(self.starts) if self.has(pid)]
+        for pid in queue:
+            try:
+                threads = read_stat(self.machine, pid).threads
+            except UNREADABLE:
+                continue
+            for child in children_of(pid, threads):
+                if child not in self.starts:
+                    self.add(child)
+                    queue.append(child)
 
 
-class Tree:
+class Membership:
     """The members of one tree, and how new ones are found.
 
     `own`: the pid of this process where it is the parent of the root and a subreaper (`run`), None for `attach`.
-    `strangers`: children of this process that are none of the tree, and what descends from them: pid and start.
+    `follow`: whether what descends from the root is of it too.
+    `foreign`: children of this process outside the tree.
     """
 
-    __slots__ = (
-        "_asked",
-        "_children_ns",
-        "_last_pid",
-        "_last_pid_at",
-        "_others",
-        "_scan_ns",
-        "_unresolved",
-        "_verified_at",
-        "changed",
-        "files",
-        "has_children_files",
-        "lost",
-        "machine",
-        "members",
-        "own",
-        "strangers",
-    )
-
-    def __init__(self, machine: Machine, files: Files, own: int | None = None, *, children_files: bool = True) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        files: Files,
+        own: int | None = None,
+        *,
+        follow: bool = True,
+        children_files: bool = True,
+    ) -> None:
         self.machine = machine
         self.files = files
         self.own = own
-        self.strangers: dict[int, int] = {}
+        self.follow = follow
+        self.root: Member | None = None
+        self.foreign = Foreign(machine)
         self.members: dict[int, Member] = {}
         self.has_children_files = children_files
         self.changed = True
-        self._asked = False  # `children` files were relied on, which may miss one, since the last listing
+        self._doubtful = False  # since the last listing, ways were relied on that may miss a process
         self.lost = False  # a process ended since new ones were looked for: it may have left children
         self._last_pid: int | None = None
         self._last_pid_at = 0
         self._unresolved: list[int] = []
+        self._unborn: dict[int, int] = {}  # pid -> when it could not be read a second time
         self._others: dict[int, tuple[int, int, int]] = {}  # pid -> its inode, its parent, the parent's inode
         self._verified_at = machine.monotonic_ns()
+        self._verify_ns = VERIFY_NS
+        self.since_ns = self._verified_at  # the last scan before this one
+        self.hidden: Hidden | None = None  # from the first member on that this user cannot read
         self._children_ns = 12_000.0  # what reading the children of one thread costs here: measured as it goes
         self._scan_ns = 900.0  # what one entry of a listing costs here
 
@@ -177,6 +137,11 @@ class Tree:
             del self.members[member.pid]
         self.changed = True
 
+    def keep(self, found: list[Member]) -> None:
+        """Have these as the members, as far as they live."""
+        self.members = {member.pid: member for member in found if member.alive}
+        self.changed = True
+
     def relink(self, member: Member, ppid: int) -> None:
         """The process has another parent than before."""
         member.ppid = ppid
@@ -195,19 +160,23 @@ class Tree:
         Three ways, and the cheapest for this tree on this machine is taken: looking at the pids that were given out
         since the last time, asking each process that ran for its children, or listing all processes.
         """
+        if not self.follow:
+            return []
         ran = list(ran)
         now = self.machine.monotonic_ns()
-        verified = not self._asked or now - self._verified_at < VERIFY_NS
+        verified = not self._doubtful or now - self._verified_at < self._verify_ns
         if (
             not ran
             and verified
             and self._last_pid is not None
-            and not (self.lost or self._unresolved or (self.own is not None and self.strangers))
+            and not (self.lost or self._unresolved or (self.own is not None and self.foreign.starts))
         ):
             return []
         self.lost = False
         last = self.machine.last_pid()
         fresh = self._given_out(last, now)
+        if fresh is not None and ran:  # a fork that is complete has moved its parent
+            fresh += self._unborn_still(now)
         if fresh is not None and not fresh and verified:
             return []
         listed = process_count(self.machine)
@@ -220,16 +189,20 @@ class Tree:
         due = not verified and by_listing < VERIFY_COST_NS
         if due or by_listing <= min(by_asking, by_pid):
             self._verified_at = now
-            self._asked = False
+            self._doubtful = False
+            self._note_unborn(self._unresolved, now)
             self._unresolved = []
             found = self._discover_by_scan()
-            cost = (self.machine.monotonic_ns() - now - unseen * UNSEEN_NS) / max(1, listed)
+            cost_ns = self.machine.monotonic_ns() - now
+            self._verify_ns = max(VERIFY_SOON_NS, min(VERIFY_NS, cost_ns * VERIFY_DIVISOR))
+            cost = (cost_ns - unseen * UNSEEN_NS) / max(1, listed)
             self._scan_ns += (max(0.0, cost) - self._scan_ns) * 0.2
             return found
         if fresh is not None and by_pid <= by_asking:
-            return self._discover_by_pid(fresh)
-        again = set(self._unresolved)
-        self._asked = True
+            return self._discover_by_pid(fresh, now, ran)
+        self._note_unborn(self._unresolved, now)
+        again = {*self._unresolved, *self._unborn}
+        self._doubtful = True  # a `children` file may skip one while others exit
         found = self._discover_by_children(ran)
         # one whose parent ended while it was asked is now the child of one that was asked before
         self._unresolved = [pid for pid in fresh or () if pid not in self.members and pid not in again]
@@ -247,27 +220,50 @@ class Tree:
             return None
         return [*self._unresolved, *range(before + 1, last + 1)]
 
-    def _discover_by_pid(self, fresh: list[int]) -> list[Member]:
+    def _unborn_still(self, now: int) -> list[int]:
+        """Pids that may become visible yet; who waits longer, beside heavy load, is left to the next listing."""
+        for pid, since in list(self._unborn.items()):
+            if now - since >= UNBORN_NS:
+                del self._unborn[pid]
+                self._doubtful = True
+        return list(self._unborn)
+
+    def _note_unborn(self, pids: Iterable[int], now: int) -> None:
+        """Keep the newest pids that could not be read twice; most of them are of processes that exited."""
+        for pid in pids:
+            if pid not in self.members:
+                self._unborn.setdefault(pid, now)
+        for pid in list(self._unborn)[:-MAX_UNBORN]:
+            del self._unborn[pid]
+            self._doubtful = True
+
+    def _discover_by_pid(self, fresh: list[int], now: int, ran: list[Member]) -> list[Member]:
         """From the pids that were given out; some are threads, some are gone, some are not visible yet.
 
         What could not be read, and what has a parent that could not be, is looked at once more the next time.
         """
         parents: dict[int, int] = {}
-        again = set(self._unresolved)
+        again = {*self._unresolved, *self._unborn}
         unresolved = []
+        unreadable = []
         for pid in fresh:
-            if pid in self.members or self.is_stranger(pid):
+            if pid in self.members or self.foreign.has(pid):
                 continue
             try:
                 parents[pid] = read_stat(self.machine, pid).ppid
+                self._unborn.pop(pid, None)
             except UNREADABLE:
-                if pid not in again:
+                if pid not in self._unborn:
+                    unreadable.append(pid)
+                if pid in again:
+                    self._note_unborn([pid], now)
+                else:
                     unresolved.append(pid)
         found: list[Member] = []
         for pid, ppid in parents.items():
             if ppid not in self.members and ppid != self.own:
-                if ppid in self.strangers:
-                    self.add_stranger(pid)
+                if ppid in self.foreign.starts:
+                    self.foreign.add(pid)
                 if ppid in unresolved and pid not in again:
                     unresolved.append(pid)
                 continue
@@ -278,14 +274,16 @@ class Tree:
                 found.append(member)
             elif pid not in again:  # it ended in between: its children have another parent now
                 unresolved.append(pid)
+        if unreadable:
+            found += self._hidden_children(unreadable, ran)
         self._unresolved = unresolved
         return found
 
     def _discover_by_children(self, ran: list[Member]) -> list[Member]:
         found: list[Member] = []
         if self.own is not None:
-            if self.strangers:
-                self._follow_strangers()
+            if self.foreign.starts:
+                self.foreign.follow(self._children_of)
             found += self._admit_all(self._children_of(self.own, 1), None)
         queue = ran + found
         for member in queue:
@@ -296,10 +294,52 @@ class Tree:
 
     def _admit_all(self, pids: Iterable[int], parent: Member | None) -> list[Member]:
         members = self.members
-        new = [self.admit(pid, parent) for pid in pids if pid not in members and not self.is_stranger(pid)]
-        if None in new:
-            self._last_pid = None  # its children have another parent now: that no pid was given out says nothing
-        return [member for member in new if member is not None]
+        new = []
+        for pid in pids:
+            if pid in members or self.foreign.has(pid):
+                continue
+            member = self.admit(pid, parent) or self._admit_hidden(pid, parent)
+            if member is not None:
+                new.append(member)
+            else:
+                self._last_pid = None  # its children have another parent now: that no pid was given out says nothing
+        return new
+
+    def note_hidden(self, pid: int) -> bool:
+        """Keep a process of the tree that this user cannot read; False when it is not there, or can be read."""
+        from proctally.tree.hidden import Hidden
+
+        hidden = self.hidden or Hidden(self.machine)
+        if not hidden.is_hidden(pid):
+            return False
+        self.hidden = hidden
+        hidden.note(pid, self.since_ns)
+        return True
+
+    def _admit_hidden(self, pid: int, parent: Member | None) -> Member | None:
+        """Take in a process of which nothing but its CPU clock can be read."""
+        if not self.note_hidden(pid):
+            return None
+        from proctally.tree.hidden import stat_of_hidden
+
+        member = Member(pid, stat_of_hidden(self.machine, pid, self.own or 0 if parent is None else parent.pid), parent)
+        member.has_children = True  # that is unknown
+        self.members[pid] = member
+        self.changed = True
+        return member
+
+    def _hidden_children(self, pids: list[int], ran: Iterable[Member]) -> list[Member]:
+        """New members among processes without a file that this user can read: children of those that ran."""
+        clocks = self.machine.clocks([clock_id(pid) for pid in pids])
+        existing = {pid for pid, clock in zip(pids, clocks, strict=True) if clock is not None}
+        found: list[Member] = []
+        if not existing or not self.has_children_files:
+            return found
+        if self.own is not None:
+            found += self._admit_all(existing.intersection(self._children_of(self.own, 1)), None)
+        for member in list(ran)[:MAX_UNBORN]:
+            found += self._admit_all(existing.intersection(self._children_of(member.pid, member.threads or 1)), member)
+        return found
 
     def _children_of(self, pid: int, threads: int) -> list[int]:
         try:
@@ -307,47 +347,14 @@ class Tree:
         except UNREADABLE:
             return []
 
-    def add_stranger(self, pid: int) -> None:
-        """Know a process that is none of the tree although it is, or may become, a child of this process."""
-        try:
-            self.strangers[pid] = read_stat(self.machine, pid).start
-        except UNREADABLE:
-            pass
-
-    def is_stranger(self, pid: int) -> bool:
-        """Whether this is a stranger, and not another process that was given its pid."""
-        start = self.strangers.get(pid)
-        if start is None:
-            return False
-        try:
-            if read_stat(self.machine, pid).start == start:
-                return True
-        except UNREADABLE:
-            pass
-        del self.strangers[pid]
-        return False
-
-    def _follow_strangers(self) -> None:
-        """Descendants of strangers may become children of this process: know them before."""
-        queue = [pid for pid in list(self.strangers) if self.is_stranger(pid)]
-        for pid in queue:
-            try:
-                threads = read_stat(self.machine, pid).threads
-            except UNREADABLE:
-                continue
-            for child in self._children_of(pid, threads):
-                if child not in self.strangers:
-                    self.add_stranger(child)
-                    queue.append(child)
-
     def _discover_by_scan(self) -> list[Member]:
         """From one listing of the machine; `stat` is read only of processes not seen before.
 
         Of the others the parent is remembered, never the verdict that they are no members: it is asked again when
         that parent is gone.
         """
-        if self.own is not None and self.strangers:
-            self._follow_strangers()
+        if self.own is not None and self.foreign.starts:
+            self.foreign.follow(self._children_of)
         listed = dict(scan(self.machine))
         known = self._others
         others: dict[int, tuple[int, int, int]] = {}
@@ -365,20 +372,21 @@ class Tree:
                 fresh.append(pid)
             others[pid] = entry
         self._others = others
-        return self._adopt(fresh, others) if fresh else []
+        return self._adopt(fresh, others)
 
     def _adopt(self, fresh: list[int], others: dict[int, tuple[int, int, int]]) -> list[Member]:
         children: dict[int, list[int]] = {}
         for pid, entry in others.items():
             children.setdefault(entry[1], []).append(pid)
         found: list[Member] = []
-        queue = [pid for pid in fresh if others[pid][1] in self.strangers]
+        queue = [pid for pid in fresh if others[pid][1] in self.foreign.starts]
         for pid in queue:
-            self.add_stranger(pid)
+            self.foreign.add(pid)
             queue += children.get(pid, ())
-        queue = [pid for pid in fresh if others[pid][1] in self.members or others[pid][1] == self.own]
+        queue = [pid for pid, (_, ppid, _) in others.items() if ppid in self.members]
+        queue += [pid for pid in fresh if others[pid][1] == self.own]
         for pid in queue:
-            if pid in self.members or pid == self.own or self.is_stranger(pid):
+            if pid in self.members or pid == self.own or self.foreign.has(pid):
                 continue
             member = self.admit(pid, self.members.get(others[pid][1]))
             if member is not None:

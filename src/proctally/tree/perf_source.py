@@ -1,48 +1,61 @@
 """perf for one run: opened on the held job, drained in time, and what it can say at the end.
 
-Rings where they can be had: the exact total and every process by its command. Else one counter: the total alone. Else
-neither, and why.
+Rings where possible: the exact total and every process by its command. Else one counter: the total alone. Else
+neither, and a code that says why.
 """
 
 from __future__ import annotations
 
 import os
+from errno import EACCES, EBUSY, EMFILE, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM
 
-from proctally.kernel.cgroup import parse_cpu_list
-from proctally.kernel.machine import UNREADABLE, leave_spare
-from proctally.kernel.perf import (
+from proctally.errors import UNREADABLE
+from proctally.linux.descriptors import leave_spare
+from proctally.linux.perf import (
     ALWAYS,
     COUNTERS,
     MOST_RINGS,
-    Attached,
     Counter,
-    Counters,
     Events,
-    Refused,
+    PerfCounters,
+    PerfRefused,
     Rings,
-    Unavailable,
-    explain,
+    Unsupported,
     open_counter,
     open_rings,
 )
-from proctally.kernel.stolen import Stolen
-from proctally.roll import Roll
+from proctally.linux.proc import parse_cpu_list
+from proctally.linux.steal import Stolen
+from proctally.record import codes
+from proctally.tree.perf_processes import Roll
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import Any
 
-    from proctally.kernel.machine import Machine
+    from proctally.linux.machine import Machine
+    from proctally.linux.perf_attach import Attached
 
 LISTINGS = 20  # of a tree that makes threads faster than they can be opened; the rest is missing
 LATE_NS = 1_000_000  # a record may come so much later than the time it bears
+BY_ERRNO = {
+    ENOSYS: codes.NO_SYSCALL,
+    EMFILE: codes.NO_DESCRIPTORS,
+    ENFILE: codes.NO_DESCRIPTORS,
+    ENOENT: codes.NO_COUNTER,
+    ENODEV: codes.NO_COUNTER,
+    EOPNOTSUPP: codes.NO_COUNTER,
+    ENOMEM: codes.NO_LOCKED_MEMORY,
+    EBUSY: codes.NO_COUNTER_LEFT,
+}
 
 
-class Watch:
+class PerfSource:
     """What the kernel counts of one tree, from the exec of its root on.
 
-    `why`: why there is no counter; `why_no_commands`: why nothing is known of single processes. None where there is.
+    `missing`: the code that says why there is no counter; `commands_missing`: why nothing is known of single processes.
+    None where there is.
     """
 
     __slots__ = (
@@ -53,13 +66,13 @@ class Watch:
         "_rings",
         "_stolen",
         "broken",
+        "commands_missing",
         "lost",
         "machine",
+        "missing",
         "roll",
         "total_ns",
         "unsure",
-        "why",
-        "why_no_commands",
     )
 
     def __init__(self, machine: Machine) -> None:
@@ -68,11 +81,11 @@ class Watch:
         self.lost: int | None = 0
         self.broken = 0  # rings that held something else than records
         self.roll: Roll | None = None
-        self.why: str | None = "not asked for"
-        self.why_no_commands: str | None = None
+        self.missing: str | None = codes.NOT_REQUESTED
+        self.commands_missing: str | None = None
         self._rings: Rings | None = None
         self._counter: Counter | Attached | None = None
-        self._counters: Counters | None = None
+        self._counters: PerfCounters | None = None
         self._cpuset: Callable[[], Collection[int]] = set
         self._known_cpus: list[int] = []
         self._stolen: Stolen | None = None
@@ -94,10 +107,10 @@ class Watch:
         `cpuset`: tells the only CPUs on which it can run at this moment, where that is known.
         """
         self._cpuset = cpuset
-        self.why_no_commands = self._without_rings(commands)
+        self.commands_missing = self._without_rings(commands)
         try:
             events = Events(library)
-            if self.why_no_commands is None:
+            if self.commands_missing is None:
                 try:
                     self._known_cpus = self._cpus()
                     self._rings = open_rings(events, pid, self._known_cpus)
@@ -105,21 +118,21 @@ class Watch:
                     self.roll = Roll(pid, command, self.machine.monotonic_ns())
                 except OSError as error:
                     self.close()
-                    self.why_no_commands = self._explain(error)
+                    self.commands_missing = self._code_of(error)
             if self._rings is None:
                 self._counter = open_counter(events, pid)
                 leave_spare()
-            self.why = None
+            self.missing = None
             if counters:
                 self._open_counters(events, pid)
-        except Unavailable as reason:
-            self.why = str(reason)
+        except Unsupported:
+            self.missing = codes.UNSUPPORTED
         except OSError as error:
             self.close()
-            self.why = self._explain(error)
+            self.missing = self._code_of(error)
 
     def _open_counters(self, events: Events, pid: int) -> None:
-        self._counters = Counters(events, pid)
+        self._counters = PerfCounters(events, pid)
         try:
             leave_spare()
         except OSError:
@@ -128,36 +141,38 @@ class Watch:
 
     def attach(self, library: Any, threads: Callable[[], list[int]]) -> None:
         """Count a tree that runs already from now on. `threads()` lists all of it at this moment."""
+        from proctally.linux.perf_attach import Attached
+
         cpus = self._cpus()
         try:
             attached = Attached(Events(library), cpus if len(cpus) <= MOST_RINGS else ())
-        except Unavailable as reason:
-            self.why = str(reason)
+        except Unsupported:
+            self.missing = codes.UNSUPPORTED
             return
-        self.why = None
+        self.missing = None
         try:
             for _ in range(LISTINGS):
                 if not attached.take_in(threads(), self.machine.monotonic_ns):
                     break
             leave_spare()
         except OSError as error:
-            self.why = self._explain(error)
+            self.missing = self._code_of(error)
         attached.settle()
         if attached.denied:
-            self.why = self._denied(library)
-        if self.why is not None or not len(attached):
+            self.missing = self._denied(library)
+        if self.missing is not None or not len(attached):
             attached.close()
             return
         self.unsure = attached.unsure
         self._counter = attached
 
     def _denied(self, library: Any) -> str:
-        """Why threads of others are refused: all are, ourselves included, or those of other users."""
+        """Return the code for threads that are refused: all are, ourselves included, or those of other users."""
         try:
             os.close(Events(library).open(0, -1, ALWAYS))
-        except Refused as error:
-            return self._explain(error)
-        return "refused for some of its threads: those of other users need CAP_PERFMON"
+        except PerfRefused as error:
+            return self._code_of(error)
+        return codes.OTHER_USERS
 
     def _cpus(self) -> list[int]:
         """The CPUs on which the job may run, also after it has widened its own mask: all that are online.
@@ -170,24 +185,29 @@ class Watch:
         cpus = set(os.sched_getaffinity(0))
         try:
             cpus |= parse_cpu_list(self.machine.read_sys("devices/system/cpu/online"))
-        except (*UNREADABLE, OSError, ValueError):
+        except UNREADABLE:
             pass
         return sorted(cpus)
 
     def _without_rings(self, commands: str) -> str | None:
         if commands == "off":
-            return "switched off"
-        count = len(self._cpus())
-        if commands == "auto" and count > MOST_RINGS:
-            return f"with {count} CPUs every fork would take {2 * count} us longer: ask for it by --commands on"
+            return codes.SWITCHED_OFF
+        if commands == "auto" and len(self._cpus()) > MOST_RINGS:
+            return codes.MANY_CPUS
         return None
 
-    def _explain(self, error: OSError) -> str:
+    def _code_of(self, error: OSError) -> str:
+        """Return the code for an error of perf_event_open(2)."""
+        if error.errno in (EACCES, EPERM):
+            return codes.PARANOID if self._paranoid() > 2 else codes.PERF_REFUSED
+        return BY_ERRNO.get(error.errno or 0) or codes.of_error(error)
+
+    def _paranoid(self) -> int:
+        """Return kernel.perf_event_paranoid; 0 where it is unknown."""
         try:
-            paranoid = int(self.machine.read("sys/kernel/perf_event_paranoid"))
-        except (*UNREADABLE, OSError, ValueError):
-            paranoid = None
-        return explain(error, paranoid)
+            return int(self.machine.read("sys/kernel/perf_event_paranoid"))
+        except UNREADABLE:
+            return 0
 
     @property
     def fds(self) -> list[int]:
@@ -204,6 +224,11 @@ class Watch:
         except OSError:
             pass  # what was read before stands
         return self.total_ns
+
+    @property
+    def has_lost_processes(self) -> bool:
+        """Whether perf lost processes: it does not count a setuid program for ordinary users."""
+        return self.roll is not None and self.roll.dropped > 0
 
     def begin(self) -> None:
         """The job runs: from now on time is taken from it by others."""
@@ -223,6 +248,18 @@ class Watch:
         self.broken = self._rings.broken
         if last:
             self.lost = self._rings.lost()
+
+    def lived(self) -> tuple[int, int] | None:
+        """Return how many processes lived at once, and how many started, since the last call; None if unlisted."""
+        if self._rings is None or self.roll is None:
+            return None
+        try:
+            if self._rings.lost():
+                return None
+        except OSError:
+            return None
+        self.take()
+        return self.roll.take_lived()
 
     def new_cpus(self) -> list[int]:
         """CPUs that were not there at the start: what was forked on them is in no record."""

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import os
-
-from proctally.advice import LABELS, Advice, advise_on, asked, is_of_interest
-from proctally.directives import LANGUAGES, SCHEDULERS, directives
-from proctally.evidence import Evidence
-from proctally.history import RUNNING, Filter, NoRecord, lines, moment, named, past
-from proctally.kernel.child import say
-from proctally.markdown import escaped, table
-from proctally.options import UsageError
-from proctally.record import json_line
-from proctally.summary import BOLD, DIM, RESET, WIDTH, YELLOW, colour_wanted, printable
+from proctally.analysis.advice import LABELS, Advice, advise_on, asked, is_of_interest
+from proctally.analysis.directives import LANGUAGES, directives
+from proctally.analysis.evidence import Evidence
+from proctally.errors import NoRecord
+from proctally.record.catalogue import RUNNING, Filter, named, past
+from proctally.record.reader import lines
+from proctally.record.writer import json_line
+from proctally.text.cells import indented
+from proctally.text.escape import printable
+from proctally.text.markdown import escaped, fenced, table
+from proctally.text.terminal import BOLD, DIM, RESET, WIDTH, YELLOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proctally.options import Options
+    from proctally.record.catalogue import Writers
+
 
 MOST_RUNS = 200  # of many runs the newest: what was long ago says little, and each is read whole
 LABEL = 9
@@ -52,58 +53,20 @@ class Found:
         return directives(self.advice, names, vendor=vendor, has_gpus=any(run.saw_gpus for run in self.runs))
 
 
-def advise(words: list[str], options: Options, environment: dict[str, str]) -> tuple[int, str]:
-    """The exit status, and what to request. Raises UsageError."""
-    names = _schedulers(options.for_)
-    try:
-        found = _found(words, _filter(options), environment)
-    except NoRecord as error:
-        say(f"proctally: {printable(str(error))}\n")
-        return 1, ""
-    except OSError as error:
-        say(f"proctally: {printable(str(error.filename))}: {error.strerror}\n")
-        return 1, ""
-    if options.format == "json":
-        return 0, as_json(found, names)
-    if options.quiet:
-        return 0, "\n".join(line for each in found.directives(names).values() for line in each) + "\n"
-    if options.format == "markdown":
-        return 0, as_markdown(found, names)
-    return 0, as_text(found, names, colour=os.isatty(1) and colour_wanted(environment))
-
-
-def _schedulers(text: str | None) -> list[str]:
-    if text is None:
-        return list(SCHEDULERS)
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in SCHEDULERS:
-            raise UsageError(f"--for: {name[:40]!r} is not known; use of {', '.join(SCHEDULERS)}")
-    if not names:
-        raise UsageError(f"--for: for which? of {', '.join(SCHEDULERS)}")
-    return names
-
-
-def _filter(options: Options) -> Filter:
-    try:
-        since = None if options.since is None else moment(options.since)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    return Filter(name=options.name, tags=options.tag, since=since)
-
-
 # -- which runs ------------------------------------------------------------------------------------------------------
 
 
-def _found(words: Sequence[str], wanted: Filter, environment: dict[str, str]) -> Found:
+def found_runs(
+    words: Sequence[str], wanted: Filter, environment: dict[str, str], writers: Writers | None = None
+) -> Found:
     """The runs that are asked for: by words, else by the filter, else the last. Raises NoRecord, OSError."""
     told: list[str] = []
     if words:
-        chosen = named(words, environment)
+        chosen = named(words, environment, writers)
     elif wanted.is_any:
-        chosen = named(["last"], environment)
+        chosen = named(["last"], environment, writers)
     else:
-        chosen = past(environment)[0]
+        chosen = past(environment, writers)[0]
     chosen = [record for record in chosen if wanted.takes(record)]
     if not chosen:
         raise NoRecord("no past run is so named, tagged or dated; proctally ls lists them")
@@ -129,7 +92,6 @@ def _found(words: Sequence[str], wanted: Filter, environment: dict[str, str]) ->
 
 def as_text(found: Found, names: Sequence[str], *, colour: bool) -> str:
     """The advice, and the lines at the edge, so that they can be taken as they are."""
-    import textwrap
 
     def paint(text: str, code: str) -> str:
         return f"{code}{text}{RESET}" if colour else text
@@ -140,8 +102,7 @@ def as_text(found: Found, names: Sequence[str], *, colour: bool) -> str:
         painted = paint(request, YELLOW if each.request is None else BOLD)
         out.append(f"  {paint(f'{LABELS[each.resource]:<{LABEL}}', DIM)}{painted}")
         for text in (each.basis, *(f"note: {note}" for note in each.notes)):
-            indent = " " * (LABEL + 2)
-            out += textwrap.wrap(printable(text), WIDTH, initial_indent=indent, subsequent_indent=indent)
+            out += indented(printable(text), " " * (LABEL + 2), WIDTH)
     out += [paint(f"  note: {text}", YELLOW) for text in found.told]
     for name, text_lines in found.directives(names).items():
         out += ["", paint(f"{name}:", DIM), *text_lines]
@@ -158,7 +119,7 @@ def as_markdown(found: Found, names: Sequence[str]) -> str:
     out += table(("", "request", "why"), rows, left=3)
     out += ["", *(f"- {escaped(text)}" for text in found.told)] if found.told else []
     for name, text_lines in found.directives(names).items():
-        out += ["", f"{name}:", "", f"```{LANGUAGES[name]}", *text_lines, "```"]
+        out += ["", f"{name}:", "", *fenced(text_lines, LANGUAGES[name])]
     return "\n".join(out) + "\n"
 
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import os
-
-from proctally.comparison import Diff, Row, Side, sides
-from proctally.figures import FIGURES, MACHINE
-from proctally.gates import FAILED, PASSED, UNKNOWN, gates
-from proctally.history import NoRecord
-from proctally.kernel.child import say
-from proctally.markdown import escaped, table
-from proctally.quantities import number, percent, scale
-from proctally.record import json_line
-from proctally.spread import NO_SPREAD, RANKS
-from proctally.summary import BOLD, DIM, GREEN, RED, RESET, YELLOW, colour_wanted, printable
+from proctally.analysis.comparison import ComparisonRow, Diff, Side
+from proctally.analysis.gates import FAILED, PASSED, UNKNOWN
+from proctally.analysis.measures import FIGURES, MACHINE
+from proctally.analysis.statistics import NO_SPREAD, RANKS
+from proctally.record.writer import json_line
+from proctally.text.cells import columns_of, cut, fitted
+from proctally.text.escape import printable
+from proctally.text.markdown import escaped, table
+from proctally.text.terminal import BOLD, DIM, GREEN, RED, RESET, YELLOW
+from proctally.text.units import number, percent, scale
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
-    from proctally.options import Options
-    from proctally.spread import Group
+    from proctally.analysis.statistics import Group
+    from proctally.record import JsonObject
 
 COMMANDS = 10
 NAME_WIDTH = 15
@@ -30,36 +27,10 @@ WITHIN_MARK, ALONE_MARK = "~", "?"
 STATES = {PASSED: GREEN, FAILED: RED, UNKNOWN: RED}
 
 
-def diff(base: str, new: str, options: Options, environment: dict[str, str]) -> tuple[int, str]:
-    """The exit status, 1 where a limit of `--fail-on` was passed, and how the two sides differ. Raises UsageError."""
-    limits = [] if options.fail_on is None else gates(options.fail_on)
-    try:
-        first, second, told = sides(base, new, environment)
-    except NoRecord as error:
-        say(f"proctally: {printable(str(error))}\n")
-        return 1, ""
-    except OSError as error:
-        say(f"proctally: {printable(str(error.filename))}: {error.strerror}\n")
-        return 1, ""
-    found = Diff(first, second, limits)
-    found.notes[:0] = told
-    if options.format == "json":
-        text = as_json(found)
-    elif options.format == "markdown":
-        text = as_markdown(found, verbose=options.verbose)
-    else:
-        text = as_text(found, verbose=options.verbose, colour=os.isatty(1) and colour_wanted(environment))
-    if options.format != "text":  # whose output may have gone where nobody looks first
-        for each in found.judged:
-            if each.has_failed:
-                say(f"proctally: {printable(each.why)}\n")
-    return int(found.has_failed), text
-
-
 # -- what is told ----------------------------------------------------------------------------------------------------
 
 
-def shown(diff: Diff, *, verbose: bool) -> list[Row]:
+def shown(diff: Diff, *, verbose: bool) -> list[ComparisonRow]:
     """The rows that are told: what is known of a side; of the whole machine only where that is what was tracked."""
     of_machine = all(record.run.get("kind") == "system" for side in (diff.base, diff.new) for record in side.counted)
     wanted = {each.gate.figure.name for each in diff.judged if each.gate is not None and each.gate.figure is not None}
@@ -73,21 +44,21 @@ def shown(diff: Diff, *, verbose: bool) -> list[Row]:
     return rows
 
 
-def mark(row: Row) -> str:
+def mark(row: ComparisonRow) -> str:
     """`~` for a change within the spread, `?` where the spread is not known, nothing for a difference."""
     if row.comparison is None or not row.change:
         return ""
     return {None: ALONE_MARK, False: WITHIN_MARK, True: ""}[row.comparison.differs]
 
 
-def legend(rows: Sequence[Row]) -> list[str]:
+def legend(rows: Sequence[ComparisonRow]) -> list[str]:
     """What the marks mean, and by what statistic they stand there."""
     said = []
     marks = {mark(row) for row in rows}
     if WITHIN_MARK in marks:
         said.append("~ within the spread of the runs: no difference")
     if ALONE_MARK in marks:
-        said.append("? one run a side: how far runs spread is not known")
+        said.append("? one run a side: their spread is unknown")
     methods = {row.comparison.method for row in rows if row.comparison is not None} - {NO_SPREAD}
     if methods == {RANKS}:
         said.append("medians and ranges; differences by ranks (Mann and Whitney, exact) at 5 %")
@@ -96,12 +67,12 @@ def legend(rows: Sequence[Row]) -> list[str]:
     return said
 
 
-def changed(row: Row) -> str:
+def changed(row: ComparisonRow) -> str:
     """The change by the medians; empty where one side is unknown."""
     return "" if row.base is None or row.new is None else percent(row.base.median, row.new.median)
 
 
-def cells(row: Row) -> tuple[str, list[str]]:
+def cells(row: ComparisonRow) -> tuple[str, list[str]]:
     """The unit of a row, and its numbers: median and range of BASE, the same of NEW."""
     groups = (row.base, row.new)
     factor, unit = scale(row.unit, max(abs(group.median) for group in groups if group is not None))
@@ -124,15 +95,11 @@ def title(side: Side) -> str:
     name = names.pop() if len(names) == 1 else f"{len(names)} names"
     if len(side.counted) == 1:
         verdict = side.counted[0].verdict
-        return f"{name} {_id(side)}{'' if verdict == 'ok' else f', {verdict}'}"
+        return f"{name} {side.counted[0].short_id}{'' if verdict == 'ok' else f', {verdict}'}"
     return f"{name}, {len(side.counted)} runs"
 
 
-def _id(side: Side) -> str:
-    return str(side.counted[0].run.get("run_id") or "")[:8]
-
-
-def counts(row: Row) -> str:
+def counts(row: ComparisonRow) -> str:
     """How many processes of a command there were, where that changed."""
     base, new = row.processes
     if base is None or new is None or base == new:
@@ -154,7 +121,7 @@ def as_text(diff: Diff, *, verbose: bool, colour: bool) -> str:
     lines = [paint(f"BASE {printable(title(diff.base))}", BOLD), paint(f"NEW  {printable(title(diff.new))}", BOLD), ""]
     body = [_text_row(row, row.name) for row in rows]
     listed = [_text_row(row, printable(row.name)) for row in used]
-    widths = [max((len(cell[column]) for cell, _ in body + listed), default=0) for column in range(6)]
+    widths = [max((columns_of(cell[column]) for cell, _ in body + listed), default=0) for column in range(6)]
     widths = [max(width, 4) if column in (1, 3) else width for column, width in enumerate(widths)]
     head = ("", "BASE", "", "NEW", "", "CHANGE")
     widths[5] = max(widths[5], 6)
@@ -176,14 +143,13 @@ def as_text(diff: Diff, *, verbose: bool, colour: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _text_row(row: Row, name: str) -> tuple[list[str], Row]:
+def _text_row(row: ComparisonRow, name: str) -> tuple[list[str], ComparisonRow]:
     unit, numbers = cells(row)
-    label = name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
-    return [f"{label}{f', {unit}' if unit else ''}", *numbers, changed(row)], row
+    return [f"{cut(name, NAME_WIDTH)}{f', {unit}' if unit else ''}", *numbers, changed(row)], row
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    left = f"  {cells[0]:<{widths[0]}}"
+    left = f"  {fitted(cells[0], widths[0])}"
     parts = []
     for column in (1, 3, 5):
         parts.append(f"{cells[column]:>{widths[column]}}")
@@ -214,7 +180,7 @@ def as_markdown(diff: Diff, *, verbose: bool) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _markdown_row(row: Row) -> list[str]:
+def _markdown_row(row: ComparisonRow) -> list[str]:
     unit, numbers = cells(row)
     pairs = [
         f"{median} {spread and f'({spread})'}".strip() for median, spread in zip(*[iter(numbers)] * 2, strict=True)
@@ -246,7 +212,7 @@ def as_json(diff: Diff) -> str:
     return json_line(said).decode()
 
 
-def _side_json(side: Side) -> dict[str, Any]:
+def _side_json(side: Side) -> JsonObject:
     return {
         "word": side.word,
         "runs": [
@@ -263,7 +229,7 @@ def _side_json(side: Side) -> dict[str, Any]:
     }
 
 
-def _row_json(row: Row) -> dict[str, Any]:
+def _row_json(row: ComparisonRow) -> JsonObject:
     comparison = row.comparison
     return {
         "name": row.name,
@@ -279,7 +245,7 @@ def _row_json(row: Row) -> dict[str, Any]:
     }
 
 
-def _group_json(group: Group | None) -> dict[str, Any] | None:
+def _group_json(group: Group | None) -> JsonObject | None:
     if group is None:
         return None
     return {

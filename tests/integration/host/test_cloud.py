@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import shutil
@@ -14,74 +13,38 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from proctally import cloud
-from proctally.cloud import ENDPOINTS, MOST_BYTES, PROBES, CloudProcess, discover, order, value
-from proctally.kernel.machine import Machine, host_machine
+from cloud_service import (
+    ALIBABA,
+    AWS,
+    AZURE,
+    TOKEN,
+    UPCLOUD,
+    VULTR,
+    Answer,
+    Cloud,
+    Play,
+    document,
+    play_alibaba,
+    play_aws,
+    play_azure,
+    play_gcp,
+    play_hetzner,
+    play_openstack,
+    play_upcloud,
+    play_vultr,
+    text,
+)
+from places import SUPPORT
+from proctally.host import cloud
+from proctally.host.cloud import ENDPOINTS, MOST_BYTES, PROBES, CloudClient, CloudLimits, discover
+from proctally.linux.machine import Machine, host_machine
 
-Answer = tuple[int, dict[str, str], bytes]
-Play = Callable[[str, str, dict[str, str]], Answer | None]  # method, path, headers
-
+pytestmark = pytest.mark.timeout(120)  # several waits for a server, of at most 20 s each
 SOON = 10.0  # seconds, for what takes milliseconds
-
-
-def text(body: str, **headers: str) -> Answer:
-    return 200, headers, body.encode()
-
-
-def document(body: object) -> Answer:
-    return 200, {"Content-Type": "application/json"}, json.dumps(body).encode()
-
-
-class Cloud:
-    """A service that answers as `play` says, and remembers what it was asked. None: not found."""
-
-    def __init__(self, play: Play, *, protocol: str = "HTTP/1.1", address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
-        self.asked: list[tuple[str, str, dict[str, str]]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = protocol
-
-            def answer(self) -> None:
-                headers = {key.lower(): said for key, said in self.headers.items()}
-                outer.asked.append((self.command, self.path, headers))
-                status, more, body = play(self.command, self.path, headers) or (404, {}, b"not found")
-                try:
-                    self.send_response(status)
-                    for key, said in more.items():
-                        self.send_header(key.replace("_", "-"), said)
-                    self.send_header("Content-Length", str(len(body)))
-                    self.end_headers()
-                    self.wfile.write(body)
-                except OSError:
-                    self.close_connection = True
-
-            do_GET = do_PUT = answer  # noqa: N815
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 64
-
-        self.server = Server(address, Handler)
-        self.endpoint = ("127.0.0.1", self.server.server_address[1])
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
-        self.thread.start()
-
-    def everywhere(self) -> dict[str, tuple[str, int]]:
-        """All providers are asked here, as at the address that they share."""
-        return dict.fromkeys(ENDPOINTS, self.endpoint)
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture
@@ -98,119 +61,6 @@ def serve() -> Iterator[Callable[..., Cloud]]:
 
 
 # -- the providers, as their services answer -------------------------------------------------------------------------
-
-TOKEN = "AQAEAtoken=="
-AWS = {
-    "accountId": "123456789012",
-    "architecture": "x86_64",
-    "availabilityZone": "eu-west-1b",
-    "imageId": "ami-0abc",
-    "instanceId": "i-0123456789abcdef0",
-    "instanceType": "m7i.large",
-    "region": "eu-west-1",
-}
-
-
-def play_aws(method: str, path: str, headers: dict[str, str]) -> Answer | None:
-    if (method, path) == ("PUT", "/latest/api/token"):
-        return text(TOKEN) if headers.get("x-aws-ec2-metadata-token-ttl-seconds") else (400, {}, b"")
-    if headers.get("x-aws-ec2-metadata-token") != TOKEN:
-        return 401, {}, b""
-    return document(AWS) if (method, path) == ("GET", "/latest/dynamic/instance-identity/document") else None
-
-
-def play_gcp(method: str, path: str, headers: dict[str, str]) -> Answer | None:
-    if headers.get("metadata-flavor") != "Google":
-        return 403, {}, b"Missing Metadata-Flavor:Google header."
-    said = {
-        "id": "1234567890123456789",
-        "zone": "projects/42/zones/us-central1-a",
-        "machine-type": "projects/42/machineTypes/n2-standard-4",
-        "image": "projects/debian-cloud/global/images/debian-12-bookworm-v20240910",
-    }
-    name = path.removeprefix("/computeMetadata/v1/instance/")
-    return text(said[name], Metadata_Flavor="Google") if name in said else None
-
-
-AZURE = {
-    "azEnvironment": "AzurePublicCloud",
-    "location": "westeurope",
-    "zone": "2",
-    "vmSize": "Standard_D4s_v5",
-    "vmId": "02aab8a4-74ef-476e-8182-f6d2ba4166a6",
-    "publicKeys": [{"keyData": "ssh-rsa 0", "path": "/home/u"}],
-    "storageProfile": {"imageReference": {"publisher": "Debian", "offer": "debian-12", "sku": "12", "version": "1.2"}},
-}
-
-
-def play_azure(method: str, path: str, headers: dict[str, str]) -> Answer | None:
-    if headers.get("metadata") != "true":
-        return 400, {}, b'{"error": "Bad request"}'
-    inside = path.startswith("/metadata/instance/compute?") and "api-version=" in path
-    return document(AZURE) if inside else None
-
-
-def play_hetzner(method: str, path: str, headers: dict[str, str]) -> Answer | None:
-    said = {"instance-id": "4711", "region": "eu-central", "availability-zone": "fsn1-dc14"}
-    name = path.removeprefix("/hetzner/v1/metadata/")
-    return text(said[name] + "\n") if name in said else None
-
-
-UPCLOUD = {
-    "cloud_name": "upcloud",
-    "instance_id": "00bf9504-a4cb-4839-88ff-124a2c95e169",
-    "region": "de-fra1",
-    "public_keys": ["ssh-rsa 0"],
-}
-
-
-def play_upcloud(method: str, path: str, headers: dict[str, str]) -> Answer | None:
-    return document(UPCLOUD) if path == "/metadata/v1.json" else None
-
-
-VULTR = {
-    "instanceid": "a747bfz6385e",
-    "instance-v2-id": "36e9cf60-5d93-4e31-8ebf-613b3d2874fb",
-    "region": {"regioncode": "EWR", "countrycode": "US"},
-}
-
-
-def play_vultr(method: str, path: str, headers: dict[str, str]) -> Answer | None:
-    return document(VULTR) if path == "/v1.json" else None
-
-
-ALIBABA = {
-    "region-id": "cn-hangzhou",
-    "zone-id": "cn-hangzhou-i",
-    "instance-id": "i-bp12tt",
-    "instance-type": "ecs.g7.large",
-    "image-id": "debian_12",
-    "owner-account-id": "1609",
-}
-
-
-def play_alibaba(method: str, path: str, headers: dict[str, str]) -> Answer | None:
-    if (method, path) == ("PUT", "/latest/api/token"):
-        return text(TOKEN) if headers.get("x-aliyun-ecs-metadata-token-ttl-seconds") else (400, {}, b"")
-    if headers.get("x-aliyun-ecs-metadata-token") != TOKEN:
-        return 403, {}, b""
-    return document(ALIBABA) if path == "/latest/dynamic/instance-identity/document" else None
-
-
-def play_openstack(resolver: str) -> Play:
-    said = {
-        "/openstack/latest/meta_data.json": {"uuid": "d8e02d56", "availability_zone": "nova", "name": "a"},
-        "/openstack/latest/network_data.json": {"services": [{"type": "dns", "address": resolver}]},
-    }
-
-    def play(method: str, path: str, headers: dict[str, str]) -> Answer | None:
-        if method == "PUT":
-            return 405, {}, b""
-        if path == "/latest/meta-data/instance-type":
-            return text("b3-8")
-        return document(said[path]) if path in said else None
-
-    return play
 
 
 def expected(provider: str, *rest: str | None) -> dict[str, str | None]:
@@ -268,13 +118,6 @@ def test_no_secret_is_asked_for(serve: Callable[..., Cloud]) -> None:
             )
 
 
-def test_every_production_address_is_that_of_a_metadata_service() -> None:
-    assert ENDPOINTS.keys() == PROBES.keys()
-    for host, port in ENDPOINTS.values():
-        assert port == 80
-        assert ipaddress.ip_address(host).is_link_local or host == "100.100.100.200"
-
-
 # -- tokens ----------------------------------------------------------------------------------------------------------
 
 
@@ -314,6 +157,7 @@ def test_google_without_its_header_is_not_google(serve: Callable[..., Cloud]) ->
 
 
 # -- services that behave badly --------------------------------------------------------------------------------------
+
 
 NONSENSE = {
     "nothing": (200, {}, b""),
@@ -472,27 +316,10 @@ def test_the_firmware_puts_one_in_front_and_decides_nothing(serve: Callable[...,
     assert discover(SOON, serve(play_hetzner).everywhere(), vendor="Amazon EC2") == CLOUDS["hetzner"][1]
 
 
-def test_order() -> None:
-    assert order(ENDPOINTS, None) == list(ENDPOINTS)
-    assert order(ENDPOINTS, "Hetzner")[0] == "hetzner"
-    assert sorted(order(ENDPOINTS, "Hetzner")) == sorted(ENDPOINTS)
-    assert order(ENDPOINTS, "Nobody") == list(ENDPOINTS)
-
-
-@pytest.mark.parametrize("said", ["", None, True, 1.5, [], {}, "a\nb", "a\x1b[31m", "x" * 257, "\u202e"])
-def test_what_is_no_value(said: object) -> None:
-    assert value(said) is None
-
-
-def test_values() -> None:
-    assert value("eu-west-1") == "eu-west-1"
-    assert value(4711) == "4711"
-
-
 # -- the process -----------------------------------------------------------------------------------------------------
 
 
-def wait(process: CloudProcess) -> None:
+def wait(process: CloudClient) -> None:
     until = time.monotonic() + SOON
     while not (process.take() and process.reap()):
         assert time.monotonic() < until
@@ -501,14 +328,16 @@ def wait(process: CloudProcess) -> None:
 
 def test_the_process_answers_and_is_reaped(serve: Callable[..., Cloud]) -> None:
     started: list[int] = []
-    process = CloudProcess(host_machine(), endpoints=serve(play_aws).everywhere(), timeout=SOON, started=started.append)
+    process = CloudClient(
+        host_machine(), endpoints=serve(play_aws).everywhere(), limits=CloudLimits(timeout=SOON), started=started.append
+    )
     process.start()
     assert process.pids == frozenset(started)
     assert process.fileno is not None
     assert not os.get_inheritable(process.fileno)
     wait(process)
     assert process.found == CLOUDS["aws"][1]
-    assert process.trouble is None
+    assert process.missing is None
     assert process.cpu_ns() > 0
     assert process.pids == frozenset()
     assert process.fileno is None
@@ -517,15 +346,17 @@ def test_the_process_answers_and_is_reaped(serve: Callable[..., Cloud]) -> None:
 
 
 def test_the_process_says_that_there_is_none(serve: Callable[..., Cloud]) -> None:
-    process = CloudProcess(host_machine(), endpoints=serve(lambda *_: None).everywhere(), timeout=SOON)
+    process = CloudClient(
+        host_machine(), endpoints=serve(lambda *_: None).everywhere(), limits=CloudLimits(timeout=SOON)
+    )
     process.start()
     wait(process)
-    assert (process.done, process.found, process.trouble) == (True, None, None)
+    assert (process.done, process.found, process.missing) == (True, None, None)
 
 
 def test_somebody_else_reaps_it(serve: Callable[..., Cloud]) -> None:
     """As the tracker does, which waits for any child."""
-    process = CloudProcess(host_machine(), endpoints=serve(play_vultr).everywhere(), timeout=SOON)
+    process = CloudClient(host_machine(), endpoints=serve(play_vultr).everywhere(), limits=CloudLimits(timeout=SOON))
     process.start()
     (pid,) = process.pids
     assert not process.reaped(pid + 1)
@@ -543,7 +374,7 @@ def test_it_can_be_ended_by_any_signal() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, every)
     try:
         with raw_service(silent) as endpoint:
-            process = CloudProcess(host_machine(), endpoints={"aws": endpoint}, timeout=30)
+            process = CloudClient(host_machine(), endpoints={"aws": endpoint}, limits=CloudLimits(timeout=30))
             process.start()
             (pid,) = process.pids
             status = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
@@ -556,30 +387,32 @@ def test_it_can_be_ended_by_any_signal() -> None:
 
 def test_the_end_of_the_run_does_not_wait() -> None:
     with raw_service(silent) as endpoint:
-        process = CloudProcess(host_machine(), endpoints=dict.fromkeys(ENDPOINTS, endpoint), timeout=30)
+        process = CloudClient(
+            host_machine(), endpoints=dict.fromkeys(ENDPOINTS, endpoint), limits=CloudLimits(timeout=30)
+        )
         process.start()
         before = time.monotonic()
         assert not process.take()
         process.close()
         assert time.monotonic() - before < 1.0
         assert process.done
-        assert process.trouble == "the run ended before the answer"
+        assert process.missing == "no_answer"
         wait(process)
 
 
 def test_one_that_hangs_is_given_up() -> None:
     with raw_service(silent) as endpoint:
-        process = CloudProcess(host_machine(), endpoints={"aws": endpoint}, timeout=30, patience=0.1)
+        process = CloudClient(host_machine(), endpoints={"aws": endpoint}, limits=CloudLimits(timeout=30, patience=0.1))
         process.start()
         wait(process)
         assert process.found is None
-        assert "no answer" in (process.trouble or "")
+        assert process.missing == "no_answer"
 
 
 def test_it_leaves_no_descriptor() -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(2):
-        process = CloudProcess(host_machine(), endpoints={})
+        process = CloudClient(host_machine(), endpoints={})
         process.start()
         wait(process)
     assert len(os.listdir("/proc/self/fd")) == before
@@ -587,11 +420,12 @@ def test_it_leaves_no_descriptor() -> None:
 
 def test_it_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
-    process = CloudProcess(Machine())
+    monkeypatch.setattr(sys, "base_exec_prefix", "/nonexistent")
+    process = CloudClient(Machine())
     process.start()
     assert process.take()
     assert process.found is None
-    assert "cannot be started" in (process.trouble or "")
+    assert process.missing == "helper_failed"
     process.close()
 
 
@@ -600,7 +434,7 @@ def test_nothing_of_ours_goes_on_in_it(serve: Callable[..., Cloud]) -> None:
     ours, theirs = os.pipe()
     os.set_inheritable(theirs, True)
     with raw_service(silent) as endpoint:
-        process = CloudProcess(host_machine(), endpoints={"aws": endpoint}, timeout=SOON)
+        process = CloudClient(host_machine(), endpoints={"aws": endpoint}, limits=CloudLimits(timeout=SOON))
         process.start()
         os.close(theirs)
         assert os.read(ours, 1) == b""
@@ -619,9 +453,9 @@ def test_loading_contacts_nobody_and_loads_no_network_modules() -> None:
         "seen = []\n"
         "sys.addaudithook(lambda event, args: seen.append(event) if event.startswith('socket.') else None)\n"
         "before = set(sys.modules)\n"
-        "import proctally.cloud\n"
-        "from proctally.kernel.machine import Machine\n"
-        "process = proctally.cloud.CloudProcess(Machine())\n"
+        "import proctally.host.cloud\n"
+        "from proctally.linux.machine import Machine\n"
+        "process = proctally.host.cloud.CloudClient(Machine())\n"
         "process.close()\n"
         "slow = {'socket', 'http', 'http.client', 'threading', 'ssl', 'urllib', 'json'}\n"
         "sys.exit(', '.join(seen + sorted(slow & (set(sys.modules) - before))) or None)\n"
@@ -631,7 +465,7 @@ def test_loading_contacts_nobody_and_loads_no_network_modules() -> None:
 
 
 def with_path() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(cloud.__file__).parent.parent)}
+    return {**os.environ, "PYTHONPATH": str(Path(cloud.__file__).parents[2])}
 
 
 def internet_connections(tmp_path: Path, *command: str) -> list[str]:
@@ -651,7 +485,7 @@ def test_a_run_without_the_flag_opens_no_internet_socket(tmp_path: Path) -> None
     run = [sys.executable, "-m", "proctally", "run", "-q", "-i", "0.05", "--", "sleep", "0.3"]
     assert internet_connections(tmp_path, *run) == []
     # and the same eyes see what there is to be seen
-    asked = f"from proctally.cloud import discover; discover({SOON}, {{'aws': ('127.0.0.1', {closed_port()})}})"
+    asked = f"from proctally.host.cloud import discover; discover({SOON}, {{'aws': ('127.0.0.1', {closed_port()})}})"
     assert any("connect(" in line for line in internet_connections(tmp_path, sys.executable, "-c", asked))
 
 
@@ -662,7 +496,7 @@ def closed_port() -> int:
 
 IN_A_CLOUD = """
 import json, os, subprocess, sys
-from test_cloud import Cloud, play_aws
+from cloud_service import Cloud, play_aws
 
 for words in "link set lo up", "addr add 169.254.169.254/32 dev lo":
     done = subprocess.run(["ip", *words.split()], capture_output=True, text=True)
@@ -696,7 +530,7 @@ def test_in_a_cloud_of_its_own(tmp_path: Path) -> None:
     """At the address that they all share, in a network namespace: nobody is asked without the flag, and then one is."""
     if os.getuid() or shutil.which("ip") is None:
         pytest.skip("network namespaces take root and ip(8)")
-    paths = os.pathsep.join((with_path()["PYTHONPATH"], str(Path(__file__).parent)))
+    paths = os.pathsep.join((with_path()["PYTHONPATH"], str(SUPPORT)))
     away = {"http_proxy": "http://127.0.0.1:9", "all_proxy": "http://127.0.0.1:9", "AWS_SECRET_ACCESS_KEY": "hunter2"}
     command = ["unshare", "--net", sys.executable, "-c", IN_A_CLOUD, str(tmp_path)]
     environment = os.environ | away | {"PYTHONPATH": paths}

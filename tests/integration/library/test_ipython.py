@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from proctally import magic
-from proctally.options import UsageError
-from proctally.results import Summary
+from proctally.library import ipython
+from proctally.record.objects import Summary
 from tracked import environment, records, whole
 
 nbclient = pytest.importorskip("nbclient", reason="needs the extras of the tests: nbclient, ipykernel")
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("ipykernel")
+UsageError = pytest.importorskip("IPython.core.error").UsageError
 
 BUSY = "import time\nend = time.thread_time() + 0.4\nwhile time.thread_time() < end: pass\n"
 
@@ -113,7 +113,7 @@ def test_cell_that_fails_fails(notebook: Notebook) -> None:
     "cell", ["option that is none", "short interval", "no number", "nothing", "code behind options"]
 )  # fmt: skip
 def test_mistakes_are_told(notebook: Notebook, cell: str) -> None:
-    assert notebook.text(cell).startswith("%track: ")
+    assert notebook.text(cell).startswith("UsageError: ")
 
 
 def test_unloaded(notebook: Notebook) -> None:
@@ -141,21 +141,22 @@ def test_nothing_of_ipython_is_needed_to_import_it() -> None:
     [
         ("x = 1", "x = 1", {}),
         ("-q x = -1", "x = -1", {"quiet": True}),
-        ("-i 2 -n 'a b' --record f('-q')", "f('-q')", {"interval": "2", "name": "a b", "record": True}),
+        ("-i 2 -n 'a b' --record f('-q')", "f('-q')", {"interval": 2.0, "name": "a b", "record": True}),
         ("--name='a b' -q\tf('-q', 1)", "f('-q', 1)", {"name": "a b", "quiet": True}),
-        ("--interval=0.5 --tag=a=b=c f()", "f()", {"interval": "0.5", "tags": {"a": "b=c"}}),
+        ("--interval=0.5 --tag=a=b=c f()", "f()", {"interval": 0.5, "tag": [("a", "b=c")]}),
+        ("-q x = 'a   b'  # isn't", "x = 'a   b'  # isn't", {"quiet": True}),
     ],
 )
 def test_options(line: str, statement: str, values: dict[str, Any]) -> None:
-    asked = magic.Asked(line)
-    assert asked.statement == statement
-    assert {name: getattr(asked, name) for name in values} == values
+    options, rest = ipython.parse(line)
+    assert rest == statement
+    assert {name: getattr(options, name) for name in values} == values
 
 
 @pytest.mark.parametrize("line", ["--nothing x", "-i", "--tag a x", "--quiet=1 x"])
 def test_options_that_are_none(line: str) -> None:
     with pytest.raises(UsageError):
-        magic.Asked(line)
+        ipython.parse(line)
 
 
 def test_names_of_strangers_are_escaped() -> None:
@@ -165,7 +166,7 @@ def test_names_of_strangers_are_escaped() -> None:
         summary = Summary({"verdict": "ok", "cpu": {"total_seconds": 1.0}})
         missing = ["<i>"]
 
-    report = magic.Report(Run())  # type: ignore[arg-type]
+    report = ipython.Report(Run())  # type: ignore[arg-type]
     html, text = report._repr_html_(), repr(report)
     assert "<script>" not in html and "<i>" not in html and "<b>" not in html
     assert "\x1b" not in html + text and "\x07" not in html + text

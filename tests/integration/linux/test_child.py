@@ -11,15 +11,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from proctally.kernel.child import Signals, libc
+from proctally.linux.child import SignalFd, libc
 
 LONG_NS = 5_000_000_000
 SHORT_NS = 30_000_000
 
 
 @pytest.fixture(params=["signalfd", "without"])
-def signals(request: pytest.FixtureRequest) -> Iterator[Signals]:
-    made = Signals(libc() if request.param == "signalfd" else None, [signal.SIGUSR2])
+def signals(request: pytest.FixtureRequest) -> Iterator[SignalFd]:
+    made = SignalFd(libc() if request.param == "signalfd" else None, [signal.SIGUSR2])
     assert (made._fd is None) == (request.param == "without")
     try:
         yield made
@@ -43,32 +43,53 @@ def pipe(request: pytest.FixtureRequest) -> Iterator[list[int]]:
         os.close(fd)
 
 
-def test_a_descriptor_that_is_ready(signals: Signals, pipe: list[int]) -> None:
-    assert signals.wait(SHORT_NS, pipe[:1]) == []
-    assert not signals.ready
+def test_a_descriptor_that_is_ready(signals: SignalFd, pipe: list[int]) -> None:
+    assert signals.wait(pipe[:1], SHORT_NS) == []
     os.write(pipe[1], b"x")
     begun = time.monotonic()
-    assert signals.wait(LONG_NS, pipe[:1]) == []
-    assert signals.ready
+    assert signals.wait(pipe[:1], LONG_NS) == pipe[:1]
     assert time.monotonic() - begun < 2
     os.read(pipe[0], 1)
-    assert signals.wait(SHORT_NS, pipe[:1]) == []
-    assert not signals.ready
+    assert signals.wait(pipe[:1], SHORT_NS) == []
 
 
-def test_a_signal_and_a_descriptor_at_once(signals: Signals, pipe: list[int]) -> None:
+def test_a_signal_and_a_descriptor_at_once(signals: SignalFd, pipe: list[int]) -> None:
     os.write(pipe[1], b"x")
     os.kill(os.getpid(), signal.SIGUSR2)
-    (found,) = signals.wait(LONG_NS, pipe[:1])
+    assert signals.wait(pipe[:1], LONG_NS) == pipe[:1]
+    (found,) = signals.take()
     assert (found.number, found.sender) == (signal.SIGUSR2, os.getpid())
-    assert signals.ready
+    assert signals.take() == []
 
 
-def test_one_that_has_hung_up_is_waited_for_no_longer(signals: Signals, pipe: list[int]) -> None:
+def test_one_that_has_hung_up_is_waited_for_no_longer(signals: SignalFd, pipe: list[int]) -> None:
     os.close(pipe.pop())
-    signals.wait(LONG_NS, pipe)
+    assert signals.wait(pipe, LONG_NS) == pipe
     assert signals.hung == {pipe[0]}
     begun = time.monotonic()
-    assert signals.wait(SHORT_NS, pipe) == []
+    assert signals.wait(pipe, SHORT_NS) == []
     assert time.monotonic() - begun >= 0.9 * SHORT_NS / 1e9
-    assert not signals.ready
+
+
+def test_descriptors_that_change_from_wait_to_wait(signals: SignalFd, pipe: list[int]) -> None:
+    other, write = os.pipe()
+    try:
+        os.write(pipe[1], b"x")
+        assert signals.wait([other], SHORT_NS) == []
+        assert signals.wait([other, pipe[0]], LONG_NS) == [pipe[0]]
+        os.close(write)
+        assert signals.wait([other], LONG_NS) == [other]
+        assert signals.hung == {other}
+        assert signals.wait([pipe[0]], 0) == [pipe[0]]
+        assert signals.hung == set()  # its number can be another file's by now
+    finally:
+        os.close(other)
+
+
+def test_many_signals_in_one_wait(signals: SignalFd) -> None:
+    os.kill(os.getpid(), signal.SIGUSR2)
+    os.kill(os.getpid(), signal.SIGUSR2)  # pending once
+    assert signals.wait([], LONG_NS) == []
+    assert len(signals.take()) == 1
+    assert signals.wait([], 0) == []
+    assert signals.take() == []

@@ -1,143 +1,26 @@
-"""GPUs by NVML: the real binding and the real helper process against a library in C that a script file directs."""
+"""Values of GPUs through NVML, from a made-up driver library in C."""
 
 from __future__ import annotations
 
-import json
 import os
-import select
-import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from captured import put
-from proctally.gpus import Gpus, derive
-from proctally.kernel import gpu
-from proctally.kernel.gpu import GpuDevice, GpuInstance, GpuProcess, GpuReading, has_nvidia, pack, unpack
-from proctally.kernel.gpu_helper import aliases, parse_namespace_pids
-from proctally.kernel.gpu_process import HelperProcess
-from proctally.kernel.machine import Machine
-from proctally.kernel.nvml import Record, mean_by_pid, pci_name, reasons
+from gpu_rig import Rig, on_host, wait_until
+from nvml_library import CC, TWO
+from proctally.host.gpu_helper import aliases
+from proctally.host.gpus import derive
+from proctally.linux import gpu
+from proctally.linux.gpu import GpuDevice, GpuProcess, GpuReading
+from proctally.linux.machine import Machine
+from proctally.linux.nvml_calls import UNREADABLE
 
-CC = shutil.which("cc")
 pytestmark = pytest.mark.skipif(CC is None, reason="no C compiler")
-PATIENCE = 30.0  # for what takes well below a second on a machine that has nothing else to do
-
-TWO = """\
-driver 570.86.15
-count 2
-0.uuid GPU-aaaa
-0.name NVIDIA H200
-0.pci 00000000:3B:00.0
-0.utilization 87 40
-0.memory_v2 20000000000 700000000 150000000000
-0.temperature 61
-0.power 512500
-0.power_limit 700000
-0.energy 123456789
-0.clocks 1980 1965 3201
-0.reasons 4
-0.ecc 3 1
-0.ecc_ever 300 100
-0.pcie_generation 5
-0.pcie_width 16
-0.pcie 1500 2500
-0.mig 0
-0.lists_processes
-0.samples
-1.uuid GPU-bbbb
-1.name NVIDIA RTX <A>
-1.pci 00000000:AF:00.0
-1.utilization 0 0
-1.memory 100 1000
-1.temperature 30
-1.fan 31
-1.old_reasons 1
-1.lists_processes
-1.samples
-"""
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the library."""
-    folder = tmp_path_factory.mktemp("nvml")
-    source = Path(__file__).parent / "fake_nvml.c"
-    command = [str(CC), "-shared", "-fPIC", "-Wall", "-O1", "-o", str(folder / "libnvidia-ml.so.1"), str(source)]
-    subprocess.run(command, check=True)
-    return folder
-
-
-class Rig:
-    """A machine with this script of a driver, and GPUs that are read from it."""
-
-    def __init__(self, folder: Path, library: Path) -> None:
-        self.script = folder / "script"
-        self.write(TWO)
-        self.dev = folder / "dev"
-        self.dev.mkdir()
-        (self.dev / "nvidiactl").touch()
-        (folder / "sys").mkdir()
-        self.machine = Machine(sys=str(folder / "sys"))
-        self.environment = {**os.environ, "LD_LIBRARY_PATH": str(library), "FAKE_NVML": str(self.script)}
-        self.started: list[int] = []
-        self.gpus: Gpus | None = None
-
-    def write(self, text: str) -> None:
-        """Direct the driver anew, at once and as a whole."""
-        new = self.script.with_suffix(".new")
-        new.write_text(text)
-        new.replace(self.script)
-
-    def add(self, *lines: str) -> None:
-        """Direct it so, and as before."""
-        self.write("\n".join(lines) + "\n" + self.script.read_text())
-
-    def start(self, **options: Any) -> Gpus:
-        reader = HelperProcess(
-            self.machine,
-            dev=str(self.dev),
-            environment=self.environment,
-            started=self.started.append,
-            **{"back_off_ns": (0, 0, 0), **options},
-        )
-        self.gpus = Gpus(self.machine, dev=str(self.dev), reader=reader)
-        self.gpus.start()
-        return self.gpus
-
-    def read(self, *members: int) -> GpuReading:
-        """A new reading."""
-        assert self.gpus is not None
-        assert self.gpus.ask(members)
-        return self.await_reading()
-
-    def await_reading(self) -> GpuReading:
-        gpus = self.gpus
-        assert gpus is not None
-        asked = time.monotonic_ns()
-        last = gpus._now
-        while time.monotonic_ns() - asked < PATIENCE * 1e9:
-            if gpus.fileno is not None:
-                select.select([gpus.fileno], [], [], 0.05)
-            reading = gpus.take()
-            if reading is not None and reading is not last:
-                return reading
-            if gpus.pid is None:
-                break
-        raise AssertionError(f"no reading: {gpus.skipped}")
-
-    def derived(self, *members: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        self.read(*members)
-        assert self.gpus is not None
-        return self.gpus.derive(members)
 
 
 @pytest.fixture
@@ -145,15 +28,8 @@ def rig(tmp_path: Path, library: Path) -> Iterator[Rig]:
     made = Rig(tmp_path, library)
     yield made
     if made.gpus is not None:
-        made.gpus.close()
-        wait_until(made.gpus.reap)
-
-
-def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+        made.gpus.poller.close()
+        wait_until(made.gpus.poller.reap)
 
 
 # -- what the devices tell -------------------------------------------------------------------------------------------
@@ -174,7 +50,7 @@ def test_every_number_in_base_units(rig: Rig) -> None:
         "memory_total_bytes": 150_000_000_000,
         "power_limit_watts": 700.0,
         "state": "ok",
-        "trouble": None,
+        "unavailable": None,
         "utilization_ratio": 0.87,
         "memory_busy_ratio": 0.4,
         "memory_used_bytes": 20_000_000_000,
@@ -239,8 +115,10 @@ def test_an_error_that_is_no_lack_is_said(rig: Rig) -> None:
     rig.start()
     reading = rig.read()
     assert reading.devices[0].temperature_celsius is None
-    assert reading.devices[0].troubles == {"GetTemperature": "NVML: Unknown Error"}
-    assert reading.devices[1].troubles == {}
+    assert reading.devices[0].errors == {"GetTemperature": 999}
+    assert reading.devices[1].errors == {}
+    first, second = derive(None, reading, ())[0]
+    assert (first["unavailable"], second["unavailable"]) == ({"GetTemperature": "nvml_999"}, None)
 
 
 def test_what_a_device_has_not_is_not_asked_for_again_and_a_failure_is(rig: Rig) -> None:
@@ -273,10 +151,12 @@ def test_a_name_that_is_no_text_costs_the_name(rig: Rig) -> None:
     data = rig.script.read_bytes().replace(b"NVIDIA H200", b"NVIDIA \xff\xfe")
     rig.script.write_bytes(data)
     rig.start()
-    device = rig.read().devices[0]
+    reading = rig.read()
+    device = reading.devices[0]
     assert device.name is None
     assert device.uuid == "GPU-aaaa"
-    assert "GetName" in device.troubles
+    assert device.errors == {"GetName": UNREADABLE}
+    assert derive(None, reading, ())[0][0]["unavailable"] == {"GetName": "driver_error"}
 
 
 def test_no_device_is_an_empty_list(rig: Rig) -> None:
@@ -288,6 +168,7 @@ def test_no_device_is_an_empty_list(rig: Rig) -> None:
 
 
 # -- MIG -------------------------------------------------------------------------------------------------------------
+
 
 MIG = """\
 driver 570.86.15
@@ -368,14 +249,6 @@ def test_mig_off_is_no_mig(rig: Rig) -> None:
 # -- processes -------------------------------------------------------------------------------------------------------
 
 
-def on_host(rig: Rig) -> None:
-    """A machine whose `/proc` is that of the host, by its thread of the kernel."""
-    proc = rig.script.parent / "proc"
-    put(proc.parent, "proc/2/stat", f"2 (kthreadd) S 0 0 0 0 -1 {0x00208040} {'0 ' * 45}\n")
-    put(proc.parent, "proc/self/status", "NSpid:\t7\n")
-    rig.machine = Machine(str(proc), sys=str(rig.script.parent / "sys"))
-
-
 def in_namespace(rig: Rig) -> Path:
     """A machine whose `/proc` is that of a pid namespace; returns the folder of its processes."""
     proc = rig.script.parent / "proc"
@@ -429,7 +302,7 @@ def read_directly(rig: Rig, code: str) -> list[str]:
     program = rig.script.parent / "program.py"
     program.write_text(
         "import pynvml, sys\n"
-        "from proctally.kernel.nvml import Nvml\n"
+        "from proctally.linux.nvml import Nvml\n"
         "now, monotonic = [10**15], [0]\n"
         "nvml = Nvml(pynvml, lambda: monotonic[0], lambda: now[0])\n"
         "def write(text): open(sys.argv[1], 'w').write(text)\n"
@@ -642,7 +515,7 @@ def test_version_mismatch_is_said_and_the_rest_unknown(rig: Rig) -> None:
     gpus = rig.start()
     devices, tree = rig.derived(os.getpid())
     assert devices == []
-    assert str(gpus.trouble).startswith("NVML: driver/library version mismatch: ")
+    assert gpus.missing == "nvml_18"
     assert tree["memory_bytes"] is None and tree["utilization_ratio"] is None
 
 
@@ -650,7 +523,7 @@ def test_no_library_is_said(rig: Rig) -> None:
     rig.environment["LD_LIBRARY_PATH"] = str(rig.dev)
     gpus = rig.start()
     assert rig.read().devices == []
-    assert gpus.trouble is not None and gpus.trouble.startswith("NVML: ")
+    assert gpus.missing == "nvml_12"
 
 
 def test_a_lost_device_is_lost_and_the_others_go_on(rig: Rig) -> None:
@@ -660,7 +533,7 @@ def test_a_lost_device_is_lost_and_the_others_go_on(rig: Rig) -> None:
     rig.read(100)
     rig.add("0.nvmlDeviceGetTemperature.error 15")
     (first, second), tree = rig.derived(100)
-    assert first["state"] == "lost"
+    assert (first["state"], first["unavailable"]) == ("lost", {"device": "nvml_15"})
     assert (first["uuid"], first["name"]) == ("GPU-aaaa", "NVIDIA H200")
     assert first["utilization_ratio"] is None and first["memory_used_bytes"] is None
     assert first["tree_memory_bytes"] is None
@@ -676,6 +549,7 @@ def test_a_device_that_vanishes_from_the_list_is_lost(rig: Rig) -> None:
     first, second = rig.derived()[0]
     assert (first["uuid"], first["state"], first["temperature_celsius"]) == ("GPU-bbbb", "ok", 30.0)
     assert (second["uuid"], second["state"], second["temperature_celsius"]) == ("GPU-aaaa", "lost", None)
+    assert second["unavailable"] == {"device": "device_lost"}
 
 
 def test_each_entry_tells_whose_it_is(rig: Rig) -> None:
@@ -723,7 +597,7 @@ def test_a_driver_that_comes_back_is_read_again(rig: Rig) -> None:
         "    monotonic[0] = seconds * 10**9\n"
         "    if seconds == 10: add('nvmlDeviceGetCount_v2.error 1')\n"
         "    if seconds == 20: write(two)\n"
-        "    print(len(nvml.read()), nvml.trouble is None)\n",
+        "    print(len(nvml.read()), nvml.error is None)\n",
     )
     assert said == ["2 True", "0 False", "0 False", "2 True"]
 
@@ -765,412 +639,4 @@ def test_a_driver_that_goes_is_said(rig: Rig) -> None:
     rig.add("nvmlDeviceGetCount_v2.error 9")
     devices, tree = rig.derived(os.getpid())
     assert (devices, tree["memory_bytes"]) == ([], None)
-    assert gpus.trouble is not None
-
-
-# -- the helper ------------------------------------------------------------------------------------------------------
-
-
-def test_a_hanging_call_is_given_up_and_the_end_is_at_once(rig: Rig) -> None:
-    gpus = rig.start(limit_ns=50_000_000, hang_ns=200_000_000)
-    rig.read()
-    rig.add("0.nvmlDeviceGetTemperature.hang")
-    gpus._now = None
-    assert gpus.ask(())
-    first = gpus.pid
-    said = set()
-    while gpus.pid is not None:
-        before = time.monotonic()
-        assert gpus.take() is None
-        assert time.monotonic() - before < 2.0  # whatever hangs
-        said.add(str(gpus.skipped).partition(" in ")[0])
-        time.sleep(0.02)
-    assert "no answer from the driver" in said
-    assert str(gpus.skipped).startswith("the driver hung: no answer in ")
-    rig.write(TWO)
-    rig.read()
-    assert gpus.pid not in (None, first)
-    assert rig.started == [first, gpus.pid]
-
-
-def test_the_end_does_not_wait_for_a_hanging_call(rig: Rig) -> None:
-    rig.add("0.nvmlDeviceGetTemperature.hang")
-    gpus = rig.start()
-    gpus.ask(())
-    pid = gpus.pid
-    assert pid is not None
-    time.sleep(0.3)
-    before = time.monotonic()
-    gpus.close()
-    assert time.monotonic() - before < 2.0
-    wait_until(gpus.reap)
-    assert not os.path.exists(f"/proc/{pid}")
-    assert not gpus.ask(())  # it stays closed
-
-
-def test_a_helper_is_not_started_anew_for_ever(rig: Rig) -> None:
-    rig.add("nvmlInitWithFlags.crash")
-    gpus = rig.start()
-    for _ in range(4):
-        assert gpus.ask(())
-        wait_until(lambda: gpus.take() is None and gpus.pid is None)
-    assert gpus.skipped == "the helper ended, for the last time"
-    assert not gpus.ask(())
-    assert gpus.take() is None and gpus.skipped == "the helper ended, for the last time"
-    assert len(set(rig.started)) == 4
-    wait_until(gpus.reap)
-
-
-def test_who_served_well_is_forgiven(rig: Rig) -> None:
-    passed = [0]
-    rig.machine.monotonic_ns = lambda: time.monotonic_ns() + passed[0]
-    gpus = rig.start()
-    for _ in range(6):
-        rig.read()
-        passed[0] += 601_000_000_000
-        assert gpus.pid is not None
-        os.kill(gpus.pid, signal.SIGKILL)
-        wait_until(lambda: gpus.take() is None and gpus.pid is None)
-    assert gpus.skipped == "the helper ended"
-
-
-def test_helpers_that_end_leave_no_descriptor_behind(rig: Rig) -> None:
-    def opened() -> list[str]:
-        return sorted(os.listdir("/proc/self/fd"))
-
-    before = opened()
-    gpus = rig.start()
-    for _ in range(3):
-        rig.read()
-        assert gpus.pid is not None
-        os.kill(gpus.pid, signal.SIGKILL)
-        wait_until(lambda: gpus.take() is None and gpus.pid is None)
-        assert opened() == before
-    rig.read()
-    gpus.close()
-    assert opened() == before
-    gpus = rig.start(program=["/nonexistent/python"])
-    assert not gpus.ask(()) and opened() == before
-
-
-def test_starts_anew_are_spaced_out(rig: Rig) -> None:
-    rig.add("nvmlInitWithFlags.crash")
-    gpus = rig.start(back_off_ns=(3_600_000_000_000,))
-    assert gpus.ask(())
-    wait_until(lambda: gpus.take() is None and gpus.pid is None)
-    assert not gpus.ask(())
-
-
-def test_a_slow_answer_is_skipped_and_then_there(rig: Rig) -> None:
-    gpus = rig.start(limit_ns=100_000_000)
-    rig.read()
-    gpus._now = None
-    rig.add("0.nvmlDeviceGetTemperature.sleep 400")
-    assert gpus.ask(())
-    pid = gpus.pid
-    time.sleep(0.15)
-    assert gpus.take() is None
-    assert str(gpus.skipped).startswith("no answer from the driver in 0.")
-    assert not gpus.ask(())  # one at a time
-    assert rig.await_reading().devices[0].temperature_celsius == 61.0
-    assert gpus.skipped is None
-    assert gpus.pid == pid
-
-
-def test_a_reading_that_is_too_old_is_not_given_again(rig: Rig) -> None:
-    gpus = rig.start()
-    reading = rig.read()
-    assert gpus.take() is reading
-    reading.at_ns -= 2_000_000_000
-    reading.took_ns = 1_900_000_000
-    assert gpus.take() is reading  # a slow driver gave it just now
-    reading.took_ns = 900_000_000
-    assert gpus.take() is None
-    assert gpus.skipped == "no answer yet"
-
-
-def test_an_answer_that_came_late_is_received_without_being_taken(rig: Rig) -> None:
-    gpus = rig.start()
-    rig.read()
-    last = gpus._now
-    assert gpus.ask(())
-    assert gpus.fileno is not None
-    select.select([gpus.fileno], [], [], PATIENCE)
-    wait_until(lambda: select.select([gpus.fileno], [], [], 0) == ([], [], []))  # who waits for it can sleep again
-    wait_until(lambda: gpus.ask(()))  # another one may be asked for
-    reading = gpus.take()
-    assert reading is not None and reading is not last
-
-
-def test_members_are_told_as_they_come_and_go(rig: Rig) -> None:
-    asked = rig.script.parent / "asked"
-    program = rig.script.parent / "echo.py"
-    program.write_text(
-        "import json, os\n"
-        "from proctally.kernel.gpu import GpuReading, pack\n"
-        "while line := os.read(0, 1 << 20):\n"
-        f"    with open({str(asked)!r}, 'ab') as file: file.write(line)\n"
-        "    answer = {'number': json.loads(line)['number'], 'reading': GpuReading(0)}\n"
-        "    os.write(0, json.dumps(answer, default=pack).encode() + b'\\n')\n"
-    )
-    rig.start(program=[sys.executable, str(program)])
-    for members in ((1, 2), (2, 3), (2, 3), ()):
-        rig.read(*members)
-    told = [json.loads(line) for line in asked.read_text().splitlines()]
-    assert [(each["add"], each["drop"]) for each in told] == [([1, 2], []), ([3], [1]), ([], []), ([], [2, 3])]
-
-
-def test_a_large_tree_is_told_piece_by_piece(rig: Rig) -> None:
-    on_host(rig)
-    rig.add("0.compute 100 10", "0.compute 200 5")
-    rig.start()
-    many = set(range(1000, 101_000))  # more than a socket takes at once
-    assert [rig.derived(*members)[1]["memory_bytes"] for members in ([100], [200, *many], [])] == [10, 5, 0]
-
-
-def test_the_helper_ends_with_its_parent(rig: Rig, tmp_path: Path) -> None:
-    program = tmp_path / "parent.py"
-    program.write_text(
-        "import os, sys, time\n"
-        "from proctally.kernel.gpu_process import HelperProcess\n"
-        "from proctally.kernel.machine import Machine\n"
-        "helper = HelperProcess(Machine(), dev=sys.argv[1])\n"
-        "helper.ask([])\n"
-        "while helper.take() is None: time.sleep(0.01)\n"
-        "if sys.argv[2] == 'hang':\n"
-        "    open(os.environ['FAKE_NVML'], 'a').write('nvmlDeviceGetCount_v2.hang\\n')\n"
-        "    helper.ask([])\n"
-        "    time.sleep(0.2)\n"
-        "print(helper.pid, flush=True)\n"
-        "time.sleep(1000)\n"
-    )
-    for manner in ("idle", "hang"):
-        command = [sys.executable, str(program), str(rig.dev), manner]
-        with subprocess.Popen(command, env=rig.environment, stdout=subprocess.PIPE, text=True) as parent:
-            assert parent.stdout is not None
-            pid = int(parent.stdout.readline())
-            assert os.path.exists(f"/proc/{pid}")
-            parent.kill()
-            # the pipe would still be open in a helper that had inherited it
-            assert parent.stdout.read() == ""
-        wait_until(lambda pid=pid: ended(pid))
-
-
-def ended(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def test_the_helper_has_nothing_of_ours(rig: Rig) -> None:
-    read, write = os.pipe()
-    os.set_inheritable(write, True)
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
-    ignored = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    try:
-        gpus = rig.start()
-        rig.read()
-        pid = gpus.pid
-        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-        assert int(status["SigBlk"], 16) == 0
-        assert not int(status["SigIgn"], 16) & 1 << signal.SIGUSR1 - 1
-        opened = {int(fd): os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
-        assert opened.pop(0).startswith("socket:")
-        assert opened == {1: "/dev/null", 2: "/dev/null"}
-        assert os.readlink(f"/proc/{pid}/cwd") == "/"
-        assert pid is not None and os.getpgid(pid) == pid  # Ctrl-C does not reach it
-    finally:
-        signal.signal(signal.SIGUSR1, ignored)
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        os.close(read)
-        os.close(write)
-
-
-def test_it_may_be_reaped_by_others(rig: Rig) -> None:
-    gpus = rig.start()
-    rig.read()
-    pid = gpus.pid
-    assert pid is not None and gpus.pids == {pid}
-    used = gpus.cpu_ns()
-    assert used > 0
-    os.kill(pid, signal.SIGKILL)
-    _, _, usage = os.wait4(pid, 0)
-    exact = round((usage.ru_utime + usage.ru_stime) * 1e9)
-    assert not gpus.reaped(os.getpid())
-    assert gpus.reaped(pid, exact)
-    assert gpus.pids == frozenset()
-    assert gpus.cpu_ns() == exact
-    assert not gpus.reaped(pid)
-    rig.read()  # another one
-    assert gpus.cpu_ns() > exact
-
-
-def test_it_may_be_reaped_by_others_who_do_not_tell(rig: Rig) -> None:
-    gpus = rig.start()
-    rig.read()
-    pid = gpus.pid
-    assert pid is not None
-    used = gpus.cpu_ns()
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    gpus.take()
-    assert gpus.pid is None and gpus.reap()
-    assert gpus.cpu_ns() >= used * 0.5
-
-
-@pytest.mark.parametrize(
-    "answer", ["print('nonsense')", "print('{}')", "print('[1, 2]')", 'print(\'{"number": 1, "reading": [1]}\')']
-)
-def test_an_answer_that_is_none_ends_the_helper(rig: Rig, answer: str) -> None:
-    code = f"import os, sys; os.dup2(0, 1); sys.stdin.readline(); {answer}"
-    gpus = rig.start(program=[sys.executable, "-c", code])
-    assert gpus.ask(())
-    wait_until(lambda: gpus.take() is None and gpus.pid is None)
-    assert "nonsense" in str(gpus.skipped)
-
-
-def test_an_answer_without_end_ends_the_helper(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proctally.kernel.gpu_process.MOST_BYTES", 100_000)
-    gpus = rig.start(program=[sys.executable, "-c", "import os\nwhile True: os.write(0, b' ' * 4096)"])
-    assert gpus.ask(())
-    wait_until(lambda: gpus.take() is None and gpus.pid is None)
-    assert gpus.skipped == "the helper answered without end"
-
-
-def test_a_helper_that_cannot_be_started_is_said(rig: Rig) -> None:
-    gpus = rig.start(program=["/nonexistent/python"])
-    assert not gpus.ask(())
-    assert gpus.take() is None
-    assert str(gpus.skipped).startswith("the helper cannot be started: ")
-
-
-def test_a_start_that_fails_is_tried_again_and_not_for_ever(rig: Rig) -> None:
-    program = rig.script.parent / "program"
-    gpus = rig.start(program=[str(program)])
-    assert not gpus.ask(()) and not gpus.ask(())  # no process is left for it, say
-    program.write_text("#!/bin/sh\nexec sleep 1000\n")
-    program.chmod(0o755)
-    assert gpus.ask(())
-    program.unlink()
-    pid = gpus.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: gpus.take() is None and gpus.pid is None)
-    assert not gpus.ask(())
-    assert str(gpus._reader.trouble).endswith(", for the last time")
-    program.write_text("#!/bin/sh\nexec sleep 1000\n")
-    program.chmod(0o755)
-    assert not gpus.ask(())
-
-
-def test_without_a_driver_no_process_is_started(tmp_path: Path) -> None:
-    machine = Machine(str(tmp_path), sys=str(tmp_path))
-    gpus = Gpus(machine, dev=str(tmp_path))
-    gpus.start()
-    assert not gpus.present
-    assert not gpus.ask((1,))
-    assert gpus.take() is None
-    assert gpus.skipped == "no GPU driver is loaded"
-    assert gpus.pid is None and gpus.fileno is None and gpus.cpu_ns() == 0
-    gpus.close()
-
-
-@pytest.mark.parametrize("path", ["proc/driver/nvidia/version", "dev/nvidiactl", "dev/dxg"])
-def test_a_driver_is_seen_by_its_files(tmp_path: Path, path: str) -> None:
-    machine = Machine(str(tmp_path / "proc"), sys=str(tmp_path / "sys"))
-    assert not has_nvidia(machine, str(tmp_path / "dev"))
-    put(tmp_path, path)
-    assert has_nvidia(machine, str(tmp_path / "dev"))
-
-
-def test_devices_that_are_powered_down_are_not_woken(rig: Rig) -> None:
-    folder = rig.script.parent
-    on_host(rig)
-    put(folder, "proc/driver/nvidia/gpus/0000:01:00.0/information", "Model: x\n")
-    put(folder, "sys/bus/pci/devices/0000:01:00.0/power/runtime_status", "suspended\n")
-    rig.add("nvmlInitWithFlags.crash")
-    rig.start()
-    (device,), tree = rig.derived(100)
-    assert (device["state"], device["pci"], device["utilization_ratio"]) == ("asleep", "0000:01:00.0", None)
-    assert tree["memory_bytes"] == 0
-    rig.write(TWO)
-    put(folder, "sys/bus/pci/devices/0000:01:00.0/power/runtime_status", "active\n")
-    assert rig.derived(100)[0][0]["state"] == "ok"
-
-
-# -- pure ------------------------------------------------------------------------------------------------------------
-
-
-def test_reading_survives_its_journey() -> None:
-    reading = GpuReading(5)
-    device = GpuDevice("nvidia", 1)
-    device.instances = [GpuInstance(2)]
-    device.processes = [GpuProcess(7)]
-    reading.devices = [device, GpuDevice("amd", 0)]
-    reading.clients = [gpu.GpuClient("amdgpu", "0000:03:00.0", "9")]
-    again = unpack(json.loads(json.dumps(reading, default=pack)))
-    assert json.dumps(again, default=pack) == json.dumps(reading, default=pack)
-    assert again.devices[0].instances[0].index == 2
-    assert again.devices[0].processes is not None and again.devices[0].processes[0].pid == 7
-    assert again.devices[1].processes is None
-    assert again.clients[0].client == "9"
-
-
-@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=15), max_leaves=20))
-def test_what_is_no_reading_raises_nothing_else(values: Any) -> None:
-    try:
-        unpack(values)
-    except (ValueError, TypeError):
-        pass
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 20), st.integers(-1, 2**32 - 1))), st.integers(0, 20))
-def test_mean_is_a_ratio_of_new_records(values: list[tuple[int, int, int]], after: int) -> None:
-    found = mean_by_pid([Record(*value) for value in values], after)
-    assert all(ratio is None or 0 <= ratio <= 1 for ratio in found.values())
-    assert found.keys() == {pid for pid, at, percent in values if pid and at > after}
-    sane = {pid for pid, at, percent in values if pid and at > after and 0 <= percent <= 100}
-    assert sane == {pid for pid, ratio in found.items() if ratio is not None}
-
-
-@pytest.mark.parametrize(
-    ("mask", "names"),
-    [(0, []), (1, ["gpu_idle"]), (0x48, ["hw_slowdown", "hw_thermal_slowdown"]), (1 << 11, ["bit_11"])],
-)
-def test_reasons(mask: int, names: list[str]) -> None:
-    assert reasons(mask) == names
-
-
-@pytest.mark.parametrize(
-    ("bus", "name"),
-    [
-        (b"00000000:3B:00.0", "0000:3b:00.0"),
-        (b"00010000:01:00.0", "10000:01:00.0"),
-        ("0001:01:00.0", "0001:01:00.0"),
-        ("", None),
-        ("nonsense", None),
-    ],
-)
-def test_pci_name(bus: str | bytes, name: str | None) -> None:
-    assert pci_name(bus) == name
-
-
-@given(st.binary())
-@settings(max_examples=200)
-def test_namespace_pids_are_numbers_or_refused(data: bytes) -> None:
-    try:
-        assert all(isinstance(pid, int) for pid in parse_namespace_pids(data))
-    except ValueError:
-        pass
-
-
-def test_power_is_derived_where_only_energy_is_counted() -> None:
-    before, now = GpuReading(0), GpuReading(2_000_000_000)
-    for reading, joules in ((before, 100.0), (now, 150.0)):
-        device = GpuDevice("intel", 0)
-        device.driver, device.pci, device.energy_joules = "xe", "0000:03:00.0", joules
-        reading.devices = [device]
-    assert derive(before, now, ())[0][0]["power_watts"] == 25.0
-    assert derive(None, now, ())[0][0]["power_watts"] is None
-    assert "memory_total_bytes" not in derive(None, now, (), facts=False)[0][0]
+    assert gpus.missing == "nvml_9"

@@ -14,10 +14,11 @@ from typing import Any
 import psutil
 import pytest
 
-from proctally.kernel.machine import Machine
-from proctally.live import COMMANDS, OTHERS, Live
-from proctally.outputs.latest import Latest
-from proctally.sampler import Command, Sampler
+from proctally.exporters.latest import Latest
+from proctally.linux.machine import Machine
+from proctally.tracking.live_lines import COMMANDS, OTHERS, Live
+from proctally.tree.commands import CommandUse
+from proctally.tree.sampler import TreeSampler
 from tracked import PYTHON, until
 
 
@@ -32,14 +33,14 @@ def job() -> Iterator[psutil.Process]:
         process.kill()
 
 
-def lines(live: Live, sampler: Sampler) -> dict[str, dict[str, Any]]:
+def lines(live: Live, sampler: TreeSampler) -> dict[str, dict[str, Any]]:
     sample = sampler.sample()
     return {line["type"]: line for line in live.of_tree(sample, sampler, None, None, None, 3)}
 
 
 def test_processes_are_who_they_are(job: psutil.Process) -> None:
     machine = Machine()
-    sampler = Sampler(machine)
+    sampler = TreeSampler(machine)
     sampler.attach(job.pid, os.getpid())
     live = Live(machine, lambda: 5_000_000_000)
     told = lines(live, sampler)
@@ -69,7 +70,7 @@ def test_processes_are_who_they_are(job: psutil.Process) -> None:
 
 def test_gauges_are_told_of_the_largest_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tree of 100,000 processes would be 20 MB a sample."""
-    monkeypatch.setattr("proctally.live.PROCESSES", 1)
+    monkeypatch.setattr("proctally.tracking.live_lines.PROCESSES", 1)
     machine = Machine()
     code = "import os, subprocess; subprocess.Popen(['sleep', '60']); b = b'x' * (1 << 24); os.write(1, b'x'); input()"
     with subprocess.Popen(
@@ -77,7 +78,7 @@ def test_gauges_are_told_of_the_largest_processes(monkeypatch: pytest.MonkeyPatc
     ) as process:
         assert process.stdout is not None
         process.stdout.read(1)
-        sampler = Sampler(machine)
+        sampler = TreeSampler(machine)
         sampler.attach(process.pid, os.getpid())
         live = Live(machine, lambda: 0)
         for _ in range(2):
@@ -94,7 +95,7 @@ def test_gauges_are_told_of_the_largest_processes(monkeypatch: pytest.MonkeyPatc
 
 def test_process_that_ended_is_counted(job: psutil.Process) -> None:
     machine = Machine()
-    sampler = Sampler(machine)
+    sampler = TreeSampler(machine)
     sampler.attach(job.pid, os.getpid())
     live = Live(machine, lambda: 0)
     lines(live, sampler)
@@ -108,7 +109,7 @@ def test_process_that_ended_is_counted(job: psutil.Process) -> None:
 def test_summing_up_takes_a_bounded_share(job: psutil.Process) -> None:
     clock = itertools.count(1, 1_000_000)  # each look at it takes a millisecond
     machine = Machine(monotonic_ns=lambda: next(clock))
-    sampler = Sampler(machine)
+    sampler = TreeSampler(machine)
     sampler.attach(job.pid, os.getpid())
     live = Live(machine, lambda: 0)
     told = ["commands" in lines(live, sampler) for _ in range(200)]
@@ -118,23 +119,24 @@ def test_summing_up_takes_a_bounded_share(job: psutil.Process) -> None:
 
 def test_what_is_told_of_commands_is_bounded_and_whole(job: psutil.Process) -> None:
     machine = Machine()
-    sampler = Sampler(machine)
+    sampler = TreeSampler(machine)
     sampler.attach(job.pid, os.getpid())
     for number in range(COMMANDS + 500):
-        command = sampler.commands[b"c%d" % number] = Command()
+        command = sampler.commands.uses[b"c%d" % number] = CommandUse()
         command.processes, command.cpu_ns = 1, 1_000_000_000
     told = lines(Live(machine, lambda: 0), sampler)["commands"]["commands"]
     assert len(told) == COMMANDS + 1
-    assert told[-1]["command"] == OTHERS
+    assert (told[-1]["command"], told[-1]["folded"]) == (OTHERS, True)
+    assert not any("folded" in entry for entry in told[:-1])
     assert sum(entry["cpu_seconds"] for entry in told) == pytest.approx(COMMANDS + 500, abs=1)
 
 
-def told_of_sources(job: psutil.Process, around: object, why: str | None, **read: Any) -> dict[str, bool | None]:
+def told_of_sources(job: psutil.Process, around: object, missing: str | None, **read: Any) -> dict[str, bool | None]:
     machine = Machine()
-    sampler = Sampler(machine)
+    sampler = TreeSampler(machine)
     sampler.attach(job.pid, os.getpid())
     sample = sampler.sample() | read
-    watch: Any = SimpleNamespace(why=why, roll=None)
+    watch: Any = SimpleNamespace(missing=missing, roll=None)
     enclosure: Any = SimpleNamespace(own=object())
     lines = Live(machine, lambda: 0).of_tree(sample, sampler, watch, enclosure, around, 0)  # type: ignore[arg-type]
     return {name: source["success"] for name, source in lines[-1]["sources"].items()}
@@ -145,15 +147,15 @@ def test_source_that_could_not_be_read_is_told(job: psutil.Process) -> None:
     read = {"system": {"forks": 1}, "gpus": [{"index": 0}], "cgroup": {"memory_bytes": 1}}
     everything = dict.fromkeys(("procfs", "perf", "cgroup", "system", "gpu"), True)
     assert told_of_sources(job, around, None, **read) == everything
-    for name, why, change in (
-        ("perf", "perf_event_paranoid is 3", {}),
+    for name, missing, change in (
+        ("perf", "perf_paranoid", {}),
         ("system", None, {"system": None}),
         ("cgroup", None, {"cgroup": None}),
         ("gpu", None, {"gpus": None}),
-        ("gpu", None, {"gpus_trouble": "it hangs"}),
+        ("gpu", None, {"gpus_unavailable": "no_answer"}),
     ):
-        assert told_of_sources(job, around, why, **(read | change)) == everything | {name: False}
-    left_out = told_of_sources(job, None, "not asked for", **read)
+        assert told_of_sources(job, around, missing, **(read | change)) == everything | {name: False}
+    left_out = told_of_sources(job, None, "not_requested", **read)
     assert left_out == {"procfs": True, "cgroup": True}, "what was not asked for neither works nor fails"
     assert "gpu" not in told_of_sources(job, around, None, **(read | {"gpus": []})), "there is none"
 
@@ -163,6 +165,6 @@ def test_how_long_a_source_takes_is_told_also_when_it_fails(job: psutil.Process)
     live = Live(machine, lambda: 0)
     with pytest.raises(ZeroDivisionError):
         live.timed("procfs", lambda: time.sleep(0.02) or 1 / 0)
-    sampler = Sampler(machine)
+    sampler = TreeSampler(machine)
     sampler.attach(job.pid, os.getpid())
     assert lines(live, sampler)["tracker"]["sources"]["procfs"]["seconds"] >= 0.02

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proctally.cli import main
-from proctally.marks import LONGEST_LINE, LONGEST_NAME, MOST, PAUSE_NS, VARIABLE, Marks, mark, parse
+from examples import examples
+from proctally.errors import NotMarked
+from proctally.tracking.marks import LONGEST_LINE, LONGEST_NAME, MOST, PAUSE_NS, VARIABLE, Marks, mark
 
 PROCTALLY = f"{sys.executable} -m proctally"
 
@@ -50,7 +51,8 @@ def test_a_job_marks_its_phases(tmp_path: Path) -> None:
     assert events(found) == [("load data", "begin"), ("load data", "end"), ("fit", "begin"), ("fit", "end")]
     load, loaded, fit, fitted = found
     assert before < load["at"] < loaded["at"] == fit["at"] < fitted["at"] < time.time()
-    assert 0.29 <= loaded["cpu_seconds"] - load["cpu_seconds"] < 1.0
+    # its parent shows the time of each of two processes in two counters that are cut to ticks
+    assert 0.26 <= loaded["cpu_seconds"] - load["cpu_seconds"] < 1.0
     assert fitted["at"] - fit["at"] >= 0.19
     assert 0 < load["elapsed_seconds"] < fitted["elapsed_seconds"] < time.time() - before
     assert 0 <= fitted["cpu_seconds"] - fit["cpu_seconds"] < 0.1
@@ -133,17 +135,18 @@ def test_a_tracker_that_failed_holds_nobody_up(tmp_path: Path) -> None:
     """More is marked than the pipe has room for, and then it rests: neither may wait for it, nor it for ever ask."""
     code = """
 import sys, time
-from proctally import run
-from proctally.cli import main
+from proctally.cli.main import main
+from proctally.linux.child import SignalFd
+from proctally.tree.sampler import TreeSampler
 
-sample, waited, begun = run.Sampler.sample, run.Job.wait, time.monotonic()
-def fails(self):
+waited, begun = SignalFd.wait, time.monotonic()
+def fails(self, *, last):
     raise RuntimeError("of a test")
-def wait(self, timeout, fds=()):
+def wait(self, fds, timeout):
     waits.append(None)
-    return waited(self, timeout, fds)
+    return waited(self, fds, timeout)
 waits = []
-run.Sampler.sample, run.Job.wait = fails, wait
+TreeSampler.sample, SignalFd.wait = fails, wait
 status = main(sys.argv[1:])
 print(len(waits) < 60 + 10 * (time.monotonic() - begun))
 sys.exit(status)
@@ -184,7 +187,7 @@ def test_lines_that_never_fail_a_script(tmp_path: Path, shell: str) -> None:
     out = tmp_path / "out.jsonl"
     command = [sys.executable, "-m", "proctally", "run", "-q", "--no-record", "-o", str(out), "--", *words, script]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "went on\n"
-    assert out.read_text().count('"name":"fit"') == 2
+    assert out.read_text().count('"type":"phase","name":"fit"') == 2
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     assert subprocess.run([*words, script], env=environment, capture_output=True, check=True).stdout == b"went on\n"
 
@@ -194,15 +197,6 @@ def test_bytes_that_are_no_text_are_one_name(tmp_path: Path) -> None:
     script = f"name=$(printf 'a\\377'); {PROCTALLY} mark $name; echo $name >> $PROCTALLY_MARKS"
     found, _ = phases_of(tmp_path, script)
     assert {name for name, _ in events(found)} == {"a\\xff"}
-
-
-@pytest.mark.parametrize(
-    "arguments", [["mark"], ["mark", " "], ["mark", "--begin", "--end", "x"], ["mark", "--no", "x"]]
-)
-def test_mistakes(capfd: pytest.CaptureFixture[str], arguments: list[str]) -> None:
-    assert main(arguments) == 2
-    out, err = capfd.readouterr()
-    assert not out and err.startswith("proctally: ") and err.count("\n") == 1
 
 
 # -- the pipe ----------------------------------------------------------------------------------------------------------
@@ -270,8 +264,8 @@ def test_a_full_pipe_is_not_waited_for(marks: Marks) -> None:
             os.write(fd, b"x" * 4095 + b"\n")
     assert fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK
     os.close(fd)
-    why = mark("x", "next", {VARIABLE: marks.path}, 1.0)
-    assert why is not None and why.startswith("nothing was marked")
+    with pytest.raises(NotMarked):
+        mark("x", "next", {VARIABLE: marks.path}, 1.0)
 
 
 def test_who_marks_too_much_costs_little(marks: Marks) -> None:
@@ -289,64 +283,23 @@ def test_a_file_that_is_no_pipe_of_a_tracker_is_left_alone(tmp_path: Path) -> No
     """A pid is another process's by now, or in here: that descriptor may be any file of it."""
     path = tmp_path / "file"
     path.write_bytes(b"precious\n")
-    with path.open("ab") as other:
-        why = mark("x", "next", {VARIABLE: f"/proc/{os.getpid()}/fd/{other.fileno()}"}, 1.0)
-    assert why is not None and "is no pipe of a tracker" in why
+    with path.open("ab") as other, pytest.raises(NotMarked):
+        mark("x", "next", {VARIABLE: f"/proc/{os.getpid()}/fd/{other.fileno()}"}, 1.0)
     assert path.read_bytes() == b"precious\n"
 
 
 @pytest.mark.parametrize("name", ["x" * 70_000, "😀" * 9_000, os.fsdecode(b"\xff" * 9_000)])
 def test_a_long_name_is_cut(marks: Marks, name: str) -> None:
     assert marks.path is not None
-    assert mark(name, "next", {VARIABLE: marks.path}, 1.0) is None
+    mark(name, "next", {VARIABLE: marks.path}, 1.0)
     (line,) = marks.take(0)
     assert line["name"] == os.fsencode(name).decode("utf-8", "backslashreplace")[:LONGEST_NAME]
-
-
-def test_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(flags: int) -> tuple[int, int]:
-        raise OSError(24, "too many open files")
-
-    monkeypatch.setattr(os, "pipe2", refuse)
-    marks = Marks(lambda: 1.0, lambda: 1.0)
-    assert (marks.path, marks.fds(0), marks.take(0), marks.last(0), marks.timeout(0)) == (None, [], [], [], None)
-    marks.close()
 
 
 # -- strangers' bytes --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("line", "parsed"),
-    [
-        (b"fit", ("fit", "next", None)),
-        (b"  two words \t", ("two words", "next", None)),
-        (b"\xff\xfe", ("\\xff\\xfe", "next", None)),
-        (b"x" * 999, ("x" * LONGEST_NAME, "next", None)),
-        (b'{"name":"a","event":"begin","at":5}', ("a", "begin", 5.0)),
-        (b'{"event":"end"}', (None, "end", None)),
-        (b'{"name":"\\ud800"}', ("\\ud800", "next", None)),
-        (b"", None),
-        (b"   ", None),
-        (b"{", None),
-        (b"{}", None),
-        (b'{"name":""}', None),
-        (b'{"name":5}', None),
-        (b'{"name":"a","event":"other"}', None),
-        (b'{"name":"a","event":["end"]}', None),
-        (b'{"name":"a","at":"soon"}', None),
-        (b'{"name":"a","at":-1}', None),
-        (b'{"name":"a","at":NaN}', None),
-        (b'{"name":"a","at":Infinity}', None),
-        (b'{"name":"a","at":[]}', None),
-        (b'{"a":' * 1000, None),
-    ],
-)
-def test_lines(line: bytes, parsed: Any) -> None:
-    assert parse(line) == parsed
-
-
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.one_of(

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-import made_lines as made
+import made
 
 pytest.importorskip("bokeh", reason="the extra report is not installed")
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from proctally.report.page import page  # noqa: E402
-from proctally.report.series import collect  # noqa: E402
+from proctally.views.report.page import page  # noqa: E402
+from proctally.views.report.series import collect  # noqa: E402
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+# A call into the driver that hangs swallows the exception of a signal. So `limited` kills the driver. If that does not
+# help, the thread of pytest-timeout ends the whole session.
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+    pytest.mark.timeout(180, method="thread"),
+]
+LIMIT_SECONDS = 60
 HOSTILE = "<script>alert(1)</script>"
 READY = "document.documentElement.dataset.ready"
 PATIENCE_MS = 30_000
@@ -27,12 +35,43 @@ FOCUSED = "document.activeElement.getAttribute('aria-label') ?? document.activeE
 FRAME = 0.06, 0.99  # where in the place of a chart its time begins and ends, about
 
 
+@contextmanager
+def limited() -> Iterator[None]:
+    """Kill the driver and the browser at the limit: each call into them then raises."""
+    late = threading.Event()
+
+    def kill() -> None:
+        late.set()
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    timer = threading.Timer(LIMIT_SECONDS, kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if late.is_set():
+            pytest.fail(f"the browser took more than {LIMIT_SECONDS} s and was killed")
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    """One browser for all tests of this file: its start takes longer than most of them."""
+    with ExitStack() as stack:
+        with limited():
+            playwright = stack.enter_context(api.sync_playwright())
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
-        browser.close()
+        with limited():
+            browser.close()
+
+
+@pytest.fixture(autouse=True)
+def each_test_is_limited(browser: Any) -> Iterator[None]:
+    with limited():
+        yield
 
 
 @pytest.fixture(scope="module")

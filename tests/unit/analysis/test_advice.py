@@ -1,24 +1,16 @@
-"""What runs prove, and what is advised: from made-up records for what cannot be had here, and from real ones."""
+"""Evidence of made-up records, and the advice it gives."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from made import GIB, MIB, gpu, lines, record
-from proctally.advice import NOT_ENOUGH, Advice, advice_lines, advise_on
-from proctally.advise import _found
-from proctally.evidence import CORES, GPUS, MEMORY, TIME, Evidence
-from proctally.history import Filter
-from tracked import Done, call, run
+from made import GIB, MIB, gap, gpu, lines, reason
+from proctally.analysis.advice import NOT_ENOUGH, Advice, advice_lines, advise_on
+from proctally.analysis.evidence import CORES, GPUS, MEMORY, TIME, Evidence
 
 patient = settings(deadline=None)
 
@@ -112,24 +104,45 @@ def test_what_was_swapped_out_is_needed_too() -> None:
 
 
 def test_oom_says_more_than_the_limit() -> None:
-    advice = one(MEMORY, memory=3 * GIB, verdict="oom", evidence="killed", limits={"memory_bytes": 4 * GIB})
+    advice = one(MEMORY, memory=3 * GIB, verdict="oom", limits={"memory_bytes": 4 * GIB})
     assert advice.request is None and advice.at_least == 4 * GIB and "oom" in advice.basis
-    without_limit = one(MEMORY, memory=3 * GIB, verdict="oom", evidence="killed")
+    without_limit = one(MEMORY, memory=3 * GIB, verdict="oom")
     assert without_limit.request is None and without_limit.at_least == 3 * GIB
+
+
+KILLS = {"code": "exit_status", "oom_kills": 4, "oom_place": "cgroup", "oom_cgroup": "/x"}
+
+
+def test_kills_in_a_run_that_ended_well_ask_for_more_than_the_limit() -> None:
+    """The limit is that of the cgroup of the children, which is not that of the job."""
+    limited = KILLS | {"memory_limit_bytes": 4 * GIB}
+    advice = one(MEMORY, memory=GIB, reason=limited, limits={"memory_bytes": 16 * GIB})
+    assert advice.request is None and advice.at_least == 4 * GIB
+    assert advice.basis == "the kernel's OOM killer ended 4 processes (limit 4.0 GiB of /x)"
+    assert one(TIME, wall=50.0, reason=limited).at_least == 50.0
+    assert one(MEMORY, memory=3 * GIB, reason=KILLS).at_least == 3 * GIB, "a limit that is unknown"
+    assert one(MEMORY, memory=GIB, reason=KILLS | {"oom_place": "machine"}).request is not None
+
+
+def test_largest_limit_of_several_kills_counts() -> None:
+    ooms = [{"limit_bytes": limit} for limit in (2 * GIB, 8 * GIB, None)]
+    made = lines(memory=GIB, reason=KILLS | {"memory_limit_bytes": 2 * GIB})
+    made[-1]["memory"]["ooms"] = [*ooms, "strange"]
+    assert advise_on([Evidence.of(made)])[MEMORY].at_least == 8 * GIB
 
 
 @pytest.mark.parametrize("verdict", ["oom", "limit", "killed", "timeout", "failed", "strange"])
 def test_a_run_that_was_cut_off_proves_no_memory_and_no_time(verdict: str) -> None:
     for resource, least in ((MEMORY, 3 * GIB), (TIME, 50.0)):
-        advice = one(resource, memory=3 * GIB, wall=50.0, verdict=verdict, evidence="why")
+        advice = one(resource, memory=3 * GIB, wall=50.0, verdict=verdict, exit_code=3, signal=5)
         assert advice.request is None
         assert advice.at_least == least
-        assert "why" in advice.basis
+        assert "signal 5" in advice.basis
 
 
 def test_a_run_that_was_cut_off_below_the_others_is_left_out() -> None:
     whole = [{"memory": 4 * GIB, "wall": 1000.0}] * 3
-    advice = several(MEMORY, *whole, {"memory": GIB, "verdict": "failed", "evidence": "exit status 2"})
+    advice = several(MEMORY, *whole, {"memory": GIB, "verdict": "failed", "exit_code": 2})
     assert advice.request is not None and advice.runs == 3 and advice.others == 1
     assert any("exit status 2" in note for note in advice.notes)
     assert advice.request == several(MEMORY, *whole).request
@@ -137,12 +150,10 @@ def test_a_run_that_was_cut_off_below_the_others_is_left_out() -> None:
 
 def test_a_run_that_was_killed_above_the_others_undoes_the_advice() -> None:
     whole = [{"memory": 4 * GIB, "wall": 1000.0}] * 3
-    advice = several(
-        MEMORY, *whole, {"memory": GIB, "verdict": "oom", "evidence": "x", "limits": {"memory_bytes": 8 * GIB}}
-    )
+    advice = several(MEMORY, *whole, {"memory": GIB, "verdict": "oom", "limits": {"memory_bytes": 8 * GIB}})
     assert advice.request is None and advice.at_least == 8 * GIB
-    assert several(TIME, *whole, {"wall": 1000.0, "verdict": "timeout", "evidence": "x"}).at_least == 1000.0
-    assert several(TIME, *whole, {"wall": 900.0, "verdict": "timeout", "evidence": "x"}).request is not None
+    assert several(TIME, *whole, {"wall": 1000.0, "verdict": "timeout"}).at_least == 1000.0
+    assert several(TIME, *whole, {"wall": 900.0, "verdict": "timeout"}).request is not None
 
 
 @pytest.mark.parametrize(
@@ -150,23 +161,19 @@ def test_a_run_that_was_killed_above_the_others_undoes_the_advice() -> None:
     [
         ({"limits": {"memory_high_bytes": GIB + MIB}}, "memory.high"),
         ({"cgroup": {"memory_pressure_seconds": 10.0}}, "waited for memory"),
-        ({"memory_coverage": "peaks as sampled; PSS of 3 processes is denied"}, "denied"),
+        ({"gaps": [gap("memory", "pss_denied", count=3)]}, "PSS of 3 processes is denied"),
     ],
 )
 def test_memory_that_was_taken_away_or_not_seen_is_no_evidence(more: dict[str, Any], why: str) -> None:
-    covered = more.pop("memory_coverage", None)
     made = lines(memory=GIB, wall=100.0, **more)
-    if covered is not None:
-        made[-1]["memory"]["coverage"] = covered
     advice = advise_on([Evidence.of(made)])[MEMORY]
     assert advice.request is None and advice.at_least == GIB and why in advice.basis
 
 
 def test_what_was_not_read_at_the_peak_is_told() -> None:
-    made = lines(memory=GIB)
-    made[-1]["memory"]["coverage"] = "peaks as sampled; PSS of 2 processes had not been read at the peak"
+    made = lines(memory=GIB, gaps=[gap("memory", "pss_stale", count=2)])
     advice = advise_on([Evidence.of(made)])[MEMORY]
-    assert advice.request is not None and advice.notes == ["PSS of some processes had not been read at the peak"]
+    assert advice.request is not None and advice.notes == ["PSS of 2 processes was not up to date at the peak"]
 
 
 def test_too_short_to_be_sampled() -> None:
@@ -214,7 +221,7 @@ def test_throttled_is_no_evidence() -> None:
 
 def test_starved_is_no_evidence() -> None:
     advice = one(CORES, cores=[1.0] * 10, wall=100.0, waiting={"run_delay_seconds": 60.0})
-    assert advice.request is None and "starved" in advice.basis and "1.6 threads" in advice.basis
+    assert advice.request is None and "starved" in advice.basis and "1.6 runnable threads" in advice.basis
     assert one(CORES, cores=[1.0] * 10, wall=100.0, waiting={"run_delay_seconds": 5.0}).request is not None
     assert one(CORES, cores=[0.0] * 10, wall=100.0, waiting={"run_delay_seconds": 1.0}).request is not None  # it sleeps
     pressed = {"cgroup": {"cpu_pressure_seconds": 40.0}, "waiting": {"run_delay_seconds": None}}
@@ -233,9 +240,9 @@ def test_who_uses_all_it_has_may_want_more() -> None:
 
 
 def test_cores_of_a_run_that_was_cut_off_count_as_far_as_it_went() -> None:
-    advice = one(CORES, cores=[3.0] * 10, verdict="timeout", evidence="x")
+    advice = one(CORES, cores=[3.0] * 10, verdict="timeout")
     assert advice.whole == 3 and "as far as it went" in advice.notes
-    assert one(CORES, cores=[3.0] * 10, verdict="failed", evidence="exit status 1").request is None
+    assert one(CORES, cores=[3.0] * 10, verdict="failed", exit_code=1).request is None
 
 
 # -- time, GPUs, ends ------------------------------------------------------------------------------------------------
@@ -247,15 +254,14 @@ def test_time_of_a_run_that_was_held_back_is_said_to_be() -> None:
 
 
 def test_time_of_an_attach_is_not_that_of_the_job() -> None:
-    ended = "its root and all known members ended"
-    made = {"kind": "attach", "verdict": "ended", "evidence": ended}
+    made = {"kind": "attach", "verdict": "ended", "why": reason("all_exited")}
     assert one(TIME, **made).request is None
     assert one(MEMORY, **made).request is not None
-    assert one(MEMORY, kind="attach", verdict="ended", evidence="the duration of 5 s is over").request is None
+    assert one(MEMORY, kind="attach", verdict="ended", why=reason("duration", limit_seconds=5)).request is None
 
 
 def test_time_of_a_block_is_not_that_of_its_program() -> None:
-    made = {"kind": "track", "wall": 50.0, "evidence": "the block ended"}
+    made = {"kind": "track", "wall": 50.0, "why": reason("block_ended")}
     advice = one(TIME, **made)
     assert advice.request is None and advice.at_least == 50.0 and "a block of its program" in advice.basis
     assert several(TIME, {"wall": 1000.0}, made).request is not None
@@ -297,7 +303,9 @@ def test_the_vendor_of_gpus_is_told_of_the_host_once() -> None:
     assert Evidence.of([made[0], host, *made[1:]]).gpu_vendor == "amd"
 
 
-@pytest.mark.parametrize("field", ["cpu", "memory", "waiting", "limits", "cgroup", "processes", "verdict", "evidence"])
+@pytest.mark.parametrize(
+    "field", ["cpu", "memory", "waiting", "limits", "cgroup", "processes", "verdict", "reason", "gaps"]
+)
 def test_null_anywhere_is_unknown_and_no_fault(field: str) -> None:
     made = lines()
     made[-1][field] = None
@@ -311,105 +319,8 @@ def test_null_anywhere_is_unknown_and_no_fault(field: str) -> None:
 def test_lines_for_the_head_of_a_report() -> None:
     said = advice_lines([evidence(memory=4 * GIB, wall=3000.0, cores=[2.0] * 10)])
     assert [line.partition(" (")[0] for line in said] == ["cores: 2", "memory: 5 GiB", "time: 1:15:00"]
-    said = advice_lines([evidence(memory=4 * GIB, verdict="oom", evidence="killed", gpus=[gpu(0)])])
-    assert said[1].startswith(f"memory: {NOT_ENOUGH}: more than 4 GiB needed (oom: killed")
+    said = advice_lines([evidence(memory=4 * GIB, verdict="oom", signal=9, gpus=[gpu(0)])])
+    assert said[1].startswith(f"memory: {NOT_ENOUGH}: more than 4 GiB needed (oom: the kernel")
     assert said[3].startswith("GPUs: 0")
     assert advice_lines([evidence(kind="system")]) == []
     assert advice_lines([]) == []
-
-
-# -- the command -----------------------------------------------------------------------------------------------------
-
-
-def told(done: Done) -> str:
-    assert done.status == 0, done.stderr
-    assert done.stderr == b""
-    return done.stdout.decode()
-
-
-def test_advise_of_a_name(tmp_path: Path) -> None:
-    for number in range(4):
-        record(tmp_path, name="train", number=number, memory=4 * GIB + number * MIB, wall=1000.0 + number)
-    record(tmp_path, name="other", number=9, memory=40 * GIB)
-    said = told(call(tmp_path, "advise", "--name", "tra*"))
-    assert said.startswith("proctally advise  train, 4 runs\n")
-    assert all(f"\n{name}:\n" in said for name in ("slurm", "pbs", "kubernetes", "docker", "nextflow", "snakemake"))
-    assert said == told(call(tmp_path, "advise", "name:train"))
-    assert max(len(line) for line in said.splitlines()) <= 90
-    quiet = told(call(tmp_path, "advise", "-q", "--for", "docker,slurm", "name:train"))
-    assert [line.split("=")[0] for line in quiet.splitlines()] == [
-        "docker run --cpus",
-        "#SBATCH --cpus-per-task",
-        "#SBATCH --mem",
-        "#SBATCH --time",
-    ]
-    assert told(call(tmp_path, "advise")).startswith("proctally advise  other ")  # without a word: the last
-
-
-def test_of_many_runs_the_newest_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(5):
-        record(tmp_path, name="train", number=number, wall=100.0 * (5 - number))
-    monkeypatch.setattr("proctally.advise.MOST_RUNS", 2)
-    found = _found([], Filter(name="train"), {"PROCTALLY_HOME": str(tmp_path)})
-    assert found.told == ["from the newest 2 of 5 runs"]
-    assert found.advice[TIME].runs == 2 and found.advice[TIME].used == 200.0
-
-
-def test_advise_as_json_and_markdown(tmp_path: Path) -> None:
-    record(tmp_path, name="a|b<i>`", memory=4 * GIB, verdict="failed", evidence="exit <script>|`x` \x1b[31m")
-    found = json.loads(told(call(tmp_path, "advise", "-f", "json", "--for", "slurm")))
-    assert found["advice"]["memory"]["enough_evidence"] is False
-    assert found["advice"]["memory"]["at_least"] == 4 * GIB
-    assert found["runs"][0]["verdict"] == "failed"
-    assert list(found["directives"]) == ["slurm"]
-    said = told(call(tmp_path, "advise", "-f", "markdown"))
-    assert "<" not in said.replace("```", "") and "\x1b" not in said and "a&#124;b" in said
-    assert all(line.count("|") == 4 for line in said.splitlines() if line.startswith("| "))
-    assert "\x1b" not in told(call(tmp_path, "advise"))
-
-
-def test_advise_without_anything_to_go_by(tmp_path: Path) -> None:
-    record(tmp_path, name="machine", kind="system", number=1)
-    running = record(tmp_path, name="running", number=2, end=False)
-    for arguments, status, why in (
-        (["--name", "nobody"], 1, b"no past run"),
-        (["name:machine"], 1, b"whole machine"),
-        (["name:running"], 1, b"still runs"),
-        (["nothing-such"], 1, b"no record"),
-        (["--for", "cray"], 2, b"'cray' is not known"),
-        (["--for", ","], 2, b"for which"),
-        (["-f", "csv"], 2, b"text or markdown or json"),
-        (["--since", "yesterday"], 2, b"no age"),
-    ):
-        done = call(tmp_path, "advise", *arguments)
-        assert (done.status, done.stdout) == (status, b""), arguments
-        assert why in done.stderr and done.stderr.startswith(b"proctally: ") and done.stderr.count(b"\n") == 1
-    os.utime(running, (time.time() - 3600,) * 2)  # nobody writes it any more: what is there are lower bounds
-    assert "more than" in told(call(tmp_path, "advise", "name:running"))
-
-
-def test_advise_of_a_real_run(tmp_path: Path) -> None:
-    held = 100 * MIB
-    script = f"import time; a = bytearray({held}); a[::4096] = b'x' * len(a[::4096]); time.sleep(0.3)"
-    assert run(tmp_path, "-q", "-i", "0.05", "--", sys.executable, "-S", "-c", script).status == 0
-    found = json.loads(told(call(tmp_path, "advise", "-f", "json")))["advice"]
-    assert held < found["memory"]["used"] < held + 60 * MIB
-    assert found["memory"]["request"] >= found["memory"]["used"] + 32 * MIB
-    assert found["time"]["request"] in (120, 180)
-    assert 0 < (found["cores"]["request"] or found["cores"]["at_least"]) <= 2
-
-
-def test_advise_of_a_run_that_its_limit_ended(tmp_path: Path) -> None:
-    script = f"import time; a = bytearray({80 * MIB}); a[::4096] = b'x' * len(a[::4096]); time.sleep(20)"
-    options = ("-q", "-i", "0.05", "--max-memory", "30MiB")
-    run(tmp_path, *options, "--", sys.executable, "-S", "-c", script)
-    found = json.loads(told(call(tmp_path, "advise", "-f", "json")))["advice"]
-    assert found["memory"]["request"] is None and found["memory"]["at_least"] > 30 * MIB
-    assert found["time"]["request"] is None
-
-
-def test_advise_of_a_run_that_its_timeout_ended(tmp_path: Path) -> None:
-    run(tmp_path, "-q", "-i", "0.05", "--timeout", "0.4", "--", "sleep", "20")
-    found = json.loads(told(call(tmp_path, "advise", "-f", "json")))["advice"]
-    assert found["time"]["request"] is None and found["time"]["at_least"] >= 0.4
-    assert "timeout" in found["time"]["basis"]

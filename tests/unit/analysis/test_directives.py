@@ -1,25 +1,23 @@
 """Every line read back by the rule of the scheduler that it is for: never less than was advised, nor much more.
 
-The readers below follow the sources that src/proctally/directives.py names; what they refuse is a mistake in a line.
+The readers below follow the sources that analysis/directives.py names; what they refuse is a mistake in a line.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from directives_of import made
 from made import GIB, MIB, gpu, lines
-from proctally.advice import Advice, advise_on
-from proctally.directives import SCHEDULERS, directives
-from proctally.evidence import CORES, GPUS, MEMORY, RESOURCES, TIME, Evidence
+from proctally.analysis.advice import advise_on
+from proctally.analysis.directives import SCHEDULERS, directives
+from proctally.analysis.evidence import Evidence
 
 patient = settings(deadline=None)
 MB = 10**6
@@ -227,13 +225,6 @@ RULES: dict[str, Callable[[list[str]], Asked]] = {
 }
 
 
-def made(cores: float | None, memory: float | None, seconds: float | None, gpus: float | None) -> dict[str, Advice]:
-    found = {resource: Advice(resource) for resource in RESOURCES}
-    for resource, value in zip((CORES, MEMORY, TIME, GPUS), (cores, memory, seconds, gpus), strict=True):
-        found[resource].request = value
-    return found
-
-
 # -- what they say ---------------------------------------------------------------------------------------------------
 
 
@@ -316,31 +307,3 @@ def test_gpus_from_a_record() -> None:
     listed = [gpu(0, ratio=0.5, memory=GIB), gpu(1, memory=GIB), gpu(2)]
     found = directives(advise_on([Evidence.of(lines(gpus=listed))]), ["slurm"])["slurm"]
     assert "#SBATCH --gres=gpu:1" in found
-
-
-def test_a_script_with_the_lines_is_a_script(tmp_path: Path) -> None:
-    """What is pasted keeps a shell from nothing, and kubectl's own reader takes the YAML, where there is one."""
-    found = directives(made(2.5, GIB, 600, 1), list(SCHEDULERS))
-    for name in ("slurm", "pbs"):
-        script = tmp_path / name
-        script.write_text("\n".join(["#!/bin/sh", *found[name], "echo ran"]) + "\n")
-        assert subprocess.run(["sh", str(script)], capture_output=True, text=True, check=True).stdout == "ran\n"
-    assert compile("\n".join(["dict(", *found["snakemake"][2:], ")"]), "rule", "eval")  # Snakemake's are Python's own
-    if shutil.which("kubectl") is None:
-        return
-    pod = [
-        "apiVersion: v1",
-        "kind: Pod",
-        "metadata: {name: a}",
-        "spec:",
-        "  containers:",
-        "  - name: a",
-        "    image: a",
-    ]
-    (tmp_path / "pod.yaml").write_text(
-        "\n".join(pod + [f"    {line}" for line in found["kubernetes"] if "Deadline" not in line]) + "\n"
-    )
-    command = ["kubectl", "set", "image", "--local", "-o", "json", "-f", str(tmp_path / "pod.yaml"), "a=b"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert '"nvidia.com/gpu": "1"' in done.stdout

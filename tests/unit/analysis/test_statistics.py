@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proctally import spread
-from proctally.spread import (
+from proctally.analysis import statistics
+from proctally.analysis.statistics import (
     LEVEL,
     NO_SPREAD,
     ONE_SIDED,
@@ -77,7 +77,7 @@ def test_many_values_are_ranked_as_few_are(monkeypatch: pytest.MonkeyPatch) -> N
         for digits in (0, 6)  # with ties, and without
     ]
     exact = [rank_sum(*pair) for pair in groups]
-    monkeypatch.setattr(spread, "EXACT", 0)
+    monkeypatch.setattr(statistics, "EXACT", 0)
     assert [rank_sum(*pair) for pair in groups] == pytest.approx(exact, abs=0.01)
     assert min(exact) < 0.1 < max(exact)
     assert rank_sum([1.0] * 30, [1.0] * 30) == 1.0

@@ -1,15 +1,8 @@
-"""The text that Prometheus reads: by strict parsers, by promtool, by a Pushgateway and by node_exporter."""
+"""Prometheus texts, made from lines of a run."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,63 +11,23 @@ from hypothesis import strategies as st
 
 pytest.importorskip("prometheus_client", reason="the extra prometheus is not installed")
 
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as strict  # noqa: E402
 from prometheus_client.parser import text_string_to_metric_families as classic  # noqa: E402
 
-from daemons import daemon, free_port, get  # noqa: E402
 from documented import check_part  # noqa: E402
-from proctally.outputs.latest import COMMANDS, OTHER, PHASES, PROCESSES, Latest, Slots, label  # noqa: E402
-from proctally.outputs.prometheus import COUNTER, FAMILIES, OPENMETRICS, TEXT, Exposition  # noqa: E402
-from proctally.outputs.push import Sink, replace, without_credentials  # noqa: E402
-from tracked import Puppet, environment, run, shell, until  # noqa: E402
-
-HOSTILE = '"} 1\nevil{a="\\ \x00\x1b[31m\udcff é'
-RUN = {
-    "type": "run", "run_id": "r1", "name": HOSTILE, "kind": "run", "started_at": 1000.5, "version": "1",
-    "command": ["/usr/bin/train", "--password=x"], "user": "u", "tags": {"learning-rate": HOSTILE, 'k"': "v"},
-    "scheduler": {"SLURM_JOB_ID": "7"}, "limits": {"cpu_cores": 2, "memory_bytes": None},
-}  # fmt: skip
-GPU = {
-    "index": 0, "uuid": "GPU-1", "name": "H", "vendor": "nvidia", "pci": "p", "driver_version": "1",
-    "memory_total_bytes": 100, "power_limit_watts": 300.0,
-}  # fmt: skip
-SAMPLE = {
-    "type": "sample", "at": 1001.5, "elapsed_seconds": 1.0, "interval_seconds": 1.0,
-    "tree": {"cpu_seconds": 1.5, "cpu_user_seconds": 1.0, "cpu_system_seconds": 0.5, "rss_bytes": 4096,
-             "pss_bytes": None, "processes": 2, "minor_faults": 3, "major_faults": 0},
-    "system": {"cpu_user_seconds": 5.0, "memory": {"free_bytes": 7}, "pressure": {"io_full_seconds": 0.25}},
-    "cgroup": {"cpu_pressure_seconds": 0.5, "oom_kills": 1},
-    "gpus": [{"index": 0, "uuid": "GPU-1", "name": "H", "state": "ok", "trouble": None, "utilization_ratio": 0.5,
-              "memory_used_bytes": 50, "energy_joules": 9.5, "ecc_corrected": 1, "tree_memory_bytes": 40,
-              "mig_instances": [{"uuid": "MIG-1", "memory_used_bytes": 5, "memory_total_bytes": 10}]}],
-}  # fmt: skip
-HOST = {"type": "host", "hostname": "h", "gpus": [GPU], "booted_at": 1.0}
-DEVICES = {
-    "type": "devices", "cpus": 4, "memory": {"total_bytes": 99},
-    "disks": [{"name": "sda", "read_bytes": 1, "write_bytes": None}], "interfaces": [],
-}  # fmt: skip
-COMMANDS_LINE = {
-    "type": "commands", "started": 5, "ended": 3,
-    "commands": [{"command": HOSTILE, "processes": 2, "cpu_seconds": 0.5}],
-}  # fmt: skip
-GAUGES = {
-    "type": "gauges", "process_count": 1, "rss_total_bytes": 4096,
-    "processes": [{"pid": 7, "exe": f"/x{HOSTILE}", "rss_bytes": 4096, "rss_limit_bytes": None, "virtual_bytes": 9,
-                   "threads": 1, "cpu_percent": 150.0, "kernel_cpu_percent": 50.0, "user_cpu_percent": 100.0}],
-}  # fmt: skip
-TRACKER = {
-    "type": "tracker", "cpu_seconds": 0.1, "rss_bytes": 1000, "samples": 2, "late_samples": 0,
-    "sources": {"procfs": {"success": True, "seconds": 0.001}, "gpu": {"success": False, "seconds": None}},
-}  # fmt: skip
-PHASE = {"type": "phase", "name": "fit", "event": "begin", "at": 1001.0}
-ALL: tuple[dict[str, Any], ...] = (RUN, HOST, DEVICES, SAMPLE, COMMANDS_LINE, GAUGES, PHASE, TRACKER)
-
-
-def fed(*lines: dict[str, Any]) -> Latest:
-    latest = Latest()
-    for line in lines:
-        latest.feed(json.loads(json.dumps(line)))
-    return latest
+from proctally.exporters.latest import COMMANDS, OTHER, PHASES, PROCESSES, Latest, Slots, described
+from proctally.exporters.prometheus import (  # noqa: E402
+    COUNTER,
+    FAMILIES,
+    OPENMETRICS,
+    TEXT,
+    UNITS,  # noqa: E402
+    Exposition,
+)
+from proctally.exporters.push import Sink, without_credentials  # noqa: E402
+from proctally.text.escape import label  # noqa: E402
+from prometheus_lines import ALL, COMMANDS_LINE, HOST, HOSTILE, PHASE, SAMPLE, fed  # noqa: E402
 
 
 def values(latest: Latest) -> dict[str, dict[tuple[str, ...], float]]:
@@ -84,6 +37,14 @@ def values(latest: Latest) -> dict[str, dict[tuple[str, ...], float]]:
         for sample in family.samples:
             found.setdefault(sample.name, {})[tuple(sample.labels.values())] = sample.value
     return found  # labels come in the order of their names
+
+
+@pytest.mark.parametrize("bad", [-18889465931478580723712, 1 << 1100, float("nan"), "text"])
+def test_one_bad_value_costs_itself(bad: object) -> None:
+    sample = SAMPLE | {"system": {"memory": {"free_bytes": 7, "swap_used_bytes": bad}, "load_1": bad}}
+    found = values(fed(*(sample if line["type"] == "sample" else line for line in ALL)))
+    assert found["proctally_system_memory_free_bytes"] == {(): 7.0}
+    assert not {"proctally_system_swap_used_bytes", "proctally_system_load_1"} & found.keys()
 
 
 # -- the text --------------------------------------------------------------------------------------------------------
@@ -164,7 +125,7 @@ def test_end_of_a_run() -> None:
     assert found["proctally_command_cpu_seconds_total"][("a",)] == 1.0
 
 
-@pytest.mark.parametrize("change", [{"state": "asleep"}, {"trouble": "lost"}])
+@pytest.mark.parametrize("change", [{"state": "asleep"}, {"unavailable": {"device": "device_lost"}}])
 def test_gpu_that_cannot_be_read_is_not_up(change: dict[str, str]) -> None:
     gpu = SAMPLE["gpus"][0] | change  # type: ignore[index]
     assert values(fed(HOST, SAMPLE | {"gpus": [gpu]}))["proctally_gpu_up"] == {("0", "GPU-1"): 0}
@@ -208,10 +169,15 @@ def test_names_are_as_prometheus_wants_them() -> None:
             assert not family.name.endswith("_info")
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
-def test_promtool_finds_nothing_to_complain_of() -> None:
-    done = subprocess.run(["promtool", "check", "metrics"], input=Exposition(fed(*ALL)).text(TEXT), capture_output=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+def test_kind_and_unit_are_those_of_the_fields() -> None:
+    for family in FAMILIES:
+        paths = family.source if isinstance(family.source, tuple) else [(family.source,)]
+        found = [known for path, *_ in paths if (known := described(path))]
+        assert found or not isinstance(family.source, tuple), family.name
+        for each in found:
+            assert (family.kind == COUNTER) == (each.kind == COUNTER), family.name
+            assert family.unit in ("", UNITS.get(each.unit)), family.name
+            assert family.unit or each.unit not in UNITS or family.name == "proctally_system_cpus", family.name
 
 
 def test_document_has_every_metric() -> None:
@@ -321,6 +287,22 @@ def test_time_that_goes_along_to_another_command_is_counted_once() -> None:
     assert {name: cpu for name, _, cpu in slots.rows()} == {"sh": 3.0, "cc1": 1.0, "gzip": 1.5}
 
 
+def test_slots_folded_row_counts_as_other() -> None:
+    slots = Slots(5)
+    rest = {"command": "ld", "folded": True, "processes": 7, "cpu_seconds": 3.0}
+    slots.feed([{"command": "ld", "processes": 1, "cpu_seconds": 2.0}, rest])
+    assert slots.rows() == [("ld", 1, 2.0), (OTHER, 7, 3.0)]
+    slots.feed([{"command": "ld", "processes": 1, "cpu_seconds": 2.0}, rest | {"cpu_seconds": 3.5}])
+    assert slots.rows()[-1] == (OTHER, 7, 3.5)
+
+
+def test_summary_folded_row_adds_nothing_to_series() -> None:
+    latest = Latest()
+    rows = [{"command": "(others)", "processes": 1, "cpu_seconds": 2.0}]
+    latest.feed({"type": "summary", "commands": [*rows, rows[0] | {"folded": True, "cpu_seconds": 9.0}]})
+    assert latest.commands.rows() == [("(others)", 1, 2.0)]
+
+
 def test_total_that_is_told_lower_does_not_fall() -> None:
     slots = Slots(2)
     slots.feed(entries({"a": 5.0}))
@@ -330,70 +312,6 @@ def test_total_that_is_told_lower_does_not_fall() -> None:
 
 
 # -- a Pushgateway and node_exporter ---------------------------------------------------------------------------------
-
-
-@contextmanager
-def pushgateway() -> Iterator[str]:
-    if shutil.which("prometheus-pushgateway") is None:
-        pytest.skip("no Pushgateway is installed (Debian: prometheus-pushgateway)")
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    # Debian's build keeps what was pushed in a file of its own
-    arguments = (f"--web.listen-address=127.0.0.1:{port}", "--persistence.file=")
-    with daemon("prometheus-pushgateway", *arguments, ready=f"{url}/-/ready"):
-        yield url
-
-
-def test_pushgateway_has_it_while_it_runs_and_not_afterwards(tmp_path: Path) -> None:
-    with pushgateway() as url, Puppet(tmp_path, "-i", "0.05", "-n", "a job/1", "--pushgateway", url) as puppet:
-        until(lambda: "proctally_run_info" in get(f"{url}/metrics"), "it was pushed")
-        text = get(f"{url}/metrics")
-        [info] = [
-            sample for family in classic(text) for sample in family.samples if sample.name == "proctally_run_info"
-        ]
-        assert info.labels["job"] == info.labels["name"] == "a job/1"
-        assert info.labels["instance"] == os.uname().nodename
-        assert len(info.labels["run_id"]) == 32
-        [failure] = [
-            sample.value for family in classic(text) for sample in family.samples
-            if sample.name == "push_failure_time_seconds"
-        ]  # fmt: skip
-        assert failure == 0
-        assert puppet.exit(0) == 0
-        assert puppet.stderr() == b""
-        assert "proctally_run_info" not in get(f"{url}/metrics")
-
-
-def test_pushgateway_keeps_the_end_when_told_to(tmp_path: Path) -> None:
-    with pushgateway() as url:
-        done = shell(tmp_path, "exit 4", "--pushgateway", url, "--pushgateway-keep")
-        assert (done.status, done.stderr) == (4, b"")
-        [code] = [
-            sample.value for family in classic(get(f"{url}/metrics")) for sample in family.samples
-            if sample.name == "proctally_run_exit_code"
-        ]  # fmt: skip
-        assert code == 4
-
-
-def test_group_of_a_name_that_would_be_a_folder(tmp_path: Path) -> None:
-    with pushgateway() as url:
-        for name in ("..", "a b/é"):
-            done = shell(tmp_path, "true", "-n", name, "--pushgateway", f"{url}/", "--pushgateway-keep")
-            assert (done.status, done.stderr) == (0, b"")
-        text = get(f"{url}/metrics")
-    jobs = {sample.labels["job"] for family in classic(text) for sample in family.samples if "run_id" in sample.labels}
-    assert jobs == {"proctally", "a b/é"}
-
-
-def test_pushgateway_that_is_gone_is_told_of_after_the_job(tmp_path: Path) -> None:
-    begun = time.monotonic()
-    done = run(tmp_path, "-q", "--pushgateway", f"http://me:secret@127.0.0.1:{free_port()}", "--pushgateway-keep",
-               "--", "true")  # fmt: skip
-    assert time.monotonic() - begun < 6
-    assert done.status == 0
-    assert b"--pushgateway: " in done.stderr
-    assert b"refused" in done.stderr
-    assert b"secret" not in done.stderr
 
 
 def test_credentials_do_not_stay_in_a_url() -> None:
@@ -428,50 +346,10 @@ def test_last_word_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
             if self.count < 3:
                 raise OSError(111, "Connection refused")
 
-    monkeypatch.setattr("proctally.outputs.push.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("proctally.exporters.push.AGAIN_SECONDS", 0.01)
     for seconds, count, failed, trouble in ((10, 3, 2, None), (-1, 1, 1, "Connection refused")):
         sink = Failing(Latest())
         sink.start()
         sink.end(time.monotonic() + seconds)
         assert sink.join(10)
         assert (sink.count, sink.delivery.failed, sink.delivery.trouble) == (count, failed, trouble)
-
-
-def test_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    path = tmp_path / "x.prom"
-    before = os.umask(0o077)
-    try:
-        replace(str(path), b"one")
-        with path.open("rb") as old:
-            replace(str(path), b"two")
-            assert old.read() == b"one"
-    finally:
-        os.umask(before)
-    assert path.read_bytes() == b"two"
-    assert path.stat().st_mode & 0o777 == 0o644
-    assert [each.name for each in tmp_path.iterdir()] == ["x.prom"]
-
-
-def test_node_exporter_takes_the_file(tmp_path: Path) -> None:
-    if shutil.which("prometheus-node-exporter") is None:
-        pytest.skip("no node_exporter is installed (Debian: prometheus-node-exporter)")
-    folder = tmp_path / "textfiles"
-    folder.mkdir()
-    for name in ("first", "second"):
-        shell(tmp_path, "sleep 0.3", "-i", "0.1", "-n", name, "--textfile", str(folder / "{name}.prom"),
-              env=environment(tmp_path, SLURM_JOB_ID="77"))  # fmt: skip
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    arguments = (
-        f"--web.listen-address=127.0.0.1:{port}", "--collector.disable-defaults", "--collector.textfile",
-        f"--collector.textfile.directory={folder}",
-    )  # fmt: skip
-    with daemon("prometheus-node-exporter", *arguments, ready=url):
-        text = get(f"{url}/metrics")
-    found = {sample.name: sample for family in classic(text) for sample in family.samples}
-    assert found["node_textfile_scrape_error"].value == 0
-    assert found["proctally_run_info"].labels["scheduler_job_id"] == "77"
-    assert found["proctally_run_info"].labels["scheduler"] == "slurm"
-    assert found["proctally_run_duration_seconds"].value > 0.2
-    runs = {sample.labels["run"] for family in classic(text) for sample in family.samples if "run" in sample.labels}
-    assert runs == {"first", "second"}, "two jobs of one machine"

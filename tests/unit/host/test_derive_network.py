@@ -1,27 +1,15 @@
-"""Network interfaces: a captured server, kinds of machines, made-up changes between two readings, and this machine."""
+"""Network values derived from two readings."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import psutil
-import pytest
-
 from captured import machine_in, put, unpack
-from proctally.kernel.machine import Machine
-from proctally.kernel.net import NAMES, Interface, NetReader, NetReading, choose_summed, derive_network, parse_net_dev
+from net_files import HEAD, line
+from proctally.host.derive import derive_network
+from proctally.linux.net import NAMES, NetReader, NetReading
 
-HEAD = "Inter-| Receive | Transmit\n face |bytes packets|bytes packets\n"
 Entries = dict[str, dict[str, object]]
-
-
-def line(name: str, received: int, sent: int) -> str:
-    return f"{name:>6}: {received} 1 0 0 0 0 0 0 {sent} 1 0 0 0 0 0 0\n"
 
 
 def by_name(
@@ -30,13 +18,6 @@ def by_name(
     assert now is not None
     network, interfaces = derive_network(before, now, seconds)
     return network, {str(entry["name"]): entry for entry in interfaces}
-
-
-def interface(name: str, **facts: object) -> Interface:
-    made = Interface(name)
-    for key, value in facts.items():
-        setattr(made, key, value)
-    return made
 
 
 # -- a captured server -------------------------------------------------------------------------------------------
@@ -84,64 +65,6 @@ def test_container(tmp_path: Path) -> None:
     assert (network["received_bytes"], network["sent_bytes"]) == (1000, 2000)
 
 
-# -- which are summed --------------------------------------------------------------------------------------------
-
-PHYSICAL = interface("eth0", device=True)
-
-
-@pytest.mark.parametrize(
-    ("interfaces", "summed"),
-    [
-        ([PHYSICAL, interface("wlan0", device=True, kind="wlan")], {"eth0", "wlan0"}),
-        ([PHYSICAL, interface("veth1"), interface("br0", kind="bridge")], {"eth0"}),
-        # Azure: the virtual function is enslaved to the device that counts for both.
-        ([PHYSICAL, interface("enP1", device=True, master="eth0")], {"eth0"}),
-        # A port of a switch that hangs on eth0.
-        ([PHYSICAL, interface("lan1", device=True, on_another=True, kind="dsa")], {"eth0"}),
-        # Enslaved to a bond or a bridge, which is no device.
-        ([interface("eth0", device=True, master="bond0"), interface("bond0", kind="bond", lowers=("eth0",))], {"eth0"}),
-        # Containers.
-        ([interface("eth0"), interface("net1")], {"eth0", "net1"}),
-        ([interface("eth0"), interface("eth0.5", kind="vlan", lowers=("eth0",))], {"eth0"}),
-        ([interface("eth0"), interface("docker0", kind="bridge"), interface("veth9", master="docker0")], {"eth0"}),
-        ([interface("eth0", master="br0"), interface("br0", kind="bridge", lowers=("eth0",))], {"br0"}),
-        ([interface("p0", master="bond0"), interface("bond0", kind="bond", lowers=("p0",))], {"bond0"}),
-        ([interface("eth0"), interface("wg0", kind="wireguard", tunnel=True), interface("ifb0")], {"eth0"}),
-        ([interface("eth0"), interface("dummy0")], {"eth0"}),
-        ([interface("dummy0")], {"dummy0"}),
-        ([interface("tap0", kind="tun", tunnel=True)], {"tap0"}),  # the only way out of a rootless container
-        ([interface("eth0", master="elsewhere")], {"eth0"}),
-        ([interface("lo")], set()),
-        ([], set()),
-    ],
-)  # fmt: skip
-def test_summed(interfaces: list[Interface], summed: set[str]) -> None:
-    assert choose_summed({each.name: each for each in interfaces}) == summed
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        {"uevent": f"DEVTYPE={kind}\nINTERFACE=x0\n"}
-        for kind in ("bridge", "vxlan", "geneve", "wireguard", "gtp", "bareudp", "ppp")
-    ]
-    + [{"tun_flags": "0x1002\n"}]
-    + [{"type": f"{number}\n"} for number in (768, 769, 776, 778, 823)],
-    ids=lambda files: "".join(files.values()).split("\n")[0],
-)
-def test_what_carries_nothing_of_its_own_is_not_summed_beside_others(tmp_path: Path, files: dict[str, str]) -> None:
-    machine, _ = machine_in(tmp_path)
-    names = ("eth0", "x0")
-    put(tmp_path, "proc/net/dev", HEAD + "".join(line(name, 9, 9) for name in names))
-    for name in names:
-        put(tmp_path, f"sys/class/net/{name}/type", "1\n")
-    for name, content in files.items():
-        put(tmp_path, f"sys/class/net/x0/{name}", content)
-    reading = NetReader(machine).read()
-    assert reading is not None
-    assert reading.summed == {"eth0"}
-
-
 # -- two readings ------------------------------------------------------------------------------------------------
 
 
@@ -164,8 +87,58 @@ def test_an_interface_made_anew_has_no_negative_rate(tmp_path: Path) -> None:
     put(tmp_path, "proc/net/dev", HEAD + line("eth0", 10, 700))
     network, interfaces = by_name(before, reader.read())
     for entry in (network, interfaces["eth0"]):
-        assert (entry["received_bytes_per_second"], entry["sent_bytes_per_second"]) == (0.0, 200.0)
-    assert (network["received_bytes"], network["sent_bytes"]) == (1000, 700)
+        assert (entry["received_bytes_per_second"], entry["sent_bytes_per_second"]) == (None, 200.0)
+    assert (network["received_bytes"], network["sent_bytes"]) == (None, 700)
+    before = reader.read()
+    put(tmp_path, "proc/net/dev", HEAD + line("eth0", 15, 700))
+    network, interfaces = by_name(before, reader.read())
+    assert (network["received_bytes"], interfaces["eth0"]["received_bytes"]) == (1005, 15)
+
+
+def test_a_counter_that_reads_zero_once_grows_by_what_it_did(tmp_path: Path) -> None:
+    machine, clock = machine_in(tmp_path)
+    reader = NetReader(machine)
+    found = []
+    before = None
+    for received in (10**12, 0, 10**12 + 1000, 10**12 + 3000):
+        put(tmp_path, "proc/net/dev", HEAD + line("eth0", received, 0))
+        now = reader.read()
+        network, interfaces = by_name(before, now)
+        eth0 = interfaces["eth0"]
+        found.append([network["received_bytes"], network["received_bytes_per_second"]])
+        found[-1] += [eth0["received_bytes"], eth0["received_bytes_per_second"]]
+        before = now
+        clock.advance(1.0)
+    assert found == [
+        [10**12, None, 10**12, None],
+        [None, None, None, None],
+        [10**12 + 1000, None, 10**12 + 1000, None],
+        [10**12 + 3000, 2000.0, 10**12 + 3000, 2000.0],
+    ]
+
+
+def test_a_jump_beyond_the_speed_of_the_link_is_unknown(tmp_path: Path) -> None:
+    machine, clock = machine_in(tmp_path)
+    put(tmp_path, "sys/class/net/eth0/speed", "1000\n")
+    (tmp_path / "sys/class/net/eth0/device").mkdir()
+    reader = NetReader(machine)
+    found = []
+    for received in (5, 10**10, 1000):
+        put(tmp_path, "proc/net/dev", HEAD + line("eth0", received, 0))
+        network, _ = by_name(None, reader.read())
+        found.append(network["received_bytes"])
+        clock.advance(1.0)
+    assert found == [5, None, 1000]
+
+
+def test_a_counter_of_32_bits_wraps(tmp_path: Path) -> None:
+    machine, _ = machine_in(tmp_path)
+    reader = NetReader(machine)
+    put(tmp_path, "proc/net/dev", HEAD + line("eth0", 4294966296, 0))
+    before = reader.read()
+    put(tmp_path, "proc/net/dev", HEAD + line("eth0", 9000, 0))
+    network, interfaces = by_name(before, reader.read())
+    assert (network["received_bytes"], interfaces["eth0"]["received_bytes_per_second"]) == (4294976296, 10000.0)
 
 
 def test_interfaces_come_and_go(tmp_path: Path) -> None:
@@ -183,23 +156,6 @@ def test_interfaces_come_and_go(tmp_path: Path) -> None:
         before = now
     assert received == [100, 100, 200, 200, 200, 201]
     assert rates == ["absent", None, 100.0, "absent", None, 1.0]
-
-
-def test_an_interface_on_one_that_gets_another_name_is_not_counted_beside_it(tmp_path: Path) -> None:
-    machine, _ = machine_in(tmp_path)
-    reader = NetReader(machine)
-    for lower, master in (("eth0", "br0"), ("wan0", "br1")):
-        for name, link in (("eth0.5", f"lower_{lower}"), ("veth1", "master"), (lower, "ifindex"), (master, "ifindex")):
-            put(tmp_path, f"sys/class/net/{name}/uevent", "DEVTYPE=bridge\n" if name == master else "\n")
-            for old in (tmp_path / f"sys/class/net/{name}").glob("lower_*"):
-                old.unlink()
-            (tmp_path / f"sys/class/net/{name}/master").unlink(missing_ok=True)
-            if link != "ifindex":
-                os.symlink(f"../{master}", tmp_path / f"sys/class/net/{name}/{link}")
-        put(tmp_path, "proc/net/dev", HEAD + "".join(line(name, 9, 9) for name in (lower, master, "eth0.5", "veth1")))
-        reading = reader.read()
-        assert reading is not None
-        assert reading.summed == {lower}
 
 
 def test_without_interfaces_nothing_was_received(tmp_path: Path) -> None:
@@ -229,128 +185,3 @@ def test_a_change_of_state_is_seen_and_nothing_else_is_read_again(tmp_path: Path
     assert reader.version == version + 1
     assert (interfaces["eth1"]["state"], interfaces["eth1"]["speed_bits_per_second"]) == ("up", 2_500_000_000)
     assert first.interfaces["eth1"].state == "down"  # an earlier reading stays what it was
-
-
-def test_names_of_any_bytes() -> None:
-    assert list(parse_net_dev(b"\xff\xfe: " + b"1 " * 16 + b"\n")) == ["\\xff\\xfe"]
-
-
-# -- this machine by a second truth ------------------------------------------------------------------------------
-
-
-def test_counters_against_sysfs_and_psutil() -> None:
-    reading = NetReader(Machine()).read()
-    assert reading is not None
-    files = ("rx_bytes", "tx_bytes", "rx_packets", "tx_packets", "rx_errors", "tx_errors")
-    truth = psutil.net_io_counters(pernic=True)
-    assert reading.counters.keys() == truth.keys() - {"lo"}
-    for name, values in reading.counters.items():
-        for file, value in zip(files, values, strict=False):
-            path = f"/sys/class/net/{name}/statistics/{file}"
-            if os.path.exists(path):
-                assert 0 <= int(Path(path).read_text()) - value < 1 << 26
-        assert values[0] <= truth[name].bytes_recv < values[0] + (1 << 26)
-        assert values[1] <= truth[name].bytes_sent < values[1] + (1 << 26)
-
-
-def ip_link() -> dict[str, tuple[int, ...]]:
-    """The counters as ip(8) shows them, in our order."""
-    done = subprocess.run(["ip", "-json", "-s", "-s", "link", "show"], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"ip(8) cannot say: {done.stderr.strip()}")
-    found = {}
-    for link in json.loads(done.stdout):
-        rx, tx = link["stats64"]["rx"], link["stats64"]["tx"]
-        dropped = rx["dropped"] + rx.get("missed_errors", 0), tx["dropped"]
-        pairs = ((rx[name], tx[name]) for name in ("bytes", "packets", "errors"))
-        found[link["ifname"]] = tuple(value for pair in (*pairs, dropped) for value in pair)
-    return found
-
-
-@pytest.mark.skipif(shutil.which("ip") is None, reason="no ip(8)")
-def test_counters_against_ip() -> None:
-    """Counters only grow: what another program reads between two readings lies between them."""
-    reader = NetReader(Machine())
-    before, truth, after = reader.read(), ip_link(), reader.read()
-    assert before is not None
-    assert after is not None
-    assert truth.keys() - {"lo"} == before.counters.keys()
-    for name in before.counters:
-        for low, value, high in zip(before.counters[name], truth[name], after.counters[name], strict=True):
-            assert low <= value <= high, name
-
-
-NAMESPACE = """
-import ctypes, json, socket, subprocess, sys
-libc = ctypes.CDLL(None)
-
-def ip(words, **more):
-    done = subprocess.run(["ip", *words.split()], capture_output=True, text=True, **more)
-    if done.returncode:
-        sys.exit(f"ip {words}: {done.stderr}")
-
-if libc.mount(b"sysfs", b"/sys", b"sysfs", 0, None):
-    sys.exit("no sysfs")
-pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)  # it ends with this process
-try:
-    with open("/proc/sys/net/ipv6/conf/default/disable_ipv6", "w") as file:
-        file.write("1")  # or it says something by itself
-except OSError as error:
-    sys.exit(f"no sysctl: {error}")
-peer = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec cat"], **pipes)
-peer.stdout.readline()
-far = f"netns {peer.pid}"
-for words in (
-    f"add eth0 type veth peer name eth0 {far}", f"add veth1 type veth peer name eth1 {far}", "add br0 type bridge",
-    "add ifb9 type ifb", "add link eth0 name mv0 type macvlan", "set veth1 master br0", "set eth0 up", "set veth1 up",
-    "set br0 up", "set ifb9 up", "set mv0 up",
-):
-    ip(f"link {words}")
-ip("tuntap add dev tun0 mode tun")
-for name in "eth0", "eth1":  # with the far end down nothing leaves
-    subprocess.run(["nsenter", "-t", str(peer.pid), "-n", "ip", "link", "set", name, "up"], check=True)
-for name, number in (("eth0", 1), ("br0", 2), ("mv0", 3)):
-    ip(f"addr add 10.99.{number}.2/24 dev {name}")
-
-from proctally.kernel.machine import Machine
-from proctally.kernel.net import NetReader
-reader = NetReader(Machine())
-
-def send(*through):
-    before = reader.read()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        for number, name in through:
-            ip(f"neigh replace 10.99.{number}.1 lladdr 02:00:00:00:00:0{number} dev {name}")
-            for _ in range(100):
-                sender.sendto(bytes(1000), (f"10.99.{number}.1", 9))
-    after = reader.read()
-    sent = {name: values[1] - before.counters[name][1] for name, values in after.counters.items()}
-    print(json.dumps({"summed": sorted(after.summed), "sent": sent, "total": after.totals[1] - before.totals[1],
-        "kinds": {name: each.kind for name, each in after.interfaces.items()}}))
-
-send((1, "eth0"), (2, "br0"), (3, "mv0"))
-for words in "del br0", "set eth0 down", "set eth0 name wan0", "set wan0 up":
-    ip(f"link {words}")
-send((1, "wan0"), (3, "mv0"))
-"""
-
-
-def test_real_interfaces_are_counted_once(tmp_path: Path) -> None:
-    """In a network namespace of their own, as in a container: a macvlan and a bridge carry what others carry too."""
-    if os.getuid() or shutil.which("ip") is None or shutil.which("nsenter") is None:
-        pytest.skip("network namespaces take root and ip(8)")
-    command = ["unshare", "--net", "--mount", sys.executable, "-c", NAMESPACE]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    if done.stderr.startswith(("ip ", "no ", "unshare")):
-        pytest.skip(done.stderr.strip())
-    assert done.stderr == ""
-    first, renamed = (json.loads(line) for line in done.stdout.splitlines())
-    assert {"eth0", "br0", "veth1", "mv0", "ifb9", "tun0"} <= first["sent"].keys()
-    assert (first["kinds"]["br0"], first["kinds"]["tun0"]) == ("bridge", "tun")
-    assert first["summed"] == ["eth0"]
-    assert renamed["summed"] == ["veth1", "wan0"]  # which has lost its bridge
-    assert first["sent"]["br0"] > 100_000
-    for said, name in ((first, "eth0"), (renamed, "wan0")):
-        assert said["sent"]["mv0"] > 100_000
-        assert said["total"] == sum(said["sent"][each] for each in said["summed"])
-        assert said["sent"][name] > 200_000

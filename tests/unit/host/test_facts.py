@@ -1,31 +1,18 @@
-"""What does not change while a job runs: parsers by literals, readers on machines of a few files."""
+"""Facts of made-up machines."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from captured import machine_in, put, unpack
-from proctally.kernel.host import (
-    FIELDS,
-    HostReader,
-    container_of_path,
-    parse_choice,
-    parse_cpuinfo,
-    parse_node_meminfo,
-    parse_os_release,
-    parse_variable,
-)
-from proctally.kernel.machine import Machine, host_machine
-from proctally.kernel.system import parse_meminfo
-
-HEX = "0123456789abcdef" * 4
+from identities import X86, arm, read_host
+from proctally.host.facts import FIELDS, HostReader
+from proctally.linux.machine import Machine
+from proctally.linux.system import parse_meminfo
 
 
 def uname(release: str = "6.12.0", machine: str = "x86_64") -> os.uname_result:
@@ -70,57 +57,6 @@ def built(tmp_path: Path) -> Built:
 # -- os-release ------------------------------------------------------------------------------------------------------
 
 
-def read_host(machine: Machine, **where: Any) -> dict[str, object]:
-    """The line of the record in one go."""
-    reader = HostReader(machine, **where)
-    while reader.step():
-        pass
-    return reader.line()
-
-
-@pytest.mark.parametrize(
-    ("line", "value"),
-    [
-        (b"NAME=debian", "debian"),
-        (b'NAME="Debian GNU/Linux"', "Debian GNU/Linux"),
-        (b"NAME='Debian GNU/Linux'", "Debian GNU/Linux"),
-        (b'NAME="a \\"b\\" \\$c \\`d\\` \\\\"', 'a "b" $c `d` \\'),
-        (b'NAME="a\\nb"', "a\\nb"),  # a backslash before anything else stays
-        (b"NAME='a\\'", "a\\"),
-        (b"NAME=a\\ b", "a b"),
-        (b'NAME="it\'s"', "it's"),
-        (b"NAME='say \"x\"'", 'say "x"'),
-        (b"NAME=", ""),
-        (b'NAME=""', ""),
-        (b"NAME=a=b", "a=b"),
-        (b"  NAME=a  ", "a"),
-        (b"NAME=a\r", "a"),
-        (b'NAME="', ""),
-        (b'NAME="a', "a"),
-        (b"NAME=\xff", "\\xff"),
-        (b"NAME=first\nNAME=last", "last"),
-        (b"# NAME=no\nNAME=yes", "yes"),
-    ],
-)
-def test_os_release(line: bytes, value: str) -> None:
-    assert parse_os_release(line) == {"NAME": value}
-
-
-def test_what_is_no_assignment_is_skipped() -> None:
-    assert parse_os_release(b"\n#A=1\nnothing\nID=arch\n") == {"ID": "arch"}
-
-
-@given(st.binary())
-def test_os_release_takes_anything(data: bytes) -> None:
-    assert all(isinstance(value, str) for value in parse_os_release(data).values())
-
-
-@given(st.text(st.characters(codec="utf-8", exclude_characters="\n\0"), max_size=30))
-def test_what_was_quoted_is_read_back(value: str) -> None:
-    quoted = "".join("\\" + each if each in '"$`\\' else each for each in value)
-    assert parse_os_release(f'A="{quoted}"'.encode()) == {"A": value}
-
-
 def test_distribution(built: Built) -> None:
     built.put("usr/lib/os-release", 'ID=fedora\nPRETTY_NAME="Fedora Linux 44"\nVERSION_ID=44\n')
     assert {name: said for name, said in built.read().items() if name.startswith("distribution")} == {
@@ -145,53 +81,10 @@ def test_an_os_release_that_is_a_pipe_is_not_waited_for(built: Built) -> None:
     assert said["distribution"] is None
     assert said["container"] is None
     assert built.reader is not None
-    assert "regular" in built.reader.troubles["distribution"]
+    assert built.reader.unavailable["distribution"] == "invalid"
 
 
 # -- processors ------------------------------------------------------------------------------------------------------
-
-X86 = b"""processor\t: 0
-vendor_id\t: GenuineIntel
-cpu family\t: 6
-model name\t: Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz
-flags\t\t: fpu vme %shypervisor_not sse
-power management:
-
-processor\t: 1
-model name\t: another
-flags\t\t: fpu hyperv"""  # cut where the page ends
-
-
-def arm(*parts: tuple[str, str]) -> bytes:
-    text = "processor\t: {}\nBogoMIPS\t: 243.75\nCPU implementer\t: {}\nCPU architecture: 8\nCPU part\t: {}\n\n"
-    return "".join(text.format(place, *part) for place, part in enumerate(parts)).encode()
-
-
-def test_x86() -> None:
-    cpu = parse_cpuinfo(X86 % b"")
-    assert (cpu.vendor, cpu.model) == ("GenuineIntel", "Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz")
-    assert cpu.hypervisor is False
-    assert parse_cpuinfo(X86 % b"hypervisor ").hypervisor is True
-
-
-def test_arm() -> None:
-    cpu = parse_cpuinfo(arm(("0x41", "0xd0c"), ("0x41", "0xd0c")))
-    assert (cpu.vendor, cpu.model, cpu.parts, cpu.hypervisor) == ("ARM", "Neoverse-N1", [("0x41", "0xd0c")], None)
-    both = parse_cpuinfo(arm(("0x41", "0xd03"), ("0x41", "0xd08")))
-    assert both.model == "Cortex-A53 + Cortex-A72"
-    assert both.vendor == "ARM"
-
-
-@pytest.mark.parametrize("part", [("0x41", "0xfff"), ("0x99", "0xd0c")])
-def test_a_core_that_is_not_known_is_not_guessed(part: tuple[str, str]) -> None:
-    cpu = parse_cpuinfo(arm(("0x41", "0xd0c"), part))
-    assert cpu.model is None
-    assert cpu.parts == [("0x41", "0xd0c"), part]
-
-
-@given(st.binary())
-def test_cpuinfo_takes_anything(data: bytes) -> None:
-    parse_cpuinfo(data)
 
 
 def large(built: Built, sockets: int, cores: int, threads: int) -> int:
@@ -283,6 +176,32 @@ def test_names_of_older_kernels(built: Built) -> None:
     assert (said["cpu_sockets"], said["cpu_physical_cores"]) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("machine", "clusters", "acpi", "sockets"),
+    [
+        ("aarch64", ("0-1", "2-5"), False, None),  # a phone or a board
+        ("aarch64", ("0-2", "3-6", "7"), False, None),
+        ("aarch64", ("0-3",), False, 1),
+        ("aarch64", ("0-1", "2-5"), True, 2),  # a server
+        ("riscv64", ("0-1", "2-5"), False, None),
+        ("x86_64", ("0-1", "2-5"), False, 2),
+    ],
+)
+def test_clusters_of_arm_are_no_sockets(
+    built: Built, machine: str, clusters: tuple[str, ...], acpi: bool, sockets: int | None
+) -> None:
+    built.uname = uname(machine=machine)
+    last = int(clusters[-1].rpartition("-")[2])
+    built.cpu("online", f"0-{last}\n")
+    for cluster in clusters:
+        first, _, end = cluster.partition("-")
+        for cpu in range(int(first), int(end or first) + 1):
+            built.cpu(f"cpu{cpu}/topology/core_siblings_list", f"{cluster}\n")
+    if acpi:
+        built.put("sys/firmware/acpi/tables/PPTT")
+    assert built.read()["cpu_sockets"] == sockets
+
+
 def test_a_gap_in_the_topology_is_unknown(built: Built) -> None:
     large(built, 2, 4, 2)
     (built.folder / "sys/devices/system/cpu/cpu5/topology/core_cpus_list").unlink()
@@ -327,43 +246,10 @@ def test_memory(built: Built) -> None:
         {"node": 2, "cpus": "", "memory_bytes": None},
     ]
     assert built.reader is not None
-    assert "node2" in built.reader.troubles
-
-
-def test_small_parsers() -> None:
-    assert parse_choice(b"[always] madvise never\n") == "always"
-    assert parse_choice(b"always madvise never\n") is None
-    assert parse_choice(b"[") is None
-    assert parse_node_meminfo(b"Node 1 MemFree: 7 kB\n") is None
-    assert parse_variable(b"A=1\0container=podman\0B=2\0", b"container") == "podman"
-    assert parse_variable(b"xcontainer=podman\0", b"container") is None
-    assert parse_variable(b"container=\0", b"container") is None
+    assert built.reader.unavailable["node2"] == "invalid"
 
 
 # -- inside of what --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        ("/", None),
-        ("/user.slice/user-1000.slice/session-2.scope", None),
-        ("/system.slice/docker.service", None),  # the daemon itself
-        ("/system.slice/docker-notes.scope", None),
-        (f"/docker/{HEX}", "docker"),
-        (f"/system.slice/docker-{HEX}.scope", "docker"),
-        (f"/user.slice/user@1000.service/user.slice/libpod-{HEX}.scope/container", "podman"),
-        (f"/machine.slice/libpod-{HEX}.scope", "podman"),
-        (f"/kubepods.slice/kubepods-burstable.slice/kubepods-pod1.slice/cri-containerd-{HEX}.scope", "kubernetes"),
-        (f"/kubepods/besteffort/pod1/{HEX}", "kubernetes"),
-        (f"/system.slice/crio-{HEX}.scope", "kubernetes"),
-        ("/lxc.payload.web/system.slice", "lxc"),
-        ("/lxc/web", "lxc"),
-        ("/machine.slice/systemd-nspawn@web.service/payload", "systemd-nspawn"),
-    ],
-)
-def test_containers_by_their_cgroup(path: str, name: str | None) -> None:
-    assert container_of_path(path) == name
 
 
 def test_no_container(built: Built) -> None:
@@ -578,16 +464,3 @@ def test_the_line_is_there_before_all_is_read(built: Built) -> None:
         pass
     assert not reader.step()
     assert reader.line()["memory_bytes"] == 1024
-
-
-def test_this_machine() -> None:
-    said = read_host(host_machine(), environment=os.environ)
-    assert said["hostname"] == os.uname().nodename
-    online = os.sysconf("SC_NPROCESSORS_ONLN")
-    assert said["cpus_online"] == online
-    cores, sockets = said["cpu_physical_cores"], said["cpu_sockets"]
-    if isinstance(cores, int) and isinstance(sockets, int):
-        assert 1 <= sockets <= cores <= online
-    memory = said["memory_bytes"]
-    assert isinstance(memory, int)
-    assert abs(memory - os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) < memory / 10

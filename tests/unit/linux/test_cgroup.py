@@ -1,4 +1,4 @@
-"""Control groups: parsers, small trees of files as a host would show them, and real cgroups where they can be had."""
+"""Parsers of cgroup files, and readers of made-up trees."""
 
 from __future__ import annotations
 
@@ -6,28 +6,21 @@ import errno
 import fcntl
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctally.kernel import cgroup, own_cgroup
-from proctally.kernel.cgroup import V2, Mount, Place
-from proctally.kernel.machine import Gone, Machine
-from proctally.kernel.own_cgroup import Refused, RunCgroup
-from proctally.kernel.proc import read_stat
+from cgroup_host import Host
+from proctally.linux import cgroup, own_cgroup, proc
+from proctally.linux.cgroup import V2, CgroupMount, Place
+from proctally.linux.own_cgroup import CgroupRefused, RunCgroup
 
 GIB = 1 << 30
-NOBODY = 65534
 UNLIMITED_V1 = 9223372036854771712  # LONG_MAX cut to pages
-NO_PID = 1 << 22  # PID_MAX_LIMIT: never given out
+
 
 # -- parsers -----------------------------------------------------------------------------------------------------
 
@@ -94,13 +87,13 @@ def test_broken_mounts_are_named(data: bytes) -> None:
     ],
 )
 def test_octal_escapes(field: bytes, plain: bytes) -> None:
-    assert cgroup.unescape(field) == plain
+    assert proc.unescape(field) == plain
 
 
 @given(st.binary())
 def test_what_is_escaped_comes_back(plain: bytes) -> None:
     escaped = b"".join(b"\\%03o" % byte if byte in b" \t\n\\#" else bytes((byte,)) for byte in plain)
-    assert cgroup.unescape(escaped) == plain
+    assert proc.unescape(escaped) == plain
 
 
 @pytest.mark.parametrize(
@@ -115,18 +108,18 @@ def test_what_is_escaped_comes_back(plain: bytes) -> None:
     ],
 )
 def test_cpu_lists(data: bytes, cpus: set[int]) -> None:
-    assert cgroup.parse_cpu_list(data) == cpus
+    assert proc.parse_cpu_list(data) == cpus
 
 
 @given(st.sets(st.integers(0, 200)))
 def test_cpu_lists_come_back(cpus: set[int]) -> None:
-    assert cgroup.parse_cpu_list(b",".join(b"%d" % cpu for cpu in sorted(cpus))) == cpus
+    assert proc.parse_cpu_list(b",".join(b"%d" % cpu for cpu in sorted(cpus))) == cpus
 
 
 @pytest.mark.parametrize("data", [b"3-1", b"-1", b"3-", b"a", b"0-99999999999", b"0-3 7"])
 def test_broken_cpu_lists_are_named(data: bytes) -> None:
     with pytest.raises(ValueError, match="cpu list: b'"):
-        cgroup.parse_cpu_list(data)
+        proc.parse_cpu_list(data)
 
 
 @pytest.mark.parametrize(
@@ -207,13 +200,15 @@ PARSERS: list[Callable[[bytes], object]] = [
     cgroup.parse_mountinfo,
     cgroup.parse_number,
     cgroup.parse_flat,
-    cgroup.parse_cpu_list,
+    proc.parse_cpu_list,
     cgroup.parse_cpu_max,
     cgroup.parse_cpu_stat,
     cgroup.parse_io_stat,
     cgroup.parse_pressure,
 ]
 WORDS = [b"0::/", b"1:cpu:/a", b" - cgroup2 ", b" - cgroup ", b"\\040", b"max", b"usage_usec ", b"rbytes=", b"some "]
+
+
 WORDS += [b"total=", b"\n", b" ", b",", b"-", b"0", b"17", b"9" * 400, b"\xff", b"8:0 "]
 
 
@@ -246,39 +241,6 @@ def test_only_our_own_names_have_an_owner(name: str, who: tuple[int, int] | None
 
 
 # -- where a process lives, in a tree of files -------------------------------------------------------------------
-
-
-class Host:
-    """A folder with a `proc` and cgroup mounts, which its mountinfo names."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.machine = Machine(str(folder / "proc"))
-        self.write("proc/self/mountinfo", "")
-
-    def write(self, name: str, content: str) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-
-    def mount(self, point: str, options: str | None = None, root: str = "/") -> None:
-        """A mount of v2, or of v1 with these options."""
-        (self.folder / point).mkdir(parents=True, exist_ok=True)
-        kind = "cgroup2 cgroup2 rw" if options is None else f"cgroup cgroup rw,{options}"
-        where = str(self.folder / point).replace("\\", "\\134").replace(" ", "\\040")
-        with open(self.folder / "proc/self/mountinfo", "a") as file:
-            file.write(f"30 22 0:27 {root} {where} rw shared:4 - {kind}\n")
-
-    def process(self, pid: int, *lines: str, start: int = 1000) -> dict[str, Place]:
-        self.write(f"proc/{pid}/cgroup", "".join(line + "\n" for line in lines))
-        self.write(f"proc/{pid}/stat", f"{pid} (x) S 1 " + "0 " * 17 + f"{start} 0 0 0\n")
-        return self.places(pid)
-
-    def places(self, pid: int) -> dict[str, Place]:
-        return cgroup.places(self.machine, pid)
-
-    def shown(self, found: dict[str, Place]) -> dict[str, tuple[str, str]]:
-        return {name: (os.path.relpath(place.directory, self.folder), place.path) for name, place in found.items()}
 
 
 @pytest.fixture
@@ -356,6 +318,35 @@ def test_the_mount_that_shows_most_is_taken(host: Host) -> None:
     assert host.shown(host.places(7)) == {V2: ("outer/docker/abc", "/docker/abc")}
 
 
+CONTAINER = "/kubepods-podX.slice:cri-containerd:ID"
+SERVICE = "/system.slice/containerd.service"
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "directory"),
+    [
+        (SERVICE + CONTAINER, CONTAINER, "cg/memory"),
+        (SERVICE + CONTAINER + "/inner", CONTAINER, "cg/memory/inner"),
+        (CONTAINER, SERVICE + CONTAINER, "cg/memory"),
+        (SERVICE + CONTAINER + "-2", CONTAINER, None),
+        (SERVICE, CONTAINER, None),
+    ],
+)
+def test_path_that_differs_from_the_root_by_a_prefix(host: Host, path: str, root: str, directory: str | None) -> None:
+    host.mount("cg/memory", "memory", root=root)
+    host.mount("cg/cpu", "cpu,cpuacct", root=root)
+    for name, value in ("memory/memory.limit_in_bytes", 2 * GIB), ("cpu/cpu.cfs_quota_us", 200000):
+        host.write(f"cg/{name}", f"{value}\n")
+    host.write("cg/cpu/cpu.cfs_period_us", "100000\n")
+    host.write("cg/cpu/cpuacct.usage", "5\n")
+    (host.folder / "cg/memory/inner").mkdir()
+    found = host.process(7, f"8:memory:{path}", f"4:cpu,cpuacct:{path}")
+    assert host.shown(found).get("memory", (None,))[0] == directory
+    if directory == "cg/memory":
+        assert shown_limits(found, CPUS)[::2] == (2.0, 2 * GIB, None)
+        assert cgroup.usage(found).usage_ns == 5
+
+
 def test_no_cgroups_at_all(host: Host) -> None:
     assert host.places(7) == {}  # no such process
     assert host.process(7, "0::/") == {}  # no mount
@@ -369,8 +360,8 @@ def test_no_cgroups_at_all(host: Host) -> None:
 
 
 def test_a_path_of_any_bytes() -> None:
-    assert cgroup.locate("/a\0b", [Mount("/nowhere", "/", frozenset({V2}))], V2) is None
-    assert cgroup.locate("/\udcff", [Mount("/nowhere", "/", frozenset({V2}))], V2) is None
+    assert cgroup.locate("/a\0b", [CgroupMount("/nowhere", "/", frozenset({V2}))], V2) is None
+    assert cgroup.locate("/\udcff", [CgroupMount("/nowhere", "/", frozenset({V2}))], V2) is None
 
 
 # -- limits ------------------------------------------------------------------------------------------------------
@@ -400,6 +391,17 @@ def test_nested_limits_of_v2(host: Host) -> None:
     assert shown_limits(found, CPUS)[:4] == (0.5, "cpu.max of /a/b", 4096, "memory.max of /a/b")
     host.write("cg/a/b/memory.max", "0\n")  # a limit like any other
     assert shown_limits(found, CPUS)[2:4] == (0, "memory.max of /a/b")
+
+
+def test_a_limit_above_the_machine_is_none(host: Host) -> None:
+    host.mount("cg")
+    host.write("cg/a/memory.max", f"{1024 * GIB}\n")
+    host.write("cg/a/memory.high", f"{1023 * GIB}\n")
+    found = host.process(7, "0::/a")
+    for machine, limit in ((1023, None), (1024, 1024 * GIB)):
+        limits = cgroup.limits(found, None, None, machine * GIB)
+        assert (limits.memory_bytes, limits.memory_from is None) == (limit, limit is None)
+    assert cgroup.limits(found, None, None, 1022 * GIB).memory_high_bytes is None
 
 
 def test_nothing_limits(host: Host) -> None:
@@ -622,35 +624,30 @@ def test_who_left(host: Host) -> None:
 
 def test_refused_without_v2_or_a_parent(host: Host) -> None:
     place = parent(host)
-    with pytest.raises(Refused, match="v2") as refused:
+    with pytest.raises(CgroupRefused) as refused:
         RunCgroup(host.machine, None, 7)
     assert refused.value.errno == errno.EOPNOTSUPP
-    with pytest.raises(Refused, match="/proc") as refused:
+    with pytest.raises(CgroupRefused) as refused:
         RunCgroup(host.machine, place, 8)
     assert refused.value.errno == errno.ESRCH
     shutil.rmtree(place.directory)
-    with pytest.raises(Refused, match="removed") as refused:
+    with pytest.raises(CgroupRefused) as refused:
         RunCgroup(host.machine, place, 7)
     assert refused.value.errno == errno.ENOENT
-
-
-def test_every_refusal_is_one_sentence() -> None:
-    for number in (*own_cgroup.REASONS, errno.EIO, 0):
-        sentence = str(Refused(number))
-        assert sentence and "\n" not in sentence and len(sentence) < 120
 
 
 def test_nothing_is_left_behind_when_processes_could_not_be_moved(host: Host) -> None:
     place = parent(host)
     os.unlink(f"{place.directory}/cgroup.procs")  # access(2) says no
-    with pytest.raises(Refused, match="delegated"):
+    with pytest.raises(CgroupRefused) as refused:
         RunCgroup(host.machine, place, 7)
+    assert refused.value.errno == errno.EACCES
     assert os.listdir(place.directory) == []
 
 
 def test_add_to_what_is_gone(host: Host) -> None:
     run = RunCgroup(host.machine, parent(host), 7)
-    with pytest.raises(Refused):
+    with pytest.raises(CgroupRefused):
         run.add(1)
     assert not run.kill()
     assert run.pids() == []
@@ -686,246 +683,45 @@ def test_sweep_takes_only_what_is_ours_dead_and_empty(host: Host) -> None:
     assert own_cgroup.sweep(host.machine, Place(f"{place.directory}/none", "/", "/")) == 0
 
 
-# -- real cgroups ------------------------------------------------------------------------------------------------
-
-MACHINE = Machine()
+# -- the cgroup whose memory is counted ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def real() -> Iterator[Place]:
-    """A cgroup of this test alone, below the one in which it lives; removed with all that is in it."""
-    if os.geteuid():
-        pytest.skip("needs root")
-    place = cgroup.places(MACHINE, os.getpid()).get(V2)
-    try:
-        outer = RunCgroup(MACHINE, place, os.getpid())
-    except Refused as refused:
-        pytest.skip(f"needs a writable cgroup v2: {refused}")
-    assert place is not None
-    yield Place(outer.directory, outer.path, place.top)
-    outer.kill()
-    for _ in range(200):
-        if outer.remove():
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"{outer.directory} is still there")
+@pytest.mark.parametrize(
+    ("counted", "expected"),
+    [
+        (["batch/job"], "batch/job"),
+        (["batch", ""], "batch"),  # no memory controller in the cgroup of the job
+        ([""], None),  # the machine
+        ([], None),
+    ],
+)
+def test_memory_place_is_the_smallest(tmp_path: Path, counted: list[str], expected: str | None) -> None:
+    host = Host(tmp_path)
+    host.mount("v2")
+    (tmp_path / "v2/batch/job").mkdir(parents=True)
+    for name in counted:
+        host.write(f"v2/{name}/memory.stat", "anon 4096\nshmem 0\n")
+    found = cgroup.memory_place(host.machine, host.process(7, "0::/batch/job"))
+    assert (found and (found[0], os.path.relpath(found[1].directory, tmp_path))) == (
+        expected and ("", f"v2/{expected}")
+    )
 
 
-@contextmanager
-def child(work: Callable[[], object]) -> Iterator[tuple[int, Callable[[], None]]]:
-    """A forked process that waits to be let go, works, and ends with 0; yields its pid and what lets it go."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        status = 1
-        try:
-            os.close(write)
-            os.read(read, 1)
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(read)
-    try:
-        yield pid, lambda: os.close(write)
-    finally:
-        try:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
+def test_memory_place_of_v1_goes_first(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.mount("v2")
+    host.mount("v1", "memory")
+    for name in ("v2", "v1/job"):
+        host.write(f"{name}/memory.stat", "total_rss 4096\ntotal_shmem 0\n")
+    found = cgroup.memory_place(host.machine, host.process(7, "4:memory:/job", "0::/"))
+    assert found is not None and (found[0], found[1].path) == ("memory", "/job")
 
 
-def ended(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def burn() -> None:
-    while time.process_time() < 0.4:
-        sum(range(1000))
-
-
-def test_usage_is_what_the_child_used(real: Place) -> None:
-    run = RunCgroup(MACHINE, real, os.getpid())
-    with child(burn) as (pid, go):
-        run.add(pid)
-        assert run.pids() == [pid]
-        assert run.left([pid, os.getpid()]) == [os.getpid()]
-        go()
-        _, status, rusage = os.wait4(pid, 0)
-    assert status == 0
-    used = (rusage.ru_utime + rusage.ru_stime) * 1e9
-    reading = run.read()
-    if reading.cpu.usage_ns is None:
-        pytest.skip("needs a kernel with cpu.stat in every cgroup")
-    assert reading.cpu.usage_ns == pytest.approx(used, rel=0.01, abs=20e6)
-    assert reading.cpu.user_ns is not None and reading.cpu.system_ns is not None
-    assert reading.cpu.user_ns + reading.cpu.system_ns == pytest.approx(used, rel=0.01, abs=20e6)
-    assert run.left([pid]) == []
-    assert run.remove()
-    assert not os.path.exists(run.directory)
-    assert run.read().cpu.usage_ns is None
-
-
-def test_left_behind_and_killed(real: Place) -> None:
-    run = RunCgroup(MACHINE, real, os.getpid())
-    with child(signal.pause) as (pid, go):
-        sub = f"{run.directory}/of the job"
-        os.mkdir(sub)
-        os.mkdir(f"{run.directory}/empty")
-        Path(sub, "cgroup.procs").write_text(str(pid))
-        go()
-        assert run.pids() == [pid] and run.left([pid]) == []
-        assert not run.remove()
-        assert os.path.isdir(f"{run.directory}/empty")  # it may yet be wanted
-        assert own_cgroup.sweep(MACHINE, real) == 0
-        if run.kill():
-            assert ended(pid) == -signal.SIGKILL
-        else:
-            os.kill(pid, signal.SIGKILL)
-            ended(pid)
-    assert run.remove()
-
-
-def test_who_moves_elsewhere_is_noticed(real: Place) -> None:
-    run = RunCgroup(MACHINE, real, os.getpid())
-    with child(signal.pause) as (pid, _):
-        run.add(pid)
-        assert run.left([pid]) == []
-        Path(real.directory, "cgroup.procs").write_text(str(pid))
-        assert run.left([pid, NO_PID]) == [pid]
-    assert run.remove()
-
-
-def test_a_zombie_stays_where_it_was_and_holds_nothing_up(real: Place) -> None:
-    run = RunCgroup(MACHINE, real, os.getpid())
-    with child(lambda: None) as (pid, go):
-        run.add(pid)
-        go()
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        assert run.pids() == []
-        assert run.left([pid]) == []
-        assert run.remove()
-        assert b"(deleted)" in MACHINE.read(f"{pid}/cgroup")
-        assert run.left([pid]) == []
-        assert V2 not in cgroup.places(MACHINE, pid)
-
-
-def test_add_a_process_that_is_gone(real: Place) -> None:
-    run = RunCgroup(MACHINE, real, os.getpid())
-    with pytest.raises(Gone):
-        run.add(NO_PID)
-    assert run.remove()
-    with pytest.raises(Refused, match="removed"):
-        run.add(os.getpid())
-
-
-def test_sweep_after_a_run_that_was_killed(real: Place) -> None:
-    with child(lambda: RunCgroup(MACHINE, real, os.getpid())) as (pid, go):
-        start = read_stat(MACHINE, pid).start
-        go()
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        (name,) = (name for name in os.listdir(real.directory) if name.startswith(own_cgroup.PREFIX))
-        assert own_cgroup.owner(name) == (pid, start)
-        assert own_cgroup.sweep(MACHINE, real) == 0  # still a zombie: it has not been seen to end
-        assert ended(pid) == 0
-    mine = RunCgroup(MACHINE, real, os.getpid())
-    os.mkdir(f"{real.directory}/else")
-    assert own_cgroup.sweep(MACHINE, real) == 1
-    assert not os.path.exists(f"{real.directory}/{name}")
-    assert os.path.isdir(mine.directory) and os.path.isdir(f"{real.directory}/else")
-    assert mine.remove()
-
-
-def test_refused_at_the_limit_of_cgroups(real: Place) -> None:
-    Path(real.directory, "cgroup.max.descendants").write_text("0")
-    with pytest.raises(Refused, match=r"cgroup\.max\.descendants") as refused:
-        RunCgroup(MACHINE, real, os.getpid())
-    assert refused.value.errno == errno.EAGAIN
-
-
-def test_refused_below_a_threaded_cgroup(real: Place) -> None:
-    os.mkdir(f"{real.directory}/threads")
-    Path(real.directory, "threads/cgroup.type").write_text("threaded")
-    with pytest.raises(Refused, match="threaded") as refused:
-        RunCgroup(MACHINE, real, os.getpid())
-    assert refused.value.errno == errno.EOPNOTSUPP
-    assert [name for name in os.listdir(real.directory) if name.startswith(own_cgroup.PREFIX)] == []
-
-
-def outcome(place: Place) -> str:
-    """What an ordinary user gets who lives in this cgroup: the errno of the refusal, or how a whole use went."""
-    read, write = os.pipe()
-
-    def work() -> None:
-        Path(place.directory, "cgroup.procs").write_text("0")
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-        try:
-            run = RunCgroup(MACHINE, place, os.getpid())
-            with child(lambda: None) as (pid, go):
-                run.add(pid)
-                answer = f"holds {run.pids() == [pid]}, "
-                go()
-                ended(pid)
-            answer += f"removed {run.remove()}"
-        except Refused as refused:
-            answer = errno.errorcode[refused.errno]
-        os.write(write, answer.encode())
-
-    with child(work) as (pid, go):
-        os.close(write)
-        go()
-        answer = os.read(read, 100).decode()
-        os.close(read)
-        assert ended(pid) == 0
-    return answer
-
-
-def test_an_ordinary_user_needs_a_delegated_cgroup(real: Place) -> None:
-    assert outcome(real) == "EACCES"
-    os.chown(real.directory, NOBODY, NOBODY)  # may make cgroups, but not move processes
-    assert outcome(real) == "EACCES"
-    assert [name for name in os.listdir(real.directory) if name.startswith(own_cgroup.PREFIX)] == []
-    os.chown(f"{real.directory}/cgroup.procs", NOBODY, NOBODY)
-    assert outcome(real) == "holds True, removed True"
-
-
-IN_A_NAMESPACE = """
-import os
-from proctally.kernel import cgroup, own_cgroup
-from proctally.kernel.machine import Machine
-place = cgroup.places(Machine(), os.getpid()).get(cgroup.V2)
-try:
-    own_cgroup.RunCgroup(Machine(), place, os.getpid()).remove()
-    print(place.path)
-except own_cgroup.Refused as refused:
-    print(refused.errno)
-"""
-
-
-def inside(real: Place, prepare: str, *options: str) -> str:
-    """What the script says from within new namespaces, in the cgroup `real`; `$0` of `prepare` is the v2 mount."""
-    argv = ["unshare", "-m", *options, "sh", "-ec", f'{prepare}; shift 0; exec "$@"', real.top]
-
-    def enter() -> None:
-        Path(real.directory, "cgroup.procs").write_text("0")
-
-    probe = subprocess.run([*argv, "true"], preexec_fn=enter, capture_output=True) if shutil.which("unshare") else None
-    if probe is None or probe.returncode:
-        pytest.skip("needs new namespaces")
-    command = [*argv, sys.executable, "-c", IN_A_NAMESPACE]
-    return subprocess.run(command, preexec_fn=enter, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def test_refused_where_cgroups_are_read_only(real: Place) -> None:
-    assert inside(real, 'mount --bind "$0" "$0"; mount -o remount,ro,bind "$0"') == str(errno.EROFS)
-
-
-def test_inside_a_cgroup_namespace(real: Place) -> None:
-    assert inside(real, 'umount -l "$0"; mount -t cgroup2 none "$0"', "-C") == "/"
-
-
-def test_a_mount_from_outside_the_namespace_does_not_say_where_we_are(real: Place) -> None:
-    assert inside(real, ":", "-C") == str(errno.EOPNOTSUPP)
+@pytest.mark.parametrize(("namespace", "is_machine"), [("cgroup:[4026531835]", True), ("cgroup:[4026532000]", False)])
+def test_memory_place_in_a_container_is_its_root(tmp_path: Path, namespace: str, is_machine: bool) -> None:
+    host = Host(tmp_path)
+    host.mount("v2")
+    host.write("v2/memory.stat", "anon 4096\nshmem 0\n")
+    (tmp_path / "proc/self/ns").mkdir()
+    (tmp_path / "proc/self/ns/cgroup").symlink_to(namespace)
+    assert (cgroup.memory_place(host.machine, host.process(7, "0::/")) is None) is is_machine

@@ -1,9 +1,8 @@
-"""GPUs through DRM: fdinfo of several drivers and kernels as text, trees of files, and sysfs of AMD and Intel."""
+"""GPUs through DRM: fdinfo of several drivers as text, and sysfs of AMD and Intel."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,72 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captured import Clock, machine_in, put
-from proctally.gpus import derive, memory_of
-from proctally.kernel.drm import Clients, cards, kfd_devices, kfd_memory, parse_fdinfo, read_card
-from proctally.kernel.gpu import GpuDevice, GpuReading, has_drm
-from proctally.kernel.gpu_helper import Reader
-from proctally.kernel.machine import Machine
+from drm_files import AMD_CARD, AMDGPU, COMMON, XE, card, hold
+from proctally.linux.drm import Clients, cards, kfd_devices, kfd_memory, parse_fdinfo, read_card
+from proctally.linux.gpu import has_drm
+from proctally.linux.machine import Machine
 
-COMMON = "pos:\t0\nflags:\t02100002\nmnt_id:\t26\nino:\t437\n"
-
-AMDGPU = (
-    COMMON
-    + """\
-drm-driver:	amdgpu
-drm-client-id:	20
-drm-pdev:	0000:03:00.0
-pasid:	32770
-drm-total-cpu:	0
-drm-shared-cpu:	0
-drm-total-gtt:	12 MiB
-drm-total-vram:	400 MiB
-drm-resident-gtt:	10 MiB
-drm-resident-vram:	300 MiB
-drm-memory-vram:	307200 KiB
-drm-memory-gtt: 	10240 KiB
-drm-memory-cpu: 	7 KiB
-amd-requested-vram:	400 KiB
-drm-engine-gfx:	1000000000 ns
-drm-engine-compute:	500000000 ns
-drm-engine-capacity-compute:	4
-"""
-)
 OLD_AMDGPU = (
     COMMON + "drm-driver:\tamdgpu\ndrm-pdev:\t0000:03:00.0\ndrm-client-id:\t7\ndrm-memory-vram:\t8 KiB\n"
     "drm-engine-gfx:\t55 ns\n"
-)
-I915 = (
-    COMMON
-    + """\
-drm-driver: i915
-drm-client-id: 7
-drm-pdev: 0000:00:02.0
-drm-total-system0: 24 MiB
-drm-shared-system0: 8 MiB
-drm-resident-system0: 20 MiB
-drm-purgeable-system0: 0
-drm-total-stolen-system0: 0
-drm-engine-render: 9288864723 ns
-drm-engine-copy: 2035071108 ns
-drm-engine-video: 0 ns
-drm-engine-capacity-video: 2
-"""
-)
-XE = (
-    COMMON
-    + """\
-drm-driver:	xe
-drm-client-id:	12
-drm-pdev:	0000:04:00.0
-drm-total-system:	0
-drm-total-vram0:	2 GiB
-drm-resident-vram0:	1 GiB
-drm-cycles-rcs:	28257900
-drm-total-cycles-rcs:	7655183225
-drm-cycles-ccs:	0
-drm-total-cycles-ccs:	7655183225
-drm-engine-capacity-ccs:	4
-"""
 )
 PANFROST = (
     COMMON
@@ -92,35 +33,10 @@ PANFROST = (
 # -- one file --------------------------------------------------------------------------------------------------------
 
 
-def test_amdgpu() -> None:
-    client = parse_fdinfo(AMDGPU.encode())
-    assert client is not None
-    assert (client.driver, client.device, client.client) == ("amdgpu", "0000:03:00.0", "20")
-    assert client.engines == {"gfx": 1_000_000_000, "compute": 500_000_000}
-    assert client.capacity == {"compute": 4}
-    assert client.memory == {"gtt": 10 << 20, "vram": 300 << 20, "cpu": 7 << 10}
-    assert memory_of(client) == 300 << 20
-
-
 def test_old_name_of_what_is_resident() -> None:
     client = parse_fdinfo(OLD_AMDGPU.encode())
     assert client is not None
     assert client.memory == {"vram": 8192}
-
-
-def test_i915_has_the_machines_memory() -> None:
-    client = parse_fdinfo(I915.encode())
-    assert client is not None
-    assert client.engines == {"render": 9288864723, "copy": 2035071108, "video": 0}
-    assert memory_of(client) == 20 << 20
-
-
-def test_xe_counts_cycles() -> None:
-    client = parse_fdinfo(XE.encode())
-    assert client is not None
-    assert client.cycles == {"rcs": [28257900, 7655183225], "ccs": [0, 7655183225]}
-    assert client.engines == {}
-    assert memory_of(client) == 1 << 30
 
 
 def test_a_frequency_is_no_time() -> None:
@@ -143,6 +59,8 @@ def test_a_value_that_is_none_is_refused(value: str) -> None:
 
 
 KEYS = ["drm-driver", "drm-pdev", "drm-client-id", "drm-engine-a", "drm-engine-capacity-a", "drm-cycles-a"]
+
+
 KEYS += ["drm-total-cycles-a", "drm-memory-vram", "drm-resident-vram", "drm-total-vram", "drm-", "pos", ""]
 
 
@@ -168,15 +86,6 @@ def test_any_bytes_are_a_client_or_refused(data: bytes) -> None:
 
 
 # -- many files ------------------------------------------------------------------------------------------------------
-
-
-def hold(folder: Path, pid: int, number: int, target: str, fdinfo: str = COMMON) -> None:
-    """Let a process have this open."""
-    place = folder / "proc" / str(pid) / "fd"
-    place.mkdir(parents=True, exist_ok=True)
-    (place / str(number)).unlink(missing_ok=True)
-    os.symlink(target, place / str(number))
-    put(folder, f"proc/{pid}/fdinfo/{number}", fdinfo)
 
 
 def clients_of(machine: Machine, *pids: int) -> Clients:
@@ -304,67 +213,6 @@ def ticking(clock: Clock) -> int:
 # -- what the tree had -----------------------------------------------------------------------------------------------
 
 
-def reading_of(at_seconds: float, *files: tuple[int, str], since_ns: int | None = None) -> GpuReading:
-    reading = GpuReading(round(at_seconds * 1e9))
-    for pid, text in files:
-        client = parse_fdinfo(text.encode())
-        assert client is not None
-        client.pids = [pid]
-        client.since_ns = since_ns
-        reading.clients.append(client)
-    return reading
-
-
-def tree_of(before: GpuReading | None, now: GpuReading, *members: int) -> dict[str, object]:
-    return derive(before, now, members)[1]
-
-
-def test_the_busiest_engine_counts() -> None:
-    before = reading_of(10, (1, AMDGPU))
-    now = reading_of(12, (1, AMDGPU.replace("1000000000 ns", "1500000000 ns").replace("\t500000000", "\t900000000")))
-    assert tree_of(before, now, 1) == {
-        "utilization_ratio": pytest.approx(0.25),  # gfx 0.5 s of 2, compute 0.4 s of 2 on four alike
-        "memory_bytes": 300 << 20,
-        "processes": 1,
-        "used": 1,
-        "unread": 0,
-    }
-
-
-def test_the_first_reading_tells_no_use_and_strangers_have_no_part() -> None:
-    now = reading_of(10, (1, AMDGPU))
-    assert tree_of(None, now, 1)["utilization_ratio"] is None
-    assert tree_of(None, now, 2)["utilization_ratio"] == 0.0
-    assert tree_of(None, now, 2)["memory_bytes"] == 0
-
-
-@pytest.mark.parametrize(
-    ("since", "busy", "ratio"),
-    [(10.5, 0.6, 0.3), (10.5, 9.0, 1.0), (2.0, 5.0, 0.5), (None, 5.0, None)],
-)
-def test_a_client_that_began_since_counts_whole(since: float | None, busy: float, ratio: float | None) -> None:
-    new = AMDGPU.replace("client-id:\t20", "client-id:\t30").replace("1000000000 ns", f"{round(busy * 1e9)} ns")
-    before = reading_of(10, (1, AMDGPU))
-    now = reading_of(12, (1, AMDGPU), (1, new), since_ns=None if since is None else round(since * 1e9))
-    assert tree_of(before, now, 1)["utilization_ratio"] == (None if ratio is None else pytest.approx(ratio))
-    assert tree_of(before, now, 1)["memory_bytes"] == 600 << 20
-
-
-def test_a_client_whose_first_holder_ended_is_still_held() -> None:
-    before, now = reading_of(10, (1, AMDGPU)), reading_of(12, (1, AMDGPU.replace("1000000000 ns", "2000000000 ns")))
-    for reading in (before, now):
-        reading.clients[0].pids.append(2)
-    assert tree_of(before, now, 2)["memory_bytes"] == 300 << 20
-    assert tree_of(before, now, 2)["utilization_ratio"] == pytest.approx(0.5)
-
-
-def test_who_ended_since_used_it_and_holds_nothing() -> None:
-    before, now = reading_of(10, (1, AMDGPU)), reading_of(12, (1, AMDGPU.replace("1000000000 ns", "2000000000 ns")))
-    tree = derive(before, now, (), ended={1})[1]
-    assert tree["utilization_ratio"] == pytest.approx(0.5)
-    assert (tree["memory_bytes"], tree["processes"]) == (0, 0)
-
-
 def test_it_is_told_when_a_client_was_not_there_yet(tmp_path: Path) -> None:
     machine, clock = machine_in(tmp_path)
     begun = machine.monotonic_ns()
@@ -384,64 +232,6 @@ def test_it_is_told_when_a_client_was_not_there_yet(tmp_path: Path) -> None:
     assert {each.client: each.since_ns for each in clients.read()} == {"20": None, "21": begun - 7, "22": begun}
 
 
-def test_time_that_runs_backwards_is_no_time() -> None:
-    before = reading_of(10, (1, AMDGPU))
-    now = reading_of(12, (1, AMDGPU.replace("1000000000 ns", "900000000 ns")))
-    assert tree_of(before, now, 1)["utilization_ratio"] == 0.0
-
-
-def test_cycles_need_no_clock() -> None:
-    before = reading_of(10, (1, XE))
-    now = reading_of(99, (1, XE.replace("28257900", "28258000").replace("7655183225", "7655183425")))
-    assert tree_of(before, now, 1)["utilization_ratio"] == pytest.approx(0.5)
-    for cycles, ratio in ((400, 0.5), (800, 1.0), (9000, 1.0)):  # of four that are alike
-        ccs = XE.replace("drm-cycles-ccs:\t0", f"drm-cycles-ccs:\t{cycles}").replace("7655183225", "7655183425")
-        assert tree_of(before, reading_of(11, (1, ccs)), 1)["utilization_ratio"] == pytest.approx(ratio)
-
-
-def test_devices_add_up() -> None:
-    files = [(1, AMDGPU), (2, AMDGPU.replace("0000:03", "0000:0a"))]
-    before = reading_of(10, *files)
-    now = reading_of(11, *((pid, text.replace("1000000000 ns", "2000000000 ns")) for pid, text in files))
-    tree = tree_of(before, now, 1, 2)
-    assert tree["utilization_ratio"] == pytest.approx(2.0)
-    assert (tree["used"], tree["processes"], tree["memory_bytes"]) == (2, 2, 600 << 20)
-
-
-def test_compute_of_amd_leaves_memory_and_no_time() -> None:
-    reading = reading_of(10, (1, AMDGPU))
-    reading.kfd_users = [1]
-    reading.kfd_memory = [[1, "0000:03:00.0", 5 << 30]]
-    tree = tree_of(reading_of(9, (1, AMDGPU)), reading, 1)
-    assert tree["utilization_ratio"] is None  # and not 0, which the engines say
-    assert tree["memory_bytes"] == 5 << 30
-    reading.host_pids = False
-    reading.kfd_memory = []  # sysfs has it under the pid of the host
-    assert tree_of(reading_of(9, (1, AMDGPU)), reading, 1)["memory_bytes"] is None
-
-
-def test_a_driver_that_tells_nothing_leaves_it_unknown() -> None:
-    now = reading_of(10)
-    device = GpuDevice("amd", 0)
-    device.driver, device.pci = "amdgpu", "0000:03:00.0"
-    now.devices = [device]
-    assert tree_of(None, now, 1)["memory_bytes"] == 0
-    now.silent = [[1, "0000:03:00.0"]]
-    assert tree_of(None, now, 1)["memory_bytes"] is None and tree_of(None, now, 1)["utilization_ratio"] is None
-    assert tree_of(None, now, 2)["memory_bytes"] == 0
-
-
-def test_what_nvidias_driver_says_by_drm_is_not_counted_beside_nvml() -> None:
-    now = reading_of(10, (1, COMMON + "drm-driver:\tnvidia-drm\ndrm-pdev:\t0000:3b:00.0\ndrm-client-id:\t1\n"))
-    assert tree_of(None, now, 1) == {
-        "utilization_ratio": 0.0,
-        "memory_bytes": 0,
-        "processes": 0,
-        "used": 0,
-        "unread": 0,
-    }
-
-
 def test_kfd_tells_which_device(tmp_path: Path) -> None:
     machine, _ = machine_in(tmp_path)
     nodes = "sys/class/kfd/kfd/topology/nodes"
@@ -459,40 +249,6 @@ def test_kfd_tells_which_device(tmp_path: Path) -> None:
 
 
 # -- sysfs -----------------------------------------------------------------------------------------------------------
-
-
-def card(folder: Path, number: int, driver: str, pci: str, files: dict[str, str], *, render: bool = True) -> None:
-    """A card as sysfs shows it; the names of files are below its device."""
-    device = folder / "sys/devices" / pci
-    for node in [f"card{number}", *([f"renderD{128 + number}"] if render else [])]:
-        (device / "drm" / node).mkdir(parents=True)
-        place = folder / "sys/class/drm" / node
-        place.mkdir(parents=True)
-        os.symlink(f"../../../devices/{pci}", place / "device")
-    os.symlink(f"../../bus/pci/drivers/{driver}", device / "driver")
-    for name, text in files.items():
-        put(folder, f"sys/devices/{pci}/{name}", text + "\n")
-
-
-AMD_CARD = {
-    "vendor": "0x1002",
-    "device": "0x744c",
-    "unique_id": "8b1c2d3e4f",
-    "gpu_busy_percent": "42",
-    "mem_busy_percent": "7",
-    "mem_info_vram_used": "1073741824",
-    "mem_info_vram_total": "25753026560",
-    "current_link_speed": "16.0 GT/s PCIe",
-    "current_link_width": "16",
-    "ras/umc_err_count": "ue: 1\nce: 4",
-    "hwmon/hwmon3/temp1_input": "51000",
-    "hwmon/hwmon3/power1_average": "123000000",
-    "hwmon/hwmon3/power1_cap": "300000000",
-    "hwmon/hwmon3/freq1_input": "2500000000",
-    "hwmon/hwmon3/freq2_input": "1249000000",
-    "hwmon/hwmon3/pwm1": "51",
-    "power/runtime_status": "active",
-}
 
 
 def test_amdgpu_card(tmp_path: Path) -> None:
@@ -534,6 +290,23 @@ def test_power_of_an_apu_is_that_of_the_moment(tmp_path: Path) -> None:
     card(tmp_path, 0, "amdgpu", "0000:03:00.0", files)
     device = read_card(machine, "card0")
     assert (device.power_watts, device.power_limit_watts, device.temperature_celsius) == (9.5, None, None)
+
+
+@pytest.mark.parametrize(
+    ("file", "field"),
+    [
+        ("temp1_input", "temperature_celsius"),
+        ("power1_average", "power_watts"),
+        ("power1_cap", "power_limit_watts"),
+        ("energy1_input", "energy_joules"),
+        ("freq1_input", "graphics_clock_hertz"),
+        ("pwm1", "fan_ratio"),
+    ],
+)
+def test_an_impossible_value_of_a_card_is_unknown(tmp_path: Path, file: str, field: str) -> None:
+    machine, _ = machine_in(tmp_path)
+    card(tmp_path, 0, "amdgpu", "0000:03:00.0", AMD_CARD | {f"hwmon/hwmon3/{file}": str((1 << 64) - 2)})
+    assert getattr(read_card(machine, "card0"), field) is None
 
 
 @pytest.mark.parametrize("status", ["suspended", "suspending"])
@@ -599,59 +372,3 @@ def test_only_gpus_are_cards(tmp_path: Path) -> None:
         card(tmp_path, number, "amdgpu", f"0000:{number:02x}:00.0", {})
     assert has_drm(machine)
     assert cards(machine) == ["card3", "card10"]
-
-
-# -- as the helper reads it ------------------------------------------------------------------------------------------
-
-
-def test_a_card_that_vanishes_is_lost_and_may_come_back(tmp_path: Path) -> None:
-    machine, clock = machine_in(tmp_path)
-    card(tmp_path, 0, "amdgpu", "0000:03:00.0", AMD_CARD)
-    card(tmp_path, 1, "amdgpu", "0000:0a:00.0", {**AMD_CARD, "unique_id": "other"})
-    reader = Reader(machine, str(tmp_path / "dev"))
-    before = reader.read([], [])
-    for path in ("sys/devices/0000:0a:00.0", "sys/class/drm/card1", "sys/class/drm/renderD129"):
-        shutil.rmtree(tmp_path / path)
-    for _ in range(2):
-        clock.advance(1.0)
-        first, second = derive(before, reader.read([], []), ())[0]
-        assert (first["state"], first["utilization_ratio"]) == ("ok", 0.42)
-        assert (second["state"], second["pci"], second["uuid"]) == ("lost", "0000:0a:00.0", "other")
-        assert second["utilization_ratio"] is None
-    card(tmp_path, 2, "amdgpu", "0000:0a:00.0", AMD_CARD)
-    clock.advance(31.0)
-    assert [each["state"] for each in derive(None, reader.read([], []), ())[0]] == ["ok", "ok"]
-
-
-def test_in_a_namespace_compute_of_amd_is_not_a_strangers(tmp_path: Path) -> None:
-    machine, _ = machine_in(tmp_path)
-    card(tmp_path, 0, "amdgpu", "0000:03:00.0", AMD_CARD)
-    hold(tmp_path, 10, 5, "/dev/kfd")
-    nodes = "sys/class/kfd/kfd/topology/nodes"
-    put(tmp_path, f"{nodes}/1/gpu_id", "41234\n")
-    put(tmp_path, f"{nodes}/1/properties", "location_id 768\n")
-    put(tmp_path, "sys/class/kfd/kfd/proc/10/vram_41234", "4096\n")  # sysfs goes by the pids of the host
-    reader = Reader(machine, str(tmp_path / "dev"))
-    assert derive(None, reader.read([10], []), (10,))[1]["memory_bytes"] == 0
-    put(tmp_path, "proc/2/stat", f"2 (kthreadd) S 0 0 0 0 -1 {0x00208040} {'0 ' * 45}\n")
-    put(tmp_path, "proc/self/status", "NSpid:\t7\n")
-    reader = Reader(machine, str(tmp_path / "dev"))
-    assert derive(None, reader.read([10], []), (10,))[1]["memory_bytes"] == 4096
-
-
-def test_reader_joins_devices_and_members(tmp_path: Path) -> None:
-    machine, clock = machine_in(tmp_path)
-    card(tmp_path, 0, "amdgpu", "0000:03:00.0", AMD_CARD)
-    hold(tmp_path, 10, 5, "/dev/dri/renderD128", AMDGPU)
-    hold(tmp_path, 11, 5, "/dev/dri/renderD128", AMDGPU)
-    reader = Reader(machine, str(tmp_path / "dev"))
-    before = reader.read([10, 11, 12], [])
-    clock.advance(1.0)
-    hold(tmp_path, 10, 5, "/dev/dri/renderD128", AMDGPU.replace("1000000000 ns", "1300000000 ns"))
-    now = reader.read([], [12])
-    (device,), tree = derive(before, now, (10, 11))
-    assert device["utilization_ratio"] == 0.42  # of all processes of the machine
-    assert device["tree_utilization_ratio"] == pytest.approx(0.3)
-    assert device["tree_memory_bytes"] == tree["memory_bytes"] == 300 << 20
-    assert tree["processes"] == 1  # two share one client
-    assert now.nvidia_trouble is None

@@ -1,4 +1,4 @@
-"""Time that is perf's alone: read from the machine, and left out of a total that it explains."""
+"""Steal time, read from a made-up machine."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from proctally.kernel.machine import Machine
-from proctally.kernel.stolen import Stolen, parse_machine
-from proctally.ledger import CPU, Ledger
-
-TICK_NS = 10_000_000
+from proctally.linux.machine import Machine
+from proctally.linux.steal import Stolen, parse_machine
 
 
 def stat(user: int, irq: int, softirq: int, steal: int) -> str:
@@ -46,29 +43,3 @@ def test_what_was_taken_before_is_not_known(tmp_path: Path) -> None:
     stolen = Stolen(Machine(proc=str(tmp_path), ticks=100))
     (tmp_path / "stat").write_text(stat(1100, 20, 30, 50))
     assert stolen.most_ns(10**9) == 0
-
-
-def ledger(procfs: int, counted: int, doubtful: int) -> Ledger:
-    made = Ledger(TICK_NS)
-    made.waited = True
-    made.reaped[CPU] = procfs
-    made.counted = counted
-    made.doubtful = doubtful
-    return made
-
-
-@pytest.mark.parametrize(
-    ("procfs", "counted", "doubtful", "source"),
-    [
-        (1_000_000_000, 1_030_000_000, 40_000_000, "rusage"),  # as much as others took: no time of the job
-        (1_000_000_000, 1_050_000_000, 40_000_000, "perf"),  # more: somebody was not waited for
-        (1_000_000_000, 1_030_000_000, 0, "perf"),
-        (1_000_000_000, 900_000_000, 40_000_000, "rusage"),
-    ],
-)
-def test_what_others_took_is_not_taken_for_the_job(procfs: int, counted: int, doubtful: int, source: str) -> None:
-    said = ledger(procfs, counted, doubtful)
-    assert said.source() == source
-    assert said.total()[CPU] == said.sources()[source]
-    said.only = "perf"
-    assert said.total()[CPU] == counted

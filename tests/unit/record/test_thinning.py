@@ -1,36 +1,25 @@
-"""Fewer samples: what is added up stays what it was, and peaks stay peaks."""
+"""Downsampled records keep sums and peaks."""
 
 from __future__ import annotations
 
 import csv
-import json
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proctally.cli import main
-from proctally.model import COUNTER, fields
-from proctally.outputs.csv import Rows
-from proctally.record import json_line, read
-from proctally.thinning import LAST, LEAST, MEAN, MOST, SUM, rules, thin
-from test_top import header, of_record
-from tracked import PYTHON, record, run, samples
+from proctally.record.csv import Rows
+from proctally.record.schema import COUNTER, LAST, MAX, MEAN, MIN, SUM, fields
+from proctally.record.thinning import rules, thin
+from scenes import header, of_record
+from thinned import first, regular
+from tracked import samples
 
 
 def thinned(lines: list[dict[str, Any]], every: float) -> list[dict[str, Any]]:
     return list(thin(lines, every))
-
-
-def first() -> dict[str, Any]:
-    return of_record(0.0, cpu_cores=None) | {"interval_seconds": None}
-
-
-def regular(count: int, jitter: float = 0.0) -> list[dict[str, Any]]:
-    return [header(), first(), *(of_record(at + jitter * (-1) ** at) for at in range(1, count + 1))]
 
 
 def test_stretches() -> None:
@@ -131,19 +120,18 @@ def test_lines_of_strangers_do_not_stop_it() -> None:
     assert len(thinned([header(interval_seconds=None), *odd], 10)) >= 2
 
 
-def test_every_field_of_a_sample_has_its_rule() -> None:
-    """By kind; a rate, a ratio and what is free are told by their names."""
+def test_rules_are_the_aggregates_of_the_table() -> None:
     found = rules()
-    for field in fields():
-        path = field.name if field.scope == "sample" else f"{field.scope}.{field.name}"
-        if path in found and field.kind == COUNTER:
-            assert found[path] == LAST, path
+    for row in fields():
+        path = row.path.removeprefix("sample.")
+        assert path not in found or found[path] == row.aggregate, path
+        assert path not in found or row.kind != COUNTER or found[path] == LAST, path
     expected = {
-        "tree.cpu_seconds": LAST, "tree.cpu_cores": MEAN, "tree.rss_bytes": MOST, "tree.pss_age_seconds": MOST,
-        "system.memory.available_bytes": LEAST, "system.disk.space_free_bytes": LEAST, "system.load_1": MOST,
+        "tree.cpu_seconds": LAST, "tree.cpu_cores": MEAN, "tree.rss_bytes": MAX, "tree.pss_age_seconds": MAX,
+        "system.memory.available_bytes": MIN, "system.disk.space_free_bytes": MIN, "system.load_1": MAX,
         "system.disks.busy_ratio": MEAN, "system.per_core_ratio": MEAN, "gpus.power_watts": MEAN,
-        "gpus.temperature_celsius": MOST, "gpus.sm_clock_hertz": MEAN, "interval_seconds": SUM, "at": LAST,
-        "cgroup.memory_peak_bytes": MOST, "top.cpu_cores": MEAN,
+        "gpus.temperature_celsius": MAX, "gpus.sm_clock_hertz": MEAN, "interval_seconds": SUM, "at": LAST,
+        "cgroup.memory_peak_bytes": MAX, "top.cpu_cores": MEAN,
     }  # fmt: skip
     assert {path: found[path] for path in expected} == expected
 
@@ -195,82 +183,12 @@ def table(lines: list[dict[str, Any]]) -> list[dict[str, str]]:
     return list(csv.DictReader(StringIO("\n".join(text))))
 
 
-# -- the command -----------------------------------------------------------------------------------------------------
-
-
-def test_a_real_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    work = "import time\nend = time.monotonic() + 0.6\nwhile time.monotonic() < end: sum(range(9999))"
-    assert run(tmp_path, "-q", "-i", "0.05", "--", *PYTHON, "-c", work).status == 0
-    lines = record(tmp_path)
-    (path,) = (tmp_path / "runs").iterdir()
-    for form in ("csv", "jsonl"):
-        assert main(["export", str(path), "-f", form, "--every", "0.2", "-o", str(tmp_path / form)]) == 0
-    assert capfd.readouterr() == ("", "")
-    few = list(read(str(tmp_path / "jsonl")))
-    assert few[-1] == lines[-1], "the summary is that of the whole run"
-    assert 3 <= len(samples(few)) <= 6 < len(samples(lines))
-    last = samples(lines)[-1]["tree"]
-    assert samples(few)[-1]["tree"]["cpu_seconds"] == last["cpu_seconds"]
-    assert main(["export", str(path), "-o", str(tmp_path / "whole")]) == 0
-    rows, whole = (list(csv.DictReader((tmp_path / name).open())) for name in ("csv", "whole"))
-    assert len(rows) == len(samples(few))
-    for column in ("process_utime", "process_stime", "process_disk_write_bytes", "system_utime"):
-        one, other = (sum(float(row[column] or 0) for row in found) for found in (rows, whole))
-        assert one == pytest.approx(other, abs=0.01), column
-    most = [max(float(row["process_memory_mib"]) for row in found) for found in (rows, whole)]
-    assert most[0] == most[1] > 0
-
-
-@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
-def test_a_record_is_never_written_over_itself(tmp_path: Path, form: str, capfd: pytest.CaptureFixture[str]) -> None:
-    if form == "parquet":
-        pytest.importorskip("pyarrow")
-    path, other = tmp_path / "r.jsonl", tmp_path / "link"
-    data = b"".join(map(json_line, regular(3)))
-    path.write_bytes(data)
-    other.symlink_to(path)
-    for output in (path, other):
-        assert main(["export", str(path), "-f", form, "-o", str(output), "--force"]) == 1
-        assert capfd.readouterr().err.endswith("is the record itself\n")
-        assert path.read_bytes() == data
-
-
-def test_of_gzip(tmp_path: Path) -> None:
-    import gzip
-
-    packed = tmp_path / "r.jsonl.gz"
-    packed.write_bytes(gzip.compress(b"".join(map(json_line, regular(20)))))
-    assert main(["export", str(packed), "-f", "jsonl", "--every", "10", "-o", str(tmp_path / "few")]) == 0
-    assert [json.loads(line)["type"] for line in (tmp_path / "few").read_text().splitlines()] == [
-        "run",
-        *["sample"] * 3,
-    ]
-
-
-@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
-@pytest.mark.parametrize("what", ["NaN", "1e999", "-1e999", "1" + "0" * 400, "true", '{"a":' * 300 + "1" + "}" * 300])
-def test_a_record_that_holds_anything(tmp_path: Path, form: str, what: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """It is written, or one line tells why it is not; what is no number is none."""
-    if form == "parquet":
-        pytest.importorskip("pyarrow")
-    path, out = tmp_path / "r.jsonl", tmp_path / "out"
-    data = b"".join(map(json_line, regular(3)))
-    odd = f'{{"type":"sample","elapsed_seconds":%s,"interval_seconds":%s,"tree":{{"cpu_cores":{what}}}}}\n'
-    path.write_bytes(data + (odd % (what, what) + odd % ("2.5", "1.0") + odd % ("3", what)).encode())
-    for every in ([], ["--every", "10"]):
-        status = main(["export", str(path), "-f", form, "-o", str(out), "--force", *every])
-        said = capfd.readouterr().err
-        assert (status, said.count("\n")) in ((0, 0), (1, 1)), said
-        assert status == 0 or (said.startswith(f"proctally: {path}: ") and not out.exists())
-        if status == 0 and form == "parquet" and "{" not in what:
-            from pyarrow import parquet
-
-            cores = parquet.read_table(out).column("tree.cpu_cores").to_pylist()
-            assert {value for value in cores if value is not None} <= {1.0, "1.0", "true"}
-        out.unlink(missing_ok=True)
-
-
-@pytest.mark.parametrize("every", ["0", "-1", "x"])
-def test_no_time(tmp_path: Path, every: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", "last", "--every", every]) == 2
-    assert capfd.readouterr().err.startswith("proctally: --every: ")
+@pytest.mark.parametrize("what", ["x", [1.0], {}, True, None, 1 << 70])
+def test_values_of_other_types_in_lists(what: Any) -> None:
+    lines = regular(3)
+    for line, ratios in zip(lines[2:], (what, [what, 0.25], [0.5]), strict=True):
+        line["top"] = [{"pid": 1, "command": "a", "cpu_cores": what, "rss_bytes": what}, {"pid": 2, "command": "b"}]
+        line["system"] = {"per_core_ratio": ratios}
+    *_, last = thin(lines, 100)
+    assert {entry["pid"] for entry in last["top"]} == {1, 2}
+    assert last["system"]["per_core_ratio"][0] >= 0.5

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from proctally.enclosure import Enclosure
-from proctally.kernel.own_cgroup import Reading
-from test_cgroup import NO_PID, Host
+from cgroup_host import NO_PID, Host
+from hybrid_host import JOB, Hybrid
+from proctally.linux.cgroup import V2
+from proctally.linux.own_cgroup import CgroupReading, CgroupRefused
+from proctally.linux.own_cgroups import CPUACCT, MEMORY
+from proctally.tree.cgroups import Enclosure
 
 MB = 1_000_000
 
@@ -46,11 +50,11 @@ def kills(host: Host, **counts: int) -> None:
 def test_the_innermost_count_decides(host: Host) -> None:
     kills(host, a=5, b=1, machine=9)
     enclosure = around(host)
-    assert enclosure.kills() == (0, None)
+    assert enclosure.kills() is None
     kills(host, a=7, machine=12)
-    assert enclosure.kills() == (0, None), "a neighbour was taken"
+    assert enclosure.kills() is None, "a neighbour was taken"
     kills(host, b=3)
-    assert enclosure.kills() == (2, "the cgroup")
+    assert enclosure.kills() == (2, "cgroup")
 
 
 def test_the_innermost_that_has_a_count(host: Host) -> None:
@@ -58,28 +62,28 @@ def test_the_innermost_that_has_a_count(host: Host) -> None:
     kills(host, a=5, machine=9)
     enclosure = around(host)
     kills(host, machine=10)
-    assert enclosure.kills() == (0, None)
+    assert enclosure.kills() is None
     kills(host, a=6)
-    assert enclosure.kills() == (1, "the cgroup")
+    assert enclosure.kills() == (1, "cgroup")
 
 
 def test_the_machine_is_asked_only_where_no_cgroup_has_a_count(host: Host) -> None:
     kills(host, machine=9)
     enclosure = around(host)
-    assert enclosure.kills() == (0, None)
+    assert enclosure.kills() is None
     kills(host, machine=11)
-    assert enclosure.kills() == (2, "the machine")
+    assert enclosure.kills() == (2, "machine")
     (host.folder / "proc/vmstat").unlink()
-    assert enclosure.kills() == (0, None)
+    assert enclosure.kills() is None
 
 
 def test_its_own_is_named(host: Host) -> None:
     kills(host, b=0)
     enclosure = around(host)
-    own: Any = SimpleNamespace(directory=str(host.folder / "cg/a/b"))
+    own: Any = SimpleNamespace(holds=lambda directory: directory == str(host.folder / "cg/a/b"))
     enclosure.own = own
     kills(host, b=1)
-    assert enclosure.kills() == (1, "the run's own cgroup")
+    assert enclosure.kills() == (1, "own_cgroup")
 
 
 def test_a_cgroup_that_is_gone_says_nothing(host: Host) -> None:
@@ -87,7 +91,7 @@ def test_a_cgroup_that_is_gone_says_nothing(host: Host) -> None:
     enclosure = around(host)
     kills(host, a=6, machine=10)
     (host.folder / "cg/a/b/memory.events").unlink()
-    assert enclosure.kills() == (0, None)
+    assert enclosure.kills() is None
 
 
 # -- memory ------------------------------------------------------------------------------------------------------
@@ -96,7 +100,12 @@ def test_a_cgroup_that_is_gone_says_nothing(host: Host) -> None:
 def with_own(host: Host) -> Enclosure:
     enclosure = around(host)
     folder = str(host.folder / "cg/a/b")
-    own: Any = SimpleNamespace(directory=folder, read=lambda: Reading(folder))
+    own: Any = SimpleNamespace(
+        holds=lambda directory: directory == folder,
+        read=lambda: CgroupReading(folder),
+        used_ns=lambda: None,
+        memory_left=False,
+    )
     enclosure.own = own
     return enclosure
 
@@ -112,7 +121,7 @@ def test_what_the_kernel_can_drop_is_no_use_of_memory(host: Host) -> None:
     sample = enclosure.sample()
     assert sample is not None
     assert (sample["memory_bytes"], sample["file_bytes"]) == (500 * MB, 400 * MB)
-    enclosure.left = "process 1 left it for another cgroup"
+    enclosure.own.memory_left = True  # type: ignore[union-attr,misc]
     assert enclosure.memory_bytes() is None
 
 
@@ -145,8 +154,7 @@ def test_a_file_that_cannot_be_understood_is_named(host: Host, name: str, text: 
     sound(host)
     host.write(f"cg/a/b/{name}", text)
     enclosure = around(host)
-    assert enclosure.trouble is not None
-    assert text.strip() in enclosure.trouble
+    assert enclosure.limits_missing == "invalid"
     enclosure.kills()
     enclosure.throttled()
     enclosure.summary()
@@ -159,20 +167,50 @@ def test_a_file_that_cannot_be_understood_is_named(host: Host, name: str, text: 
 def test_one_that_becomes_so(host: Host, name: str, text: str) -> None:
     sound(host)
     enclosure = around(host)
-    assert enclosure.trouble is None
+    assert enclosure.limits_missing is None
     host.write(f"cg/a/b/{name}", text)
     enclosure.kills()
     enclosure.throttled()
     enclosure.summary()
 
 
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.EROFS, "cgroup_read_only"),
+        (errno.EACCES, "cgroup_not_delegated"),
+        (errno.EPERM, "cgroup_not_delegated"),
+        (errno.ENOENT, "cgroup_missing"),
+        (errno.ENODEV, "cgroup_missing"),
+        (errno.EAGAIN, "cgroup_limit"),
+        (errno.ENOSPC, "cgroup_full"),
+        (errno.ENOMEM, "no_kernel_memory"),
+        (errno.ESTALE, "cgroup_taken"),
+        (errno.EBUSY, "cgroup_busy"),
+        (errno.ESRCH, "no_own_procfs"),
+        (errno.EOPNOTSUPP, "cgroup_unfit"),
+        (errno.EIO, "EIO"),
+        (0, "invalid"),
+    ],
+)
+def test_own_cgroup_that_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch, number: int, code: str) -> None:
+    def refuse(*_: object) -> None:
+        raise CgroupRefused(number)
+
+    monkeypatch.setattr("proctally.linux.own_cgroups.RunCgroup", refuse)
+    enclosure = Enclosure(host.machine)
+    assert enclosure.missing == "not_requested"
+    enclosure.enclose(NO_PID, NO_PID)
+    assert (enclosure.own, enclosure.missing) == (None, code)
+
+
 def test_places_that_cannot_be_understood(host: Host) -> None:
     host.write(f"proc/{NO_PID}/cgroup", "nonsense\n")
     enclosure = Enclosure(host.machine)
     enclosure.look_around(NO_PID)
-    assert enclosure.trouble is not None
+    assert enclosure.limits_missing == "invalid"
     enclosure.enclose(NO_PID, NO_PID)
-    assert enclosure.own is None and enclosure.why is not None
+    assert (enclosure.own, enclosure.missing) == (None, "cgroup_unfit")
 
 
 @pytest.mark.parametrize(("name", "text"), BROKEN)
@@ -196,5 +234,56 @@ def test_one_broken_file_of_its_own_cgroup(host: Host) -> None:
     enclosure = with_own(host)
     assert enclosure.memory_bytes() is None
     assert enclosure.sample() is None
-    assert enclosure.trouble is not None
+    assert enclosure.limits_missing == "invalid"
     assert enclosure.summary()["memory_bytes"] is None
+
+
+# -- memory before the start -------------------------------------------------------------------------------------
+
+
+def test_memory_before_the_start_is_that_of_the_nearest(host: Host) -> None:
+    host.write("proc/meminfo", "AnonPages: 1 kB\n")
+    enclosure = around(host)
+    assert enclosure.memory_before is None
+    enclosure.note_memory()
+    assert enclosure.memory_before == b"AnonPages: 1 kB\n"
+    host.write("cg/a/memory.stat", "anon 7\n")
+    enclosure.note_memory()
+    assert enclosure.memory_before == b"anon 7\n"
+
+
+def test_memory_before_the_start_that_cannot_be_read(host: Host) -> None:
+    enclosure = around(host)
+    enclosure.note_memory()
+    assert enclosure.memory_before is None
+
+
+# -- cgroups of its own on a hybrid host ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hybrid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hybrid:
+    return Hybrid(tmp_path, monkeypatch, unified=None, cpuacct="cpuacct", memory="memory")
+
+
+def test_codes_of_refusals(hybrid: Hybrid) -> None:
+    enclosure = Enclosure(hybrid.host.machine)
+    hybrid.refuse = {MEMORY: errno.EACCES}
+    enclosure.enclose(JOB, NO_PID)
+    assert (enclosure.missing, enclosure.missing_memory) == (None, "cgroup_not_delegated")
+    assert enclosure.own is not None and enclosure.close()
+    hybrid.refuse = {V2: errno.EACCES, CPUACCT: errno.EXDEV}
+    enclosure.enclose(JOB, NO_PID)
+    assert (enclosure.missing, enclosure.missing_memory) == ("cgroup_not_delegated", None)
+    assert enclosure.own is not None and enclosure.used_ns() is None and enclosure.close()
+    hybrid.refuse = {V2: errno.EACCES, CPUACCT: errno.EXDEV, MEMORY: errno.EOPNOTSUPP}
+    enclosure.enclose(JOB, NO_PID)
+    assert (enclosure.own, enclosure.missing_memory) == (None, "cgroup_unfit")
+
+
+def test_job_that_is_gone_leaves_nothing(hybrid: Hybrid) -> None:
+    hybrid.refuse[MEMORY] = -1
+    enclosure = Enclosure(hybrid.host.machine)
+    enclosure.enclose(JOB, NO_PID)
+    assert (enclosure.own, enclosure.missing) == (None, "invalid")
+    assert [path.name for path in (hybrid.host.folder / "cg").rglob("proctally-*")] == []

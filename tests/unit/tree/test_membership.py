@@ -1,13 +1,13 @@
-"""Who belongs to the tree: found by `children` files, by listings and by the pids given out, over several looks."""
+"""Members of a tree, found over several scans."""
 
 from pathlib import Path
 
 import pytest
 
 from fakeroot import INIT, FakeHost, attach_to, reap_ours
-from proctally.kernel.proc import Files, read_children, scan
-from proctally.sampler import Sampler
-from proctally.tree import Tree
+from proctally.linux.proc import Files
+from proctally.tree.membership import Membership
+from proctally.tree.sampler import TreeSampler
 
 OWN = 77
 ROOT = 100
@@ -21,7 +21,7 @@ class Job:
         self.host = host = FakeHost(folder, own=own, children_files=by != "scan", last_pid=by == "pid")
         host.spawn(ROOT, INIT if own is None else own)
         host.advance(1)
-        self.sampler = Sampler(host.machine(), own=own, descriptors=descriptors)
+        self.sampler = TreeSampler(host.machine(), own=own, descriptors=descriptors)
         self.tree = self.sampler.tree
         assert self.tree.has_children_files == (by != "scan")
         if by != "scan":
@@ -38,7 +38,7 @@ class Job:
     def look(self) -> list[int]:
         """The members after another look, in their order."""
         self.host.advance(1)
-        self.sampler.look()
+        self.sampler.scan()
         self.check()
         return list(self.tree.members)
 
@@ -81,7 +81,7 @@ def test_pids_of_children_may_be_lower(job: Job) -> None:
     job.look()
     host.spawn(200, 300)  # the pids began again
     host.spawn(201, 200)
-    job.sampler.look()
+    job.sampler.scan()
     assert list(job.tree.members) == [ROOT, 300, 200, 201]
 
 
@@ -153,13 +153,50 @@ def test_children_made_while_others_are_found(tmp_path: Path) -> None:
 def test_nothing_is_asked_while_no_pid_is_given_out(tmp_path: Path) -> None:
     host = FakeHost(tmp_path, own=OWN, last_pid=True)
     host.spawn(ROOT, OWN)
-    sampler = Sampler(host.machine(), own=OWN)
+    sampler = TreeSampler(host.machine(), own=OWN)
     sampler.start(ROOT)
-    sampler.look()
+    sampler.scan()
     host.run(ROOT, user=0.1)
     host.opened()
-    sampler.look()
+    sampler.scan()
     assert not [path for path in host.opened() if path.endswith("children")]
+
+
+@pytest.mark.parametrize("scans", [1, 2, 3, 8])
+def test_fork_preempted_for_several_scans_is_found(tmp_path: Path, scans: int) -> None:
+    """The kernel gives out the pid before the process is visible; only then its parent goes on."""
+    job = Job(tmp_path, "pid")
+    job.start(ROOT)
+    job.look()
+    (job.host.proc / "loadavg").write_bytes(b"0.00 0.01 0.05 1/2 200\n")
+    for _ in range(scans):
+        job.host.advance(0.1)
+        job.host.run(ROOT, user=0.01)
+        job.sampler.scan()
+    job.host.spawn(200, ROOT)
+    assert job.look() == [ROOT, 200]
+
+
+def test_fork_preempted_for_seconds_is_found_by_a_listing(tmp_path: Path) -> None:
+    """Beside heavy load a pid stays invisible for seconds, and nothing else is forked afterwards."""
+    job = Job(tmp_path, "pid")
+    job.start(ROOT)
+    job.look()
+    job.tree._scan_ns = 900
+    job.host.advance(20)
+    job.host.run(ROOT, user=0.01)
+    job.look()  # a listing: nobody is missing
+    job.tree._scan_ns = 1e12
+    (job.host.proc / "loadavg").write_bytes(b"0.00 0.01 0.05 1/2 200\n")
+    for _ in range(4):
+        job.host.run(ROOT, user=0.01)
+        job.look()
+    job.host.spawn(200, ROOT)
+    job.tree._scan_ns = 900
+    for _ in range(12):
+        job.host.run(ROOT, user=0.01)
+        job.look()
+    assert list(job.tree.members) == [ROOT, 200]
 
 
 @BY
@@ -180,7 +217,7 @@ def test_children_of_every_thread_are_found(job: Job) -> None:
 def test_threads_are_no_processes(job: Job) -> None:
     job.host.spawn(200, ROOT, threads=5)
     assert job.look() == [ROOT, 200]
-    assert job.sampler.threads == 6
+    assert job.sampler.readings.threads == 6
 
 
 @BY
@@ -196,21 +233,11 @@ def test_children_of_a_process_whose_main_thread_ended(job: Job) -> None:
 
 @BY
 def test_more_children_than_one_read_gives(job: Job) -> None:
-    host = job.host
-    for pid in range(1000, 2000):
-        host.spawn(pid, ROOT)
-    assert set(job.look()) == {ROOT, *range(1000, 2000)}
-    assert job.sampler.started == 1001
-
-
-def test_children_file_is_read_to_its_end(tmp_path: Path) -> None:
-    host = FakeHost(tmp_path)
-    process = host.spawn(ROOT, INIT)
-    pids = list(range(4_000_000, 4_020_000))
-    path = process.folder / "task" / str(ROOT) / "children"
-    path.write_text("".join(f"{pid} " for pid in pids))
-    assert path.stat().st_size > 65536
-    assert read_children(host.machine(), ROOT) == pids
+    pids = range(3_000_000, 3_000_520)  # eight bytes each: more than 4096
+    for pid in pids:
+        job.host.spawn(pid, ROOT)
+    assert set(job.look()) == {ROOT, *pids}
+    assert job.sampler.processes_seen == 521
 
 
 @BY
@@ -221,7 +248,7 @@ def test_strangers_are_left_out(tmp_path: Path, by: str) -> None:
     host.spawn(151, 150)
     host.spawn(160, OWN)  # a child of the shell that became us
     host.spawn(161, 160)
-    job.tree.add_stranger(160)
+    job.tree.foreign.add(160)
     job.start(ROOT)
     host.spawn(200, ROOT)
     assert job.look() == [ROOT, 200]
@@ -236,7 +263,7 @@ def test_strangers_are_left_out(tmp_path: Path, by: str) -> None:
     host.exit(262)
     reap_ours(host, job.sampler, 262)
     assert job.look() == [ROOT, 200]
-    assert job.sampler.started == 2
+    assert job.sampler.processes_seen == 2
     assert job.sampler.ledger.reaped_cpu() <= 0
 
 
@@ -247,7 +274,7 @@ def test_pid_of_a_stranger_is_used_again_by_a_member(tmp_path: Path, by: str) ->
     host.spawn(160, OWN)
     host.spawn(161, 160)
     host.spawn(900, INIT)
-    job.tree.add_stranger(160)
+    job.tree.foreign.add(160)
     job.start(ROOT)
     job.look()
     host.end(161)
@@ -341,7 +368,7 @@ def test_pid_used_again(tmp_path: Path, by: str, descriptors: int) -> None:
     host.spawn(201, 200)
     assert job.look() == [ROOT, 200, 201]
     assert not first.alive
-    assert job.sampler.started == 4
+    assert job.sampler.processes_seen == 4
 
 
 @BY
@@ -484,37 +511,37 @@ def test_hidden_member_beyond_the_descriptors_is_not_counted_twice(tmp_path: Pat
 def test_listing_verifies_what_children_files_did_not_show(tmp_path: Path) -> None:
     host = FakeHost(tmp_path, own=OWN)
     host.spawn(ROOT, OWN)
-    sampler = Sampler(host.machine(), own=OWN)
+    sampler = TreeSampler(host.machine(), own=OWN)
     sampler.start(ROOT)
-    sampler.look()
+    sampler.scan()
     host.spawn(200, ROOT)
     path = host.processes[ROOT].folder / "task" / str(ROOT) / "children"
     path.write_bytes(b"")  # imprecise while children exit (kernel: Documentation/filesystems/proc.rst)
     sampler.tree._children_ns = 1e-3
-    sampler.look()
-    assert list(sampler.tree.members) == [ROOT]
+    sampler.scan()
+    assert list(sampler.members) == [ROOT]
     host.advance(11)
-    sampler.look()
-    assert list(sampler.tree.members) == [ROOT, 200]
+    sampler.scan()
+    assert list(sampler.members) == [ROOT, 200]
 
 
 def test_the_cheaper_way_is_taken(tmp_path: Path) -> None:
     host = FakeHost(tmp_path, own=OWN)
     host.spawn(ROOT, OWN)
-    sampler = Sampler(host.machine(), own=OWN)
+    sampler = TreeSampler(host.machine(), own=OWN)
     sampler.start(ROOT)
     for pid in range(500, 520):
         host.spawn(pid, INIT)
     host.opened()
-    sampler.look()
+    sampler.scan()
     assert f"{OWN}/task/{OWN}/children" in host.opened()
     for pid in range(600, 680):
         host.spawn(pid, ROOT)
-    sampler.look()
+    sampler.scan()
     host.opened()
     for pid in range(600, 680):
         host.run(pid, user=0.01)
-    sampler.look()  # 80 files of children, or one listing
+    sampler.scan()  # 80 files of children, or one listing
     assert not [path for path in host.opened() if path.endswith("children")]
 
 
@@ -522,25 +549,12 @@ def test_remembers_no_verdict_on_who_is_not_a_member(tmp_path: Path) -> None:
     """Its grandparent dies, it becomes our child: a listing that knew it asks again."""
     host = FakeHost(tmp_path, own=OWN, children_files=False)
     machine = host.machine()
-    tree = Tree(machine, Files(machine, 16), OWN, children_files=False)
+    tree = Membership(machine, Files(machine, 16), OWN, children_files=False)
     host.spawn(ROOT, OWN)
     host.spawn(200, ROOT)
     host.spawn(201, 200)
-    tree.add_stranger(ROOT)
+    tree.foreign.add(ROOT)
     assert tree.discover([]) == []
-    tree.strangers.clear()
+    tree.foreign.starts.clear()
     host.end(200)
     assert [member.pid for member in tree.discover([])] == [201]
-
-
-def test_scan_lists_processes_and_their_folders(tmp_path: Path) -> None:
-    host = FakeHost(tmp_path)
-    host.spawn(ROOT, INIT)
-    machine = host.machine()
-    before = dict(scan(machine))
-    assert before.keys() == {INIT, ROOT}
-    host.end(ROOT)
-    host.spawn(ROOT, INIT)
-    after = dict(scan(machine))
-    assert after[INIT] == before[INIT]
-    assert after[ROOT] != before[ROOT]

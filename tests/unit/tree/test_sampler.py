@@ -1,13 +1,17 @@
 """What a sample says, what a look costs, and how the memory of a tree is followed, over several looks."""
 
+from errno import ENOMEM
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fakeroot import INIT, PAGE, SECOND, FakeHost, attach_to, reap_ours
-from proctally.kernel.machine import Gone
-from proctally.sampler import PSS_BURST_NS, Sampler
+from fakeroot import INIT, PAGE, FakeHost, attach_to, reap_ours
+from proctally.errors import ProcessGone
+from proctally.record.codes import TRACKING_FAILED
+from proctally.tree.memory_scan import MemoryScan
+from proctally.tree.sampler import TreeSampler
+from proctally.tree.time_scan import TimeScan
 
 OWN = 77
 ROOT = 100
@@ -21,7 +25,7 @@ class Job:
         self.lines: list[dict[str, Any]] = []
         host.spawn(ROOT, INIT if attached else OWN, comm=b"root")
         host.advance(1)
-        self.sampler = Sampler(host.machine(), own=host.own, emit=self.lines.append, **options)
+        self.sampler = TreeSampler(host.machine(), own=host.own, emit=self.lines.append, **options)
         if attached:
             attach_to(self.sampler, ROOT)
         else:
@@ -64,20 +68,20 @@ def test_early_looks_feed_peaks_and_make_no_samples(job: Job) -> None:
     job.sample()
     host.spawn(200, ROOT, pages=1000)
     host.advance(0.005)
-    sampler.look()
+    sampler.scan()
     host.end(200)
     host.run(ROOT, user=0.1)
     host.advance(0.015)
-    sampler.look()
-    assert sampler.samples == 1
-    assert sampler.peak_rss == 1000 * PAGE
-    assert sampler.peak_processes == 2
+    sampler.scan()
+    assert sampler.samples.count == 1
+    assert sampler.samples.peak_rss == 1000 * PAGE
+    assert sampler.samples.peak_processes == 2
     sample = job.sample(0.98)
     assert sample["interval_seconds"] == 1
     assert sample["tree"]["cpu_cores"] == pytest.approx(0.1, abs=0.001)
     assert sample["tree"]["processes"] == 1
-    assert sampler.samples == 2
-    assert sampler.peak_process_rss == 1000 * PAGE
+    assert sampler.samples.count == 2
+    assert sampler.memory.peak_process_rss == 1000 * PAGE
 
 
 def test_a_gap_is_no_interval(job: Job) -> None:
@@ -114,6 +118,7 @@ def test_levels(job: Job) -> None:
     host.end(201)
     levels = job.tree()
     assert (levels["processes"], levels["threads"], levels["rss_bytes"]) == (2, 4, 5 * PAGE)
+    assert levels["peak_threads"] == 6
 
 
 def test_top_has_those_that_ran_most_then_the_largest(job: Job) -> None:
@@ -154,10 +159,10 @@ def test_unknown_is_null(tmp_path: Path) -> None:
 
 def test_start_of_a_process_that_is_gone(tmp_path: Path) -> None:
     host = FakeHost(tmp_path, own=OWN)
-    with pytest.raises(Gone):
-        Sampler(host.machine(), own=OWN).start(ROOT)
-    with pytest.raises(Gone):
-        attach_to(Sampler(host.machine()), ROOT)
+    with pytest.raises(ProcessGone):
+        TreeSampler(host.machine(), own=OWN).start(ROOT)
+    with pytest.raises(ProcessGone):
+        attach_to(TreeSampler(host.machine()), ROOT)
 
 
 # -- what a look costs ---------------------------------------------------------------------------------------------
@@ -278,7 +283,7 @@ def test_descriptors_are_given_back(job: Job) -> None:
     for pid in range(200, 220):
         host.end(pid)
     job.sample()
-    assert job.sampler.files.open_count == 2
+    assert job.sampler.files.open_count == 3  # `stat`, `io` and, since its memory was read, `status`
 
 
 # -- memory ------------------------------------------------------------------------------------------------------
@@ -294,265 +299,23 @@ def test_memory_of_a_process_whose_main_thread_ended(job: Job) -> None:
     assert levels["processes"] == 2
     host.run(200, pages=700)
     assert job.tree()["rss_bytes"] == 700 * PAGE
-    assert job.sampler.peak_rss == 700 * PAGE
+    assert job.sampler.samples.peak_rss == 700 * PAGE
     host.end_thread(200, 20001)
     assert job.tree()["rss_bytes"] == 700 * PAGE
     host.exit(200)
     assert job.tree()["rss_bytes"] == 0
 
 
-def test_pss_of_a_process_whose_main_thread_ended(job: Job) -> None:
-    host = job.host
-    host.spawn(200, ROOT, threads=2, pages=500)
-    assert job.tree()["pss_bytes"] == 500 * PAGE
-    host.end_leader(200)
-    host.run(200, pages=900)
-    assert job.tree(11)["pss_bytes"] == 900 * PAGE
-
-
-def test_pss_and_swap_of_a_zombie_are_gone(job: Job) -> None:
+def test_swap_of_a_zombie_is_gone(job: Job) -> None:
     host = job.host
     host.spawn(200, ROOT, pages=500)
     host.reclaim(200, 400)
     host.run(200)
-    levels = job.tree()
-    assert (levels["pss_bytes"], levels["swap_bytes"]) == (400 * PAGE, 100 * PAGE)
+    assert job.tree()["swap_bytes"] == 100 * PAGE
     host.exit(200)
     levels = job.tree()
     assert levels["processes"] == 2
     assert (levels["rss_bytes"], levels["pss_bytes"], levels["swap_bytes"]) == (0, 0, 0)
-
-
-def test_a_zombie_hides_no_unread_pss(job: Job) -> None:
-    host = job.host
-    host.spawn(200, ROOT, pages=10)
-    host.spawn(201, ROOT, pages=10)
-    host.deny("201/smaps_rollup")
-    host.run(ROOT, pages=10)
-    assert job.tree()["pss_unread"] == 1
-    host.exit(200)
-    assert job.tree()["pss_unread"] == 1
-
-
-def pss_reads(host: FakeHost) -> list[str]:
-    return [path for path in host.opened() if path.endswith("smaps_rollup")]
-
-
-def test_pss_is_read_when_rss_moved_or_the_reading_is_old(tmp_path: Path) -> None:
-    job = Job(tmp_path, pss_budget=1.0)
-    host = job.host
-    host.spawn(200, ROOT, pages=10)
-    host.spawn(201, ROOT, pages=20)
-    assert job.tree()["pss_bytes"] == 30 * PAGE
-    pss_reads(host)
-    for _ in range(5):
-        host.run(200, user=0.1)
-        host.run(201, user=0.1)
-        assert job.tree()["pss_bytes"] == 30 * PAGE
-    assert pss_reads(host) == []
-    host.run(200, pages=15)
-    assert job.tree()["pss_bytes"] == 35 * PAGE
-    assert pss_reads(host) == ["200/smaps_rollup"]
-    host.run(201, user=0.1)
-    job.tree(6)
-    assert pss_reads(host) == ["201/smaps_rollup"]
-
-
-def test_pss_age_is_that_of_the_oldest(tmp_path: Path) -> None:
-    job = Job(tmp_path, pss_budget=1.0)
-    host = job.host
-    host.spawn(200, ROOT, pages=10)
-    host.spawn(201, ROOT, pages=10)
-    assert job.tree()["pss_age_seconds"] == 0
-    host.run(200, pages=20)
-    assert job.tree(4)["pss_age_seconds"] == 4
-    host.run(201, pages=20)
-    assert job.tree(3)["pss_age_seconds"] == 3
-
-
-def test_pss_keeps_to_its_budget(tmp_path: Path) -> None:
-    budget = 0.01
-    job = Job(tmp_path, pss_budget=budget)
-    host = job.host
-    cost = 2_000_000
-    host.run(ROOT, pages=10)
-    job.sample()
-    for pid in range(200, 240):
-        host.spawn(pid, ROOT, pages=10)
-        host.pss_cost_ns[pid] = cost
-    begun = host.now_ns
-    spent = 0
-    ages = []
-    pss_reads(host)
-    for number in range(120):
-        host.run(ROOT, user=0.001)
-        for pid in range(200, 240):
-            host.run(pid, user=0.001, pages=10 + number % 2)
-        levels = job.tree(0.5)
-        spent += cost * sum(not path.startswith(f"{ROOT}/") for path in pss_reads(host))
-        ages.append(levels["pss_age_seconds"])
-        assert spent <= PSS_BURST_NS + (host.now_ns - begun) * budget + cost
-    assert spent >= (host.now_ns - begun) * budget * 0.5  # and uses it
-    assert levels["pss_bytes"] == pytest.approx((10 + 40 * 10.5) * PAGE, rel=0.06)
-    assert "pss_unread" not in levels
-    assert max(age for age in ages if age is not None) < 30  # the longest unread first
-
-
-def test_pss_of_an_idle_process_is_read_although_others_use_up_the_budget(tmp_path: Path) -> None:
-    job = Job(tmp_path, pss_budget=0.01)
-    host = job.host
-    host.run(ROOT, pages=10)
-    for pid in range(200, 220):
-        host.spawn(pid, ROOT, pages=10)
-        host.pss_cost_ns[pid] = 2_000_000
-    job.sample()
-    for number in range(200):
-        for pid in range(200, 220):
-            host.run(pid, user=0.001, pages=10 + number % 2)
-        assert (job.tree()["pss_age_seconds"] or 0) <= 60
-
-
-def test_pss_says_how_many_are_unread(tmp_path: Path) -> None:
-    job = Job(tmp_path, pss_budget=0.001)
-    host = job.host
-    for pid in range(200, 210):
-        host.spawn(pid, ROOT, pages=10)
-        host.pss_cost_ns[pid] = 6_000_000
-    levels = job.tree()
-    read = len(pss_reads(host))
-    assert 0 < read < 10
-    assert levels["pss_bytes"] == read * 10 * PAGE
-    assert levels["pss_unread"] >= 10 - read
-
-
-def test_a_stall_is_not_repeated_within_a_minute(tmp_path: Path) -> None:
-    job = Job(tmp_path, pss_budget=1.0)
-    host = job.host
-    host.spawn(200, ROOT, pages=10)
-    host.spawn(201, ROOT, pages=10)
-    host.pss_cost_ns = {200: 60_000_000, 201: 40_000_000}
-    job.sample()
-    assert pss_reads(host) == ["200/smaps_rollup"]
-    begun = host.now_ns
-    again: list[int] = []
-    others = 0
-    number = 0
-    while host.now_ns < begun + 150 * SECOND:
-        number += 1
-        for pid in (200, 201):
-            host.run(pid, pages=10 + number % 2)
-        job.sample()
-        for path in pss_reads(host):
-            if path == "200/smaps_rollup":
-                again.append(host.now_ns - begun)
-            else:
-                others += 1
-    assert len(again) == 2
-    assert again[0] >= 60 * SECOND
-    assert again[1] - again[0] >= 60 * SECOND
-    assert others > 20
-
-
-def test_pss_that_is_denied_is_counted(job: Job) -> None:
-    host = job.host
-    host.spawn(200, ROOT, pages=10)
-    host.spawn(201, ROOT, pages=10)
-    host.deny("201/smaps_rollup")
-    levels = job.tree()
-    assert levels["pss_bytes"] == 10 * PAGE
-    assert levels["pss_unread"] >= 1
-    assert job.sampler.pss_denied == {201}
-    assert "PSS of 1 processes is denied" in job.sampler.memory_coverage()
-    pss_reads(host)
-    for _ in range(3):
-        host.run(201, user=0.1, pages=20)
-        job.sample()
-    assert pss_reads(host) == []
-
-
-def test_without_a_budget_no_pss_is_read(tmp_path: Path) -> None:
-    job = Job(tmp_path, pss_budget=0.0)
-    job.host.pss_cost_ns[ROOT] = PSS_BURST_NS
-    for number in range(20):
-        job.host.run(ROOT, pages=10 + number)
-        job.sample()
-    assert len(pss_reads(job.host)) <= 1
-
-
-# -- the memory that a limit is about ------------------------------------------------------------------------------
-
-
-def test_the_estimate_is_the_last_pss_and_what_rss_has_grown(tmp_path: Path) -> None:
-    job = Job(tmp_path, pss_budget=0.0)
-    host, sampler = job.host, job.sampler
-    host.spawn(200, ROOT, pages=10)
-    host.processes[200].pss_pages = 4
-    host.pss_cost_ns[200] = PSS_BURST_NS  # it is read once
-    host.run(200, user=0.1)
-    job.sample()
-    assert sampler.memory_estimate() == 4 * PAGE
-    host.run(200, pages=12)
-    job.sample()
-    assert sampler.memory_estimate() == 6 * PAGE
-    host.run(200, pages=9)
-    job.sample()
-    assert sampler.memory_estimate() == 4 * PAGE
-    host.spawn(201, ROOT, pages=20)  # unread
-    job.sample()
-    assert sampler.memory_estimate() == 24 * PAGE
-    host.exit(201)
-    job.sample()
-    assert sampler.memory_estimate() == 4 * PAGE
-
-
-def test_the_estimate_where_pss_is_denied_is_the_rss(job: Job) -> None:
-    host = job.host
-    host.spawn(200, ROOT, pages=10)
-    host.deny("200/smaps_rollup")
-    job.sample()
-    assert job.sampler.pss_denied == {200}
-    assert job.sampler.memory_estimate() == 10 * PAGE
-
-
-def test_a_limit_is_made_sure_of_only_when_the_estimate_is_over_it(tmp_path: Path) -> None:
-    job = Job(tmp_path, pss_budget=0.0)
-    host, sampler = job.host, job.sampler
-    sampler.pss_wanted_above = 8 * PAGE
-
-    def grow(pages: int) -> int:
-        """To so many pages, of which half are its own: how often PSS was read for that."""
-        host.run(200, pages=pages)
-        host.processes[200].pss_pages = pages // 2
-        host.run(200, user=0.001)
-        job.sample()
-        return len(pss_reads(host))
-
-    host.spawn(200, ROOT)
-    host.pss_cost_ns[200] = PSS_BURST_NS
-    assert grow(10) == 1
-    assert grow(13) == 0, "RSS is over the limit, the estimate of 5 + 3 pages is not"
-    assert grow(14) == 1
-    assert sampler.memory_estimate() == 7 * PAGE
-    assert grow(14) == 0
-    assert grow(20) == 1
-    assert grow(20) == 0, "over the limit, and nothing has changed"
-
-
-def test_over_a_limit_a_stall_is_risked_again_only_when_rss_has_moved(tmp_path: Path) -> None:
-    job = Job(tmp_path, pss_budget=0.0)
-    host = job.host
-    job.sampler.pss_wanted_above = PAGE
-    host.spawn(200, ROOT, pages=10)
-    host.pss_cost_ns[200] = 60_000_000
-    job.sample()
-    assert pss_reads(host) == ["200/smaps_rollup"]
-    for _ in range(3):
-        host.run(200, user=0.1)
-        job.sample(15)
-    assert pss_reads(host) == []
-    host.run(200, pages=11)
-    job.sample()
-    assert pss_reads(host) == ["200/smaps_rollup"]
 
 
 def test_swap_and_the_high_water_mark(job: Job) -> None:
@@ -566,7 +329,7 @@ def test_swap_and_the_high_water_mark(job: Job) -> None:
     assert job.tree()["swap_bytes"] == 15 * PAGE
     host.end(200)
     assert job.tree()["swap_bytes"] == 0
-    assert job.sampler.peak_process_rss == 5000 * PAGE
+    assert job.sampler.memory.peak_process_rss == 5000 * PAGE
 
 
 # -- processes and commands ------------------------------------------------------------------------------------------
@@ -593,7 +356,7 @@ def test_a_line_for_each_process_that_ended(job: Job) -> None:
     host.exit(ROOT)
     reap_ours(host, job.sampler, ROOT, status=3)
     assert (job.lines[1]["pid"], job.lines[1]["exit"], job.lines[1]["cpu_seconds"]) == (ROOT, 3, 0.5)
-    assert [entry["command"] for entry in job.sampler.largest_commands()] == ["root", "cc1"]
+    assert [entry["command"] for entry in job.sampler.commands.largest()] == ["root", "cc1"]
 
 
 @pytest.mark.parametrize("limit", [0, 3])
@@ -609,7 +372,7 @@ def test_no_more_process_lines_than_asked_for(tmp_path: Path, limit: int) -> Non
     job.sample()
     assert job.sampler.finish() == 1
     assert len(job.lines) == limit
-    commands = {entry["command"]: entry for entry in job.sampler.largest_commands()}
+    commands = {entry["command"]: entry for entry in job.sampler.commands.largest()}
     assert commands["cc1"]["processes"] == 10
     assert commands["cc1"]["cpu_seconds"] == pytest.approx(0.5, abs=1e-4)
 
@@ -629,7 +392,7 @@ def test_those_that_live_at_the_end(job: Job) -> None:
 def test_processes_that_ignore_their_children_are_known(job: Job) -> None:
     job.host.spawn(200, ROOT, ignores=True)
     job.sample()
-    assert job.sampler.ignores_children == {200}
+    assert job.sampler.readings.ignores_children == {200}
 
 
 def test_peak_cores_come_from_whole_intervals(job: Job) -> None:
@@ -639,7 +402,7 @@ def test_peak_cores_come_from_whole_intervals(job: Job) -> None:
     job.sample()
     host.run(ROOT, user=0.09)
     job.sample(0.1)
-    assert job.sampler.peak_cores == pytest.approx(0.5)
+    assert job.sampler.samples.peak_cores == pytest.approx(0.5)
 
 
 def test_readings_that_took_long_are_brought_to_one_moment(tmp_path: Path) -> None:
@@ -673,11 +436,11 @@ def test_one_that_ran_and_whose_stat_says_the_same(tmp_path: Path) -> None:
     host = job.host
     host.run(ROOT, user=0.5, pages=7)
     job.sample()
-    before = job.sampler.tree.members[ROOT].stat
+    before = job.sampler.members[ROOT].stat
     for _ in range(3):
         host.run(ROOT, user=0.001, io=(1, 2, 3, 4, 5, 6, 7))
         levels = job.tree()
-    assert job.sampler.tree.members[ROOT].stat is before
+    assert job.sampler.members[ROOT].stat is before
     assert levels["cpu_seconds"] == pytest.approx(0.503, abs=1e-4)
     assert levels["read_chars"] == 3
     host.reclaim(ROOT, 5)  # seen at the slow pace, by which its stat is no longer the one that was parsed
@@ -686,3 +449,90 @@ def test_one_that_ran_and_whose_stat_says_the_same(tmp_path: Path) -> None:
     assert levels["rss_bytes"] == 5 * PAGE
     host.run(ROOT, user=0.0001, pages=7)
     assert job.tree()["rss_bytes"] == 7 * PAGE
+
+
+# -- files that fail -----------------------------------------------------------------------------------------------
+
+
+def failing() -> None:
+    raise OSError(ENOMEM, "Cannot allocate memory")
+
+
+@pytest.mark.parametrize("name", ["stat", "io", "status", "task/100/schedstat", "smaps_rollup"])
+def test_error_of_one_file_costs_one_reading(tmp_path: Path, name: str) -> None:
+    """The kernel lacks memory for it where a tracker is in the cgroup of a job that is at its limit."""
+    host = FakeHost(tmp_path, own=77)
+    host.spawn(100, 77, pages=100)
+    sampler = TreeSampler(host.machine(), own=77, descriptors=0, time=True)
+    sampler.start(100)
+    sampler.sample()
+    for _ in range(3):
+        host.advance(1.0)
+        host.run(100, user=0.5, minor=10, pages=1000)
+        host.once(f"100/{name}", failing)
+        sampler.sample()
+    host.advance(1.0)
+    host.run(100, user=0.5, minor=10)
+    tree = sampler.sample()["tree"]
+    assert (tree["cpu_seconds"], tree["minor_faults"], tree["processes"]) == (2.0, 40, 1)
+    assert tree["memory_low_bytes"] == tree["memory_high_bytes"] == 1000 * PAGE
+    assert tree["time"] is not None
+    assert (sampler.memory.fault, sampler.time.fault) == (None, None)
+
+
+def test_text_of_one_file_costs_one_reading(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path, own=77)
+    root = host.spawn(100, 77)
+    sampler = TreeSampler(host.machine(), own=77, descriptors=0, time=True)
+    sampler.start(100)
+    sampler.sample()
+    for name in ("stat", "io", "status"):
+        host.advance(1.0)
+        host.run(100, user=0.5)
+        (root.folder / name).write_bytes(b"SigIgn:\tx\n")
+        sampler.sample()
+        root.written.clear()
+    host.advance(1.0)
+    host.run(100, user=0.5)
+    assert sampler.sample()["tree"]["cpu_seconds"] == 2.0
+
+
+@pytest.mark.parametrize("name", ["begin", "read_moved", "scan", "leave", "finish", "summary", "gaps"])
+def test_fault_in_memory_costs_memory_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    sampler = faulty(tmp_path, monkeypatch, MemoryScan, name)
+    assert sampler.memory.summary()["peak_low_bytes"] is None
+    assert sampler.memory.gaps() == [(TRACKING_FAILED, None, None)]
+    assert sampler.time.summary() is not None
+
+
+@pytest.mark.parametrize("name", ["scan", "enter", "leave", "end", "sample", "summary", "gaps"])
+def test_fault_in_time_costs_time_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    sampler = faulty(tmp_path, monkeypatch, TimeScan, name)
+    assert sampler.time.summary() is None
+    assert sampler.time.gaps() == []
+    assert isinstance(sampler.time.fault, ZeroDivisionError)
+    assert sampler.memory.summary()["peak_low_bytes"] == 1000 * PAGE
+
+
+def faulty(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type, name: str) -> TreeSampler:
+    """Return a sampler at the end of a job, in which one step of memory or time fails."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(kind, name, fail)
+    job = Job(folder, time=True)
+    host, sampler = job.host, job.sampler
+    host.spawn(200, ROOT)
+    job.sample()
+    for pid in (200, ROOT):
+        host.run(pid, user=0.1, minor=10, pages=1000)
+    job.sample()
+    host.end(200)
+    host.exit(ROOT)
+    reap_ours(host, sampler, ROOT)
+    assert job.tree()["cpu_seconds"] == pytest.approx(0.2)
+    sampler.finish()
+    sampler.memory.gaps()
+    sampler.time.gaps()
+    return sampler

@@ -11,15 +11,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from made import gpu, lines
-from proctally import advise
-from proctally.advice import advice_lines, advise_on
-from proctally.comparison import Diff, Side
-from proctally.diff import as_json, as_markdown, as_text
-from proctally.directives import SCHEDULERS, directives
-from proctally.evidence import Evidence
-from proctally.gates import gates
-from proctally.history import Past
+from proctally.analysis.advice import advice_lines, advise_on
+from proctally.analysis.comparison import Diff, Side
+from proctally.analysis.directives import SCHEDULERS, directives
+from proctally.analysis.evidence import Evidence
+from proctally.analysis.gates import gates
+from proctally.record.catalogue import Past
+from proctally.views import advise
+from proctally.views.diff import as_json, as_markdown, as_text
 
 RECORD = lines(
     cores=[1.0, 2.0, 0.5],
@@ -43,12 +44,12 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return []
 
 
-# the type of a line, and the version, are what makes it a line of a record; and a moment is read by history.py
+# the type of a line, and the version, are what makes it a line of a record; and a moment is read by catalogue.py
 PLACES = [path for path in places(RECORD) if len(path) > 1 and path[-1] not in ("type", "schema", "started_at")]
 
 
 @example([((1, "tree", "pss_bytes"), 2.7e154)])  # its square is no number
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.lists(st.tuples(st.sampled_from(PLACES), strange), min_size=1, max_size=4))
 def test_anything_may_stand_anywhere(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     made = copy.deepcopy(RECORD)

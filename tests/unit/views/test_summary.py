@@ -1,22 +1,20 @@
-"""The terminal summary: a literal summary against the text a person reads, and names of strangers."""
+"""The terminal summary of a literal summary line."""
 
 from __future__ import annotations
 
 import copy
-import os
-import pty
 import re
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-from proctally.summary import WIDTH, colour_wanted, duration, printable, render, size
+from made import GIB, MIB, gap, reason
+from proctally.text import words
+from proctally.text.cells import columns_of
+from proctally.text.terminal import WIDTH
+from proctally.views.summary import render, title
 
-patient = settings(deadline=None)
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
-
 SUMMARY: dict[str, Any] = {
     "type": "summary",
     "ended_at": 1_700_000_100.0,
@@ -24,7 +22,12 @@ SUMMARY: dict[str, Any] = {
     "exit_code": 0,
     "signal": None,
     "verdict": "ok",
-    "evidence": "exit status 0",
+    "reason": reason("exit_status"),
+    "gaps": [
+        gap("cpu", "unreaped_unknown"),
+        gap("memory", "pss_stale", count=2),
+        gap("processes", "processes_sampled"),
+    ],
     "cpu": {
         "total_seconds": 301.5042,
         "user_seconds": 280.25,
@@ -33,15 +36,15 @@ SUMMARY: dict[str, Any] = {
         "peak_cores": 7.98,
         "source": "rusage",
         "sources": {"procfs": 301.2, "rusage": 301.5042},
-        "unavailable": {"perf": "kernel.perf_event_paranoid is 3: ask for 2 (sysctl -w), or for CAP_PERFMON"},
-        "coverage": "all but what nobody waits for",
+        "unavailable": {"perf": "perf_paranoid"},
+        "coverage": "partial",
     },
     "memory": {
         "peak_pss_bytes": 1_288_490_189,
         "peak_rss_bytes": 2_254_857_830,
         "peak_process_rss_bytes": 734_003_200,
         "cgroup_peak_bytes": None,
-        "coverage": "peaks as sampled",
+        "coverage": "partial",
     },
     "io": {
         "read_bytes": 52_428_800,
@@ -50,7 +53,7 @@ SUMMARY: dict[str, Any] = {
         "write_chars": 2,
         "coverage": "complete",
     },
-    "processes": {"started": 12_345, "source": "procfs", "peak": 42, "left": 0, "coverage": "seen or reaped"},
+    "processes": {"started": 12_345, "source": "procfs", "peak": 42, "left": 0, "coverage": "partial"},
     "commands": [
         {"command": "cc1plus", "processes": 1204, "cpu_seconds": 250.111, "peak_rss_bytes": 1},
         {"command": "ld", "processes": 1, "cpu_seconds": 30.5, "peak_rss_bytes": 1},
@@ -66,7 +69,6 @@ SUMMARY: dict[str, Any] = {
         "lost_samples": 0,
     },
 }
-
 PLAIN = """\
 proctally build  ok
   wall       1 min 23.4 s
@@ -78,19 +80,33 @@ proctally build  ok
   processes  12,345 seen, at most 42 at once
   commands      250.11 s  cc1plus x 1,204
                  30.50 s  ld
-                 20.89 s  at ends of processes, or in those too short to see
+                 20.89 s  in processes too short to sample, or at their exit
   tracking   0.250 s CPU (0.1 %), 12.5 MiB, 85 samples
   record     runs/build.jsonl
 """
-
+NARROW = """\
+  memory     1.71 GiB, of 2.0 GiB that it may use
+             mapped files 36.0 MiB, kernel 3.0 MiB
+             at the peak: python3 251 to 258 MiB, sh 300 KiB
+"""
+WIDE = """\
+  memory     between 0.90 and 1.20 GiB, of 2.0 GiB that it may use
+             wide: shared memory might belong to another job (at most 300 MiB)
+             mapped files 36.0 MiB, kernel 3.0 MiB, swap 80.0 MiB
+             at the peak: gunicorn: worker (forks) 400 to 700 MiB, …
+"""
+SUMS = "  sums       PSS 1.2 GiB, RSS 2.1 GiB; largest process 700 MiB\n"
 VERBOSE = """\
   sources    procfs 301.200 s, rusage 301.504 s
-             no perf: kernel.perf_event_paranoid is 3: ask for 2 (sysctl -w), or
-             for CAP_PERFMON
-  coverage   cpu: all but what nobody waits for
-  coverage   memory: peaks as sampled
-  coverage   io: complete
-  coverage   processes: seen or reaped
+             no perf: kernel.perf_event_paranoid is above 2; set it to 2 (sysctl
+             -w) or grant CAP_PERFMON
+  coverage   CPU time: partial; CPU time of unreaped processes (SIGCHLD ignored)
+             would be missing; proctally saw none
+  coverage   I/O: complete
+  coverage   memory: peaks as sampled; the largest process by its high-water
+             mark; PSS of 2 processes was not up to date at the peak
+  coverage   processes: partial; sampled: processes shorter than the interval
+             are missing
 """
 
 
@@ -107,6 +123,16 @@ def changed(**parts: Any) -> dict[str, Any]:
 
 def shown(summary: dict[str, Any], name: str = "build", path: str | None = None, **options: bool) -> str:
     return render(name, summary, path, **({"colour": False} | options))
+
+
+def part(low: Any, high: Any, command: Any = "python3", kind: Any = "private") -> dict[str, Any]:
+    return {"pid": 5, "command": command, "low_bytes": low, "high_bytes": high, "kind": kind}
+
+
+def bounded(low: Any, high: Any, *parts: dict[str, Any], gaps: Any = (), **more: Any) -> dict[str, Any]:
+    apart = {"mapped_file_bytes": 36 * MIB, "kernel_bytes": 3 * MIB, "swap_bytes": 0}
+    bounds = {"peak_low_bytes": low, "peak_high_bytes": high, "at_peak": list(parts)}
+    return changed(memory=bounds | apart | more, gaps=list(gaps))
 
 
 def line_of(text: str, label: str) -> str:
@@ -150,12 +176,13 @@ def test_counters_that_were_asked_for() -> None:
 
 
 def test_long_evidence_goes_on_below() -> None:
-    evidence = "it used 612 MiB of memory, more than --max-memory 500 MiB, and was ended by SIGTERM and SIGKILL"
-    first, second, *_ = shown(changed(verdict="limit", evidence=evidence)).splitlines()
-    assert first.startswith("proctally build  limit: it used")
+    over = reason("memory_limit", measure="pss", used_bytes=612 << 20, limit_bytes=500 << 20)
+    first, second, *_ = shown(changed(verdict="limit", exit_code=None, signal=15, reason=over)).splitlines()
+    words = "PSS 612 MiB over --max-memory 500 MiB in two samples, then killed by signal 15 (SIGTERM)"
+    assert first.startswith("proctally build  limit: PSS 612 MiB")
     assert len(first) <= WIDTH
     assert second.startswith("    ")
-    assert f"{first} {second.strip()}".endswith(f": {evidence}")
+    assert f"{first} {second.strip()}".endswith(f": {words}")
 
 
 def test_a_share_of_an_idle_job_is_none() -> None:
@@ -183,44 +210,6 @@ def test_colour_is_only_paint(verdict: str, code: int) -> None:
             assert ESCAPES.findall(line)[-1] == "\x1b[0m", "no colour runs over the end of its line"
 
 
-def on_a_terminal(environment: dict[str, str]) -> bool:
-    """What `colour_wanted` says in a process whose stderr is a terminal."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os._exit(40 + colour_wanted(environment))
-    _, status = os.waitpid(child, 0)
-    os.close(terminal)
-    assert os.WEXITSTATUS(status) in (40, 41)
-    return os.WEXITSTATUS(status) == 41
-
-
-@pytest.mark.parametrize(
-    ("environment", "wanted"),
-    [
-        ({"TERM": "xterm"}, True),
-        ({}, True),
-        ({"TERM": "xterm", "NO_COLOR": ""}, True),
-        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
-        ({"TERM": "xterm", "NO_COLOR": "0"}, False),
-        ({"TERM": "dumb"}, False),
-    ],
-)
-def test_colour_on_a_terminal(environment: dict[str, str], wanted: bool) -> None:
-    assert on_a_terminal(environment) is wanted
-
-
-def test_no_colour_where_there_is_no_terminal() -> None:
-    kept = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        assert colour_wanted({"TERM": "xterm"}) is False
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
-
-
 # -- what is not known -------------------------------------------------------------------------------------------
 
 
@@ -244,8 +233,8 @@ def test_a_job_of_nothing() -> None:
 
 
 def test_why_it_ended() -> None:
-    assert shown(changed(verdict="failed", evidence="exit status 3")).startswith("proctally build  failed: exit status")
-    killed = shown(changed(verdict="killed", evidence="killed by signal 9 (SIGKILL)"))
+    assert shown(changed(verdict="failed", exit_code=3)).startswith("proctally build  failed: exit status 3\n")
+    killed = shown(changed(verdict="killed", exit_code=None, signal=9, reason=reason("signal", signal=9)))
     assert killed.splitlines()[0] == "proctally build  killed by signal 9 (SIGKILL)"
 
 
@@ -264,6 +253,7 @@ def test_at_most_five_commands_the_idle_left_out() -> None:
 
 # -- names of strangers ------------------------------------------------------------------------------------------
 
+
 HOSTILE = ["\x1b[31mred\x1b[0m", "a\nb\rc", "\x07\x08\x7f", "\x9b31m", "\u202eevil", "\udcff", "\u2028", "\x00", "a\tb"]
 
 
@@ -277,16 +267,6 @@ def test_hostile_names_are_shown_and_never_sent(name: str) -> None:
     assert repr(name)[1:-1] in text
 
 
-@patient
-@given(st.text(max_size=30))
-def test_printable(name: str) -> None:
-    safe = printable(name)
-    assert safe.isprintable()
-    assert printable(safe) == safe
-    if name.isprintable():
-        assert safe == name
-
-
 # -- 80 columns --------------------------------------------------------------------------------------------------
 
 
@@ -296,23 +276,22 @@ def widest(text: str) -> str:
 
 
 LONG = "a-name-that-goes-on-and-on-for-much-longer-than-a-line-has-room-for-it"
-
 ENDS = [
-    ("ok", "exit status 0"),
-    ("failed", "exit status 255"),
-    ("killed", "killed by signal 11 (SIGSEGV), core dumped"),
-    ("ended", "its root and all known members ended"),
-    ("ended", "stopped by signal 15 (SIGTERM)"),
+    ("ok", "exit status 0", reason("exit_status")),
+    ("failed", "exit status 255", reason("exit_status")),
+    ("killed", "killed by signal 11 (SIGSEGV), core dumped", reason("signal", signal=11, core_dumped=True)),
+    ("ended", "all processes exited", reason("all_exited")),
+    ("ended", "stopped by signal 15 (SIGTERM)", reason("stopped", signal=15)),
 ]
 
 
-@pytest.mark.parametrize(("verdict", "evidence"), ENDS)
+@pytest.mark.parametrize(("verdict", "text", "why"), ENDS)
 @pytest.mark.parametrize("name", ["sh", "fifteen-letters", LONG])
-def test_title_keeps_to_80_columns(verdict: str, evidence: str, name: str) -> None:
-    title = shown(changed(verdict=verdict, evidence=evidence), name=name).splitlines()[0]
+def test_title_keeps_to_80_columns(verdict: str, text: str, why: dict[str, Any], name: str) -> None:
+    title = shown(changed(verdict=verdict, exit_code=255, reason=why), name=name).splitlines()[0]
     assert len(title) <= WIDTH == 80
     assert verdict in title
-    assert evidence in title or verdict == "ok"
+    assert text in title or verdict == "ok"
 
 
 def test_large_numbers_keep_to_80_columns() -> None:
@@ -331,10 +310,47 @@ def test_large_numbers_keep_to_80_columns() -> None:
 
 
 def test_long_coverage_is_wrapped_and_whole() -> None:
-    coverage = "all but what children of 12 processes that ignore SIGCHLD used after they were last seen; " * 3
-    text = shown(changed(cpu={"coverage": coverage}), verbose=True)
+    gaps = [gap("cpu", "unreaped_unseen", count=12), gap("cpu", "no_subreaper"), gap("cpu", "cgroup_left")]
+    text = shown(changed(cpu={"coverage": "partial"}, gaps=gaps), verbose=True)
     assert len(widest(text)) <= WIDTH
-    assert "".join(coverage.split()) in "".join(text.split())
+    assert "".join(words.coverage("partial", gaps).split()) in "".join(text.split())
+
+
+def test_verbose_summary_of_attach_says_from_when_totals_count() -> None:
+    assert "from the attach" not in shown(changed(), verbose=True)
+    assert "coverage   totals count from the attach\n" in shown(changed(reason=reason("all_exited")), verbose=True)
+
+
+def test_oom_kills_of_a_good_run_are_in_the_title() -> None:
+    kills = reason("exit_status", oom_kills=4, oom_place="cgroup", memory_limit_bytes=100 << 20)
+    title = shown(changed(reason=kills)).partition("\n  wall")[0]
+    assert " ".join(title.split()) == (
+        "proctally build ok, but the kernel's OOM killer ended 4 processes in its cgroup (limit 100 MiB)"
+    )
+
+
+def test_oom_kills_show_who_held_the_memory() -> None:
+    held = part(251 * MIB, 251 * MIB), part(300 << 10, 300 << 10, "sh")
+    kills = [
+        {"elapsed_seconds": 1.25, "cgroup": "/x", "limit_bytes": 1, "count": count, "at_peak": parts}
+        for count, parts in ((1, list(held)), (3, None))
+    ]
+    text = shown(changed(memory={"oom_kills": 4, "ooms": kills}))
+    assert f"  OOM kills  at 1.250 s, 4 in all; before it {held[0]['command']} 251 MiB, sh 300 KiB\n" in text
+    assert "  OOM kills  at 1.250 s\n" in shown(changed(memory={"oom_kills": 3, "ooms": kills[1:]}))
+    assert "OOM" not in shown(changed(memory={"oom_kills": 0, "ooms": []}))
+
+
+def test_signals_of_children_are_below_the_processes() -> None:
+    text = shown(changed(processes={"killed_by": {"SIGKILL": 3}}))
+    assert "at once\n             3 children ended by SIGKILL\n" in text
+
+
+def test_title_is_one_line() -> None:
+    kills = reason("exit_status", oom_kills=4, oom_place="cgroup", oom_cgroup="/x", memory_limit_bytes=100 << 20)
+    assert title("a\nb", changed(reason=kills)) == (
+        "proctally a\\nb  ok, but the kernel's OOM killer ended 4 processes (limit 100 MiB of /x)\n"
+    )
 
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.01, 1.0])
@@ -342,80 +358,37 @@ def test_short_jobs_keep_to_80_columns(seconds: float) -> None:
     assert len(widest(shown(changed(wall_seconds=seconds, cpu={"total_seconds": seconds})))) <= WIDTH
 
 
-# -- units -------------------------------------------------------------------------------------------------------
+# -- bounds of memory ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("count", "said"),
-    [
-        (None, "unknown"),
-        (0, "0 B"),
-        (1, "1 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (1536, "1.5 KiB"),
-        (99 * 1024, "99.0 KiB"),
-        (102_348, "99.9 KiB"),
-        (102_349, "100 KiB"),
-        (1023 * 1024, "1.0 MiB"),
-        (999 * 1024, "999 KiB"),
-        (1 << 20, "1.0 MiB"),
-        ((1 << 20) - 1, "1.0 MiB"),
-        (1 << 30, "1.0 GiB"),
-        ((1 << 30) - 1, "1.0 GiB"),
-        (1 << 40, "1.0 TiB"),
-        (5000 << 40, "5000 TiB"),
-        (1 << 60, "1048576 TiB"),
-    ],
-)
-def test_size(count: int | None, said: str) -> None:
-    assert size(count) == said
+def test_narrow_bounds_are_one_figure() -> None:
+    parts = part(251 * MIB, 258 * MIB), part(300 << 10, 300 << 10, "sh")
+    text = shown(bounded(int(1.70 * GIB), int(1.71 * GIB), *parts, gaps=[gap("memory", "pss_stale", count=2)]))
+    assert NARROW in text and "wide:" not in text and "PSS" not in text
 
 
-UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+def test_wide_bounds_show_the_gap_that_makes_them_wide() -> None:
+    gaps = [gap("memory", "pss_stale", count=2, high_bytes=MIB), gap("memory", "unclaimed_shmem", high_bytes=300 * MIB)]
+    parts = part(400 * MIB, 700 * MIB, "gunicorn: worker", "family"), part(251 * MIB, 258 * MIB)
+    summary = bounded(int(0.9 * GIB), int(1.2 * GIB), *parts, gaps=gaps, swap_bytes=80 * MIB)
+    assert WIDE in shown(summary)
+    assert SUMS in shown(summary, verbose=True)
 
 
-@patient
-@given(st.integers(0, 1 << 50))
-def test_size_is_near(count: int) -> None:
-    number, unit = size(count).split()
-    assert abs(float(number) * UNITS[unit] - count) <= max(0.05 * UNITS[unit], 0.005 * count) * 1.001
-    assert len(size(count)) <= len("1023 KiB")
+def test_bounds_that_are_null_leave_the_sums() -> None:
+    assert "peak PSS 1.2 GiB, RSS 2.1 GiB" in shown(bounded(None, None))
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (0, "0.000 s"),
-        (0.0004, "0.000 s"),
-        (0.0123, "0.012 s"),
-        (9.5, "9.500 s"),
-        (10, "10.0 s"),
-        (59.94, "59.9 s"),
-        (60, "1 min 00.0 s"),
-        (61.25, "1 min 01.2 s"),
-        (119.94, "1 min 59.9 s"),
-        (119.97, "2 min 00.0 s"),
-        (3599.9, "59 min 59.9 s"),
-        (3599.97, "1 h 00 min 00 s"),
-        (3600, "1 h 00 min 00 s"),
-        (7199.7, "2 h 00 min 00 s"),
-        (86400, "24 h 00 min 00 s"),
-        (360_061, "100 h 01 min 01 s"),
-    ],
-)
-def test_duration(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+def test_bounds_without_anything_else_are_one_line() -> None:
+    lines = shown(bounded(GIB, GIB, mapped_file_bytes=None, kernel_bytes=None, swap_bytes=None)).splitlines()
+    place = lines.index("  memory     1 GiB, of 2.0 GiB that it may use")
+    assert lines[place + 1].startswith("  disk")
 
 
-@patient
-@given(st.floats(0, 1e6))
-@example(119.97)
-@example(59.97)
-def test_duration_is_near_and_carries(seconds: float) -> None:
-    said = duration(seconds)
-    parts: dict[str, float] = {unit: float(number) for number, unit in re.findall(r"([\d.]+) (h|min|s)", said)}
-    total = parts.get("h", 0) * 3600 + parts.get("min", 0) * 60 + parts["s"]
-    assert abs(total - seconds) <= (0.51 if "h" in parts else 0.051 if seconds >= 9.9995 else 0.00051)
-    assert parts["s"] < 60 or parts.keys() == {"s"}, said
-    assert parts.get("min", 0) < 60, said
+@pytest.mark.parametrize("command", ["\x1b[31m", "a" * 5000, "名" * 40, None, 7, ["x"], "", "\ud800", "{0.__class__}"])
+@pytest.mark.parametrize("kind", ["private", "family", "shared", "spike", None])
+def test_hostile_part_of_the_peak_stays_in_its_line(command: Any, kind: Any) -> None:
+    parts = [part(5 * MIB, 700 * MIB, command, kind)] * 9
+    text = shown(bounded(GIB, 2 * GIB, *parts))
+    assert all(columns_of(line) <= WIDTH for line in text.splitlines())
+    assert "\x1b" not in text and text.encode()

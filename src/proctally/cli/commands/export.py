@@ -1,29 +1,52 @@
-"""`proctally export`: a record of the past in another format, thinned out, or a whole copy of one whose end is torn."""
+"""`proctally export`: convert a record, downsample it, or repair a truncated one."""
 
 from __future__ import annotations
 
 import io
 import os
-import stat
 from itertools import chain
 
-from proctally.history import NoRecord, lines, one
-from proctally.kernel.child import say
-from proctally.options import UsageError
-from proctally.outputs.csv import Lines
-from proctally.record import json_line, open_output, standard_output
-from proctally.thinning import thin
+from proctally.cli.options import parse
+from proctally.errors import NoRecord, UsageError, require
+from proctally.record.catalogue import one
+from proctally.record.csv import Lines
+from proctally.record.location import check_output, open_output, standard_output
+from proctally.record.reader import lines
+from proctally.record.thinning import thin
+from proctally.record.writer import json_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
 
-    from proctally.record import Record
+    from _typeshed import ReadableBuffer
 
-FAILED = 1
-INTERRUPTED = 130
-FOREVER_MS = 1 << 50  # a reader of the output is waited for: nothing else is being measured meanwhile
+    from proctally.record import JsonObject
+    from proctally.record.writer import RecordWriter
+
+HELP = """\
+proctally export [options] RECORD|last
+
+Write a record of the past as a table of 32 columns (csv), as a typed table of every field (parquet; it needs the extra
+`parquet`), or as a whole copy of one whose end is torn (jsonl).
+
+{options}
+
+Exit status: 0, 1 when it cannot be read or written, 2 for a mistake in the options.
+"""
+
+
+def call(arguments: list[str]) -> int:
+    """Write the converted record and return the exit status. Raises UsageError, HelpAsked, NoRecord, OSError.
+
+    No option of it has an environment variable: those are for what is tracked.
+    """
+    options, words = parse("export", arguments, {}, to_first_word=False)
+    if len(words) != 1:
+        raise UsageError("which record? proctally export [options] RECORD|last")
+    output, environment = options.output or "-", dict(os.environ)
+    export(words[0], options.format, output, environment, force=options.force, every_seconds=options.every)
+    return 0
 
 
 def export(
@@ -34,95 +57,42 @@ def export(
     *,
     force: bool = False,
     every_seconds: float | None = None,
-) -> int:
-    """Write the record that `name` means as `form` to the file `output`; the exit status.
+) -> None:
+    """Write the record that `name` means as `form` to the file `output`.
 
-    `-` is stdout. A file is only there afterwards if it is whole. `every_seconds`: one sample for so much time. Raises
-    UsageError.
+    `-` is stdout. The file appears only when it is complete. `every_seconds`: one sample for this time. Raises
+    UsageError, NoRecord, OSError.
     """
     if form == "parquet":
-        _check_parquet(output)
-    try:
-        path = one(name, environment)
-        found = lines(path)
-        run = next(found)
-        record = _open(output, path, force)
+        require("pyarrow", "parquet", "-f parquet")
+        if output == "-" and os.isatty(1):
+            raise UsageError("-f parquet is not for a terminal: give -o FILE")
+    path = one(name, environment)
+    found = lines(path)
+    run = next(found)
+    check_output(output, [path], force=force)
+    wanted: Iterable[JsonObject] = chain((run,), found)
+    if every_seconds is not None:
+        wanted = thin(wanted, every_seconds)
+    with standard_output() if output == "-" else open_output(output, force=force) as record:
         record.format = Lines() if form == "csv" else json_line
-        wanted: Iterable[dict[str, Any]] = chain((run,), found)
-        if every_seconds is not None:
-            wanted = thin(wanted, every_seconds)
         try:
             if form == "parquet":
-                _write_parquet(record, path, wanted)
+                from proctally.record.parquet import write
+
+                write(wanted, Outlet(record))
             else:
-                _write(record, path, wanted)
-        except BaseException:
-            record.discard()
-            raise
-        record.close()
-        if record.error is not None:
-            raise record.error
-    except NoRecord as error:
-        say(f"proctally: {error}\n")
-    except BrokenPipeError:  # whoever reads it has enough
-        pass
-    except OSError as error:
-        say(f"proctally: --output {output}: {error.strerror}\n")
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    else:
-        return 0
-    return FAILED
-
-
-def _check_parquet(output: str) -> None:
-    """Raises UsageError where it could not be written, or would be by chance."""
-    from importlib.util import find_spec
-
-    if find_spec("pyarrow") is None:
-        raise UsageError("-f parquet needs the package pyarrow: pip install 'proctally[parquet]'")
-    if output == "-" and os.isatty(1):
-        raise UsageError("-f parquet is not for a terminal: give -o FILE")
-
-
-def _open(output: str, path: str, force: bool) -> Record:
-    """The output. What is read must not grow, nor be emptied, by what is written. Raises OSError."""
-    try:
-        there = os.fstat(1) if output == "-" else os.stat(output)
-    except FileNotFoundError:
-        pass
-    else:
-        if stat.S_ISREG(there.st_mode) and os.path.samestat(there, os.stat(path)):
-            raise NoRecord(f"--output {output}: is the record itself")
-    return standard_output() if output == "-" else open_output(output, force=force)
-
-
-def _write(record: Record, path: str, found: Iterable[dict[str, Any]]) -> None:
-    """Raises OSError where the output takes no more."""
-    try:
-        for line in found:
-            record.write(line)
-            record.unwritten(FOREVER_MS)
-            if record.error is not None:
-                raise record.error
-    except (ValueError, RecursionError) as error:  # Python reads numbers and depths that it does not write
-        raise NoRecord(f"{path}: {error}") from None
-
-
-def _write_parquet(record: Record, path: str, found: Iterable[dict[str, Any]]) -> None:
-    """Raises OSError where the output takes no more."""
-    from proctally.outputs.parquet import write
-
-    try:
-        write(found, Outlet(record))
-    except (ValueError, RecursionError) as error:  # pyarrow's own errors are ValueErrors, too
-        raise NoRecord(f"{path}: {error}") from None
+                for line in wanted:
+                    record.write(line)
+                    record.drain()
+        except (ValueError, RecursionError) as error:  # of pyarrow, and numbers and depths that Python does not write
+            raise NoRecord(f"{path}: {error}") from None
 
 
 class Outlet(io.RawIOBase):
     """A file for who writes bytes, into the output of a record. Raises OSError where that takes no more."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: RecordWriter) -> None:
         super().__init__()
         self._record = record
         self._at = 0
@@ -130,13 +100,11 @@ class Outlet(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: Any) -> int:
+    def write(self, data: ReadableBuffer) -> int:
         """All of it, at once."""
         taken = bytes(data)
         self._record.write_bytes(taken)
-        self._record.unwritten(FOREVER_MS)
-        if self._record.error is not None:
-            raise self._record.error
+        self._record.drain()
         self._at += len(taken)
         return len(taken)
 

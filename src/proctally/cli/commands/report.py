@@ -1,33 +1,58 @@
-"""`proctally report`: which records, in which form, to where."""
+"""`proctally report`: make a report of one or several records."""
 
 from __future__ import annotations
 
 import json
 import os
-import stat
 import sys
 
-from proctally.history import NoRecord, resolve
-from proctally.options import UsageError
-from proctally.report.figures import Facts
-from proctally.report.series import collect
+from proctally.cli.options import parse
+from proctally.cli.streams import write_stdout
+from proctally.errors import CannotShow, UsageError, require
+from proctally.record.catalogue import resolve
+from proctally.record.location import check_output, open_output, standard_output
+from proctally.views.report.run_facts import Facts
+from proctally.views.report.series import collect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
-    from proctally.options import Options
+    from proctally.record import JsonObject
+    from proctally.tracking.config import Options
 
-SCHEMA = "proctally-report/1"
+HELP = """\
+proctally report [options] [RECORD|last ...]
+
+Make a report of a record (a file, an id, last, name:X; last without one): what it used and waited for, charts over
+time, who ran when, what the numbers cannot see. Several records are laid over each other, each from its own start.
+
+{options}
+
+HTML goes to a file in the working directory that is called as the record is, RECORD.html, and its name to stdout; it is
+one file that needs no network. It needs the extra: pip install 'proctally[report]'. The others go to stdout.
+
+Exit status: 0, 1 when the record cannot be read or the report not written or shown, 2 for a mistake in the options.
+"""
+
+SCHEMA = "proctally-report/2"
 STDOUT = "-"
 MOST_RUNS = 24
 BUCKETS = 1000  # of the series in JSON, with two rows each
 DIGITS = 9  # of a value of a series, more than any source has
 
 
+def call(arguments: list[str]) -> int:
+    """Write a report and return the exit status. Raises UsageError, HelpAsked, NoRecord, CannotShow, OSError."""
+    options, words = parse("report", arguments, {}, to_first_word=False)
+    problem = report(options, words, dict(os.environ))
+    if problem:
+        raise CannotShow(problem)
+    return 0
+
+
 def report(options: Options, words: Sequence[str], environment: dict[str, str]) -> str:
-    """Write the report of the records that `words` mean; a line for stderr, empty where there is nothing to say.
+    """Write the report of the records that `words` name; return what went wrong, empty where nothing did.
 
     Raises UsageError, NoRecord, OSError.
     """
@@ -39,20 +64,16 @@ def report(options: Options, words: Sequence[str], environment: dict[str, str]) 
     if len(paths) > MOST_RUNS:
         raise UsageError(f"{len(paths)} records: at most {MOST_RUNS} can be laid over each other")
     output = options.output or (_default(paths) if form == "html" else STDOUT)
-    if output != STDOUT:
-        _check(output, paths, force=options.force)
+    check_output(output, paths, force=options.force)
     if form == "html":
-        _needs_bokeh()
+        require("bokeh", "report", "-f html", "-f text and -f markdown do without")
     data = _made(form, paths, environment).encode("utf-8", "backslashreplace")
-    if output == STDOUT:
-        os.set_blocking(1, True)
-        _write(1, data)
-        return ""
-    _save(output, data, force=options.force)
+    with standard_output() if output == STDOUT else open_output(output, force=options.force) as record:
+        record.write_bytes(data)
     if options.open:
         return _opened(output)
-    if options.output is None:
-        _write(1, f"{output}\n".encode("utf-8", "backslashreplace"))
+    if options.output is None and output != STDOUT:
+        write_stdout(f"{output}\n")
     return ""
 
 
@@ -62,39 +83,22 @@ def _default(paths: Sequence[str]) -> str:
     return f"{stem}.html" if len(paths) == 1 else f"{stem}-and-{len(paths) - 1}-more.html"
 
 
-def _needs_bokeh() -> None:
-    try:
-        import bokeh
-    except ImportError:
-        raise UsageError(
-            "-f html needs the package bokeh: pip install 'proctally[report]' (-f text and -f markdown do without)"
-        ) from None
-    del bokeh
-
-
 def _made(form: str, paths: Sequence[str], environment: dict[str, str]) -> str:
-    stories = [_collected(path) for path in paths]
+    stories = [collect(path) for path in paths]
     if form == "html":
-        from proctally.report.page import page
+        from proctally.views.report.page import page
 
         return page(stories)
     runs = [Facts(story) for story in stories]
     if form == "json":
         return json.dumps({"schema": SCHEMA, "runs": [as_json(one) for one in runs]}, allow_nan=False) + "\n"
     if form == "markdown":
-        from proctally.report.markdown import markdown
+        from proctally.views.report.markdown import markdown
 
         return markdown(runs)
-    from proctally.report.text import text
+    from proctally.views.report.text import text
 
     return text(runs, blocks=knows_blocks(environment))
-
-
-def _collected(path: str) -> Any:
-    try:
-        return collect(path)
-    except OSError as error:
-        raise NoRecord(f"{path}: {error.strerror}") from None
 
 
 def knows_blocks(environment: dict[str, str]) -> bool:
@@ -103,11 +107,11 @@ def knows_blocks(environment: dict[str, str]) -> bool:
     return "utf-8" in name.lower() or "utf8" in name.lower()
 
 
-def as_json(facts: Facts) -> dict[str, Any]:
+def as_json(facts: Facts) -> JsonObject:
     """The figures in base units, the series thinned, null for what is not known."""
-    from proctally.report import figures, waits
-    from proctally.report.series import shown
-    from proctally.report.thin import thin
+    from proctally.views.report import run_facts, waits
+    from proctally.views.report.decimate import thin
+    from proctally.views.report.series import shown
 
     story = facts.story
     keys = [line.key for _, rows in shown(story)[0] for line in rows]
@@ -116,7 +120,8 @@ def as_json(facts: Facts) -> dict[str, Any]:
         "path": story.past.path,
         "run": story.run,
         "verdict": facts.verdict,
-        "evidence": facts.evidence,
+        "reason": story.summary.get("reason"),
+        "gaps": story.summary.get("gaps"),
         "complete": facts.whole,
         "figures": {
             "wall_seconds": facts.wall,
@@ -126,6 +131,11 @@ def as_json(facts: Facts) -> dict[str, Any]:
             "limit_cores": facts.limit_cores,
             "machine_cores": facts.machine_cores,
             "peak_memory_bytes": facts.peak_memory,
+            "peak_memory_low_bytes": facts.memory.low,
+            "mapped_file_bytes": facts.memory.mapped_file,
+            "kernel_bytes": facts.memory.kernel,
+            "swap_bytes": facts.memory.swap,
+            "unclaimed_shmem_bytes": facts.memory.unclaimed,
             "peak_pss_bytes": facts.peak_pss,
             "peak_rss_bytes": facts.peak_rss,
             "peak_process_rss_bytes": facts.largest,
@@ -137,13 +147,16 @@ def as_json(facts: Facts) -> dict[str, Any]:
             "throttled_seconds": facts.throttled,
         },
         "waited_for": waits.headline(facts),
-        "waits": [{"what": wait.what, "share": wait.share, "text": wait.text} for wait in waits.waits(facts)],
+        "waits": [
+            {"code": wait.code, "what": wait.what, "share": wait.share, "text": wait.text}
+            for wait in waits.waits(facts)
+        ],
         "summary": story.past.summary,
         "phases": [
             {"name": one["name"], "begin_seconds": one["begin"], "end_seconds": one["end"], "cpu_seconds": one["used"]}
             for one in story.phases
         ],
-        "cannot_see": figures.unseen(facts),
+        "cannot_see": run_facts.unseen(facts),
         "samples": story.samples,
         "thinned": len(times) < len(story.times),
         "series": {
@@ -155,57 +168,6 @@ def as_json(facts: Facts) -> dict[str, Any]:
 
 def _values(column: Sequence[float]) -> list[float | None]:
     return [float(f"{value:.{DIGITS}g}") if value == value and abs(value) != float("inf") else None for value in column]
-
-
-# -- to where --------------------------------------------------------------------------------------------------------
-
-
-def _check(output: str, paths: Sequence[str], *, force: bool) -> None:
-    """That it can be written there, before a long record is read. Raises UsageError, OSError."""
-    try:
-        there = os.stat(output)
-    except FileNotFoundError:
-        if not os.path.isdir(os.path.dirname(output) or "."):
-            raise FileNotFoundError(2, "no such directory", output) from None
-        return
-    if stat.S_ISDIR(there.st_mode):
-        raise IsADirectoryError(21, "is a directory", output)
-    if not stat.S_ISREG(there.st_mode):
-        return
-    if any(os.path.samestat(there, os.stat(path)) for path in paths):
-        raise FileExistsError(17, "is the record itself", output)
-    if not force:
-        raise FileExistsError(17, "exists already; choose another with -o, or give --force", output)
-
-
-def _save(output: str, data: bytes, *, force: bool) -> None:
-    """A new file is 0600, as records are, and is only there if it is whole. Raises OSError."""
-    flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    made = False
-    try:
-        fd = os.open(output, flags | os.O_CREAT | os.O_EXCL, 0o600)
-        made = True
-    except FileExistsError:
-        if stat.S_ISREG(os.stat(output).st_mode):
-            if not force:
-                raise FileExistsError(17, "exists already; choose another with -o, or give --force", output) from None
-            fd = os.open(output, flags | os.O_TRUNC)
-        else:  # a device, or a pipe: /dev/stdout is a link
-            fd = os.open(output, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        _write(fd, data)
-    except BaseException:
-        if made:
-            os.unlink(output)
-        raise
-    finally:
-        os.close(fd)
-
-
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def _opened(output: str) -> str:

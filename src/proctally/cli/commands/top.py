@@ -1,4 +1,4 @@
-"""What `proctally top` is asked to show, and how."""
+"""`proctally top`: the live view."""
 
 from __future__ import annotations
 
@@ -7,17 +7,30 @@ import os
 import shutil
 import sys
 
-from proctally.history import NoRecord, one
-from proctally.options import UsageError
-from proctally.top.followed import Followed
-from proctally.top.layout import Signs, View
-from proctally.top.running import NONE, Running
-from proctally.top.scene import CannotShow
+from proctally.cli.options import parse
+from proctally.errors import CannotShow, NoProcess, NoRecord, UsageError, require
+from proctally.linux.open_files import open_for_writing
+from proctally.record.catalogue import one
+from proctally.views.top.chooser import NONE, Running
+from proctally.views.top.followed import Followed
+from proctally.views.top.layout import Signs, View
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from proctally.options import Options
-    from proctally.top.living import Living
+    from proctally.tracking.config import Options
+    from proctally.views.top.sampled import Living
+
+HELP = """\
+proctally top [options] [PID|RECORD]
+
+A live view: with a PID of its process tree, which is sampled from then on; with a record that is still written (a file,
+an id, last) of that run; without, of a run to choose from those of yours that are running. The key ? lists the keys.
+Where stdin or stdout is no terminal it is plain text, a block for each interval.
+
+{options}
+
+Exit status: 0, 1 when there is nothing to show, or not any more, 2 for a mistake in the options.
+"""
 
 MOST_PID_DIGITS = 7
 PLAIN_WIDTH = 100
@@ -26,17 +39,21 @@ POOR_TERMINALS = ("", "dumb", "unknown")
 WITHOUT_BLOCKS = ("linux", "vt100", "vt220")  # their fonts lack the signs of which graphs are made
 
 
+def call(arguments: list[str]) -> int:
+    """Show the live view and return the exit status. Raises UsageError, HelpAsked, CannotShow."""
+    options, words = parse("top", arguments, {}, to_first_word=False)
+    return top(options, words, dict(os.environ))
+
+
 def top(options: Options, words: list[str], environment: dict[str, str]) -> int:
     """Show a process, a run, or the runs to choose from; the exit status. Raises CannotShow, UsageError."""
     if len(words) > 1:
         raise UsageError(f"{words[1][:40]!r}: top takes one process id or one record, or none")
     on_terminal = not options.plain and _is_terminal(environment)
     if on_terminal:
-        _need_urwid()
+        require("urwid", "top", "the live view", "as plain text: proctally top --plain")
     try:
         return _top(options, words, environment, on_terminal)
-    except NoRecord as error:
-        raise CannotShow(str(error)) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
         return 1
@@ -48,12 +65,12 @@ def top(options: Options, words: list[str], environment: dict[str, str]) -> int:
 
 def _top(options: Options, words: list[str], environment: dict[str, str], on_terminal: bool) -> int:
     watched = None if not words else _watched(words[0], options, environment)
-    running = Running(environment) if watched is None else None
+    running = Running(environment, open_for_writing) if watched is None else None
     view = View(options.sort)
     signs = Signs(ascii_only=not _has_blocks(environment))
     try:
         if on_terminal:
-            from proctally.top.screen import Screen, show
+            from proctally.views.top.screen import Screen, show
 
             screen = Screen(
                 watched,
@@ -70,7 +87,7 @@ def _top(options: Options, words: list[str], environment: dict[str, str], on_ter
         if watched is None:
             assert running is not None
             return _list(running)
-        from proctally.top.plain import write_blocks
+        from proctally.views.top.plain import write_blocks
 
         width = shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns
         rows = PLAIN_ROWS if options.limit is None else options.limit
@@ -95,18 +112,19 @@ def _top(options: Options, words: list[str], environment: dict[str, str], on_ter
 def _watched(word: str, options: Options, environment: dict[str, str]) -> Living | Followed:
     """A process that lives, else a record. Raises CannotShow, NoRecord."""
     if word.isascii() and word.isdecimal() and len(word) <= MOST_PID_DIGITS:
-        from proctally.top.living import Living
+        from proctally.tracking.live_tree import Lookout
+        from proctally.views.top.sampled import Living
 
         try:
-            return Living(int(word), options.interval)
-        except CannotShow as error:
+            return Living(Lookout(int(word), options.interval))
+        except NoProcess as error:
             try:
                 path = one(word, environment)
             except NoRecord:
                 raise error from None
     else:
         path = one(word, environment)
-    return Followed(path, word)
+    return Followed(path, word, open_for_writing)
 
 
 def _list(running: Running) -> int:
@@ -125,12 +143,3 @@ def _is_terminal(environment: dict[str, str]) -> bool:
 def _has_blocks(environment: dict[str, str]) -> bool:
     encoding = locale.getencoding().lower().replace("-", "")
     return (encoding == "utf8" or sys.flags.utf8_mode == 1) and environment.get("TERM") not in WITHOUT_BLOCKS
-
-
-def _need_urwid() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("urwid") is None:
-        raise CannotShow(
-            "the live view needs urwid: pip install 'proctally[top]'; as plain text: proctally top --plain"
-        )

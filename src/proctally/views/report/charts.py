@@ -5,6 +5,8 @@ Nothing of Bokeh but its models, its serialization and its one script is loaded.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from bokeh.core.properties import value
 from bokeh.embed import components
 from bokeh.models import (
@@ -32,14 +34,17 @@ from bokeh.resources import Resources
 from numpy import array as ndarray
 from numpy import zeros
 
+from proctally.record.schema import BYTES
+from proctally.views.report.plots import UNITS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
-    from proctally.report.lanes import Bar
+    from proctally.record import JsonObject
+    from proctally.views.report.lanes import Bar
 
-    Plots = dict[str, Any]  # by the key of their place in the page
+    Plots = JsonObject  # by the key of their place in the page
 
 MILLISECONDS = 1000.0
 HEIGHT = 190
@@ -49,19 +54,15 @@ LEFT = 70  # of every chart: one time stands at one place
 HOVER = "_hover"
 
 
+@dataclass(slots=True)
 class Chart:
     """One chart as it is drawn: lines are (column, table, label, colour, dash), levels (label, value)."""
 
-    __slots__ = ("key", "levels", "lines", "top", "unit")
-
-    def __init__(
-        self, key: str, unit: str, top: float, lines: Sequence[tuple[str, int, str, str, str]], levels: Sequence[float]
-    ) -> None:
-        self.key = key
-        self.unit = unit
-        self.top = top
-        self.lines = lines
-        self.levels = levels
+    key: str
+    unit: str
+    top: float
+    lines: Sequence[tuple[str, int, str, str, str]]
+    levels: Sequence[float]
 
 
 class Canvas:
@@ -85,17 +86,14 @@ class Canvas:
         self.moved = CustomJS(code="proctally.point(cb_obj.x)")
         self.time.js_on_change("start", CustomJS(code="proctally.fit()"))
         self.time.js_on_change("end", CustomJS(code="proctally.fit()"))
-        self.value = {
-            unit: CustomJSHover(code=f"return proctally.said({unit!r}, value)")
-            for unit in ("cores", "count", "ratio", "bytes", "bytes/s", "watts", "time")
-        }
+        self.value = {unit: CustomJSHover(code=f"return proctally.said({unit!r}, value)") for unit in (*UNITS, "time")}
 
     def chart(self, chart: Chart) -> Plot:
         """Lines over time."""
         plot = self._plot(HEIGHT, Range1d(start=0, end=chart.top, bounds=(0, chart.top)), chart.key)
         ticks = CustomJSTickFormatter(code=f"return proctally.tick({chart.unit!r}, tick, ticks)")
         ticker = AdaptiveTicker(desired_num_ticks=4, num_minor_ticks=0)
-        if chart.unit.startswith("bytes"):
+        if chart.unit in (BYTES, f"{BYTES}/s"):
             ticker.base, ticker.mantissas = 1024, [2**power for power in range(10)]
         plot.add_layout(LinearAxis(ticker=ticker, formatter=ticks), "left")
         plot.add_layout(Grid(dimension=1, ticker=ticker))
@@ -194,5 +192,7 @@ def script() -> str:
 
 def embedded(plots: Plots) -> tuple[str, dict[str, str]]:
     """A script element that draws all of them, and for each the element that it is drawn into."""
+    if not plots:  # Bokeh refuses to draw nothing
+        return "", {}
     made, places = components(plots, wrap_script=True)
     return str(made), {str(key): str(place) for key, place in places.items()}

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from proctally.history import value_at
-from proctally.report import charts, figures, lanes
-from proctally.report.lanes import SHADES
-from proctally.report.markup import said
-from proctally.report.plots import CORES
-from proctally.report.series import shown
-from proctally.summary import printable, size
+from proctally.record.schema import BYTES, CORES
+from proctally.record.values import number, number_at
+from proctally.text.escape import html, printable
+from proctally.text.units import duration, size
+from proctally.views.report import charts, lanes, run_facts
+from proctally.views.report.lanes import SHADES
+from proctally.views.report.series import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from proctally.report.figures import Facts
-    from proctally.report.lanes import Bar
-    from proctally.report.plots import Line, Plot
-    from proctally.report.series import Story
+    from proctally.views.report.lanes import Bar
+    from proctally.views.report.plots import Line, Plot
+    from proctally.views.report.run_facts import Facts
+    from proctally.views.report.series import Story
 
 COLOURS = ("#2f7fd6", "#dd7a12", "#2a9d5c", "#9b6dd6", "#d6455d", "#1797a6", "#a07a1a", "#c95fa8")
 MACHINE = ("#7f8993", "#a98f6a")
@@ -45,7 +45,7 @@ def drawings(facts: Facts, canvas: charts.Canvas, plots: charts.Plots) -> str:
     parts += timeline
     missing = [f"Zero throughout: {', '.join(flat)}."] if flat else []
     missing += [f"Without data: {', '.join(empty)}."] if empty else []
-    return "".join(parts) + f'<p class="small soft">{said(" ".join(missing))}</p>'
+    return "".join(parts) + f'<p class="small soft">{html(" ".join(missing))}</p>'
 
 
 def _chart(facts: Facts, plot: Plot, rows: list[Line], canvas: charts.Canvas, plots: charts.Plots) -> str:
@@ -68,9 +68,9 @@ def _chart(facts: Facts, plot: Plot, rows: list[Line], canvas: charts.Canvas, pl
 def _styles(rows: Sequence[Line], *, of_tree: bool) -> list[tuple[str, str]]:
     """Colour and dash of each line: what is the machine's stands back behind the job's."""
     own, other = iter(COLOURS * 2), iter(MACHINE * 8)
-    several = len({row.path[0] for row in rows}) > 1
+    several = len({row.scope for row in rows}) > 1
     return [
-        (next(other), "dashed") if of_tree and several and row.path[0] in ("system", "gpus") else (next(own), "solid")
+        (next(other), "dashed") if of_tree and several and row.scope in ("system", "gpus") else (next(own), "solid")
         for row in rows
     ]
 
@@ -81,16 +81,16 @@ def _levels(facts: Facts, key: str, peak: float) -> tuple[list[float], list[str]
         known = [("it may use", facts.limit_cores if facts.of_tree else None), ("the machine has", facts.machine_cores)]
         unit = CORES
     elif key == "memory":
-        known, unit = [("it may use", facts.limit_memory), ("the machine has", facts.machine_memory)], "bytes"
+        known, unit = [("it may use", facts.limit_memory), ("the machine has", facts.machine_memory)], BYTES
     elif key == "machine-memory":
-        known, unit = [("the machine has", facts.machine_memory)], "bytes"
+        known, unit = [("the machine has", facts.machine_memory)], BYTES
     else:
         return [], []
     drawn, told = [], []
     for what, level in known:
         if level is None or level in drawn:
             continue
-        value = size(level) if unit == "bytes" else f"{level:g} cores"
+        value = size(level) if unit == BYTES else f"{level:g} cores"
         if level <= FAR * peak:
             drawn.append(level)
             told.append(f"{what} {value}")
@@ -100,8 +100,9 @@ def _levels(facts: Facts, key: str, peak: float) -> tuple[list[float], list[str]
 
 
 def _unread(story: Story) -> str:
-    """That PSS is a lower bound where it is one."""
-    short = sum(value > 0 for value in story.columns["tree.pss_unread"])
+    """Return that PSS is a lower bound, as in older records; newer ones have no partial sum."""
+    pairs = zip(story.columns["tree.pss_unread"], story.columns["tree.pss_bytes"], strict=True)
+    short = sum(unread > 0 and pss == pss for unread, pss in pairs)
     if not short:
         return ""
     return (
@@ -115,8 +116,8 @@ def spoken(story: Story, plot: Plot, row: Line) -> str:
     course = story.course(row.key)
     if course.peak is None:
         return ""
-    level = "" if course.mean is None else f"mean {figures.said(plot.unit, course.mean)}, "
-    return f"{level}peak {figures.said(plot.unit, course.peak)} at {figures.time(course.peak_at)}"
+    level = "" if course.mean is None else f"mean {run_facts.said(plot.unit, course.mean)}, "
+    return f"{level}peak {run_facts.said(plot.unit, course.peak)} at {duration(course.peak_at)}"
 
 
 def entry(
@@ -125,19 +126,19 @@ def entry(
     """A line of a legend: what it is, what is told of it, and the place for its value at the cursor."""
     now = ""
     if column:
-        now = f' <span class="now" data-column="{said(column)}" data-table="{table}" data-unit="{said(unit)}"></span>'
-    stands = f' <span class="soft">{said(told)}</span>' if told else ""
-    return f'<li class="{dash}" style="--line:{colour}">{said(label)}{stands}{now}</li>'
+        now = f' <span class="now" data-column="{html(column)}" data-table="{table}" data-unit="{html(unit)}"></span>'
+    stands = f' <span class="soft">{html(told)}</span>' if told else ""
+    return f'<li class="{dash}" style="--line:{colour}">{html(label)}{stands}{now}</li>'
 
 
 def framed(key: str, title: str, legend: Iterable[str], caption: str) -> str:
     """A chart with all that is said of it; page() puts the drawing into its place."""
     return f"""<section class="chart" aria-labelledby="title-{key}">
-<div class="top"><h3 id="title-{key}">{said(title)}</h3>
+<div class="top"><h3 id="title-{key}">{html(title)}</h3>
 <ul class="legend" id="lines-{key}" aria-label="Lines">{"".join(legend)}</ul></div>
-<div class="drawing" id="chart-{key}" role="img" aria-label="{said(title)} over time"
+<div class="drawing" id="chart-{key}" role="img" aria-label="{html(title)} over time"
  aria-describedby="lines-{key} told-{key}"><!--chart {key}--></div>
-<p class="small soft" id="told-{key}">{said(caption)}</p></section>
+<p class="small soft" id="told-{key}">{html(caption)}</p></section>
 """
 
 
@@ -152,7 +153,7 @@ def _phase_strip(bars: Sequence[Bar], canvas: charts.Canvas, plots: charts.Plots
 
 def _phase_told(bar: Bar) -> str:
     used = bar.line["used"]
-    return f"{figures.time(bar.end - bar.begin)}, from {figures.time(bar.begin)}; CPU {figures.time(used)}"
+    return f"{duration(bar.end - bar.begin)}, from {duration(bar.begin)}; CPU {duration(used)}"
 
 
 def _timeline(facts: Facts, bars: Sequence[Bar], canvas: charts.Canvas, plots: charts.Plots) -> str:
@@ -160,7 +161,7 @@ def _timeline(facts: Facts, bars: Sequence[Bar], canvas: charts.Canvas, plots: c
     names = [printable(str(bar.line.get("command"))) for bar in bars]
     colours = [UNKNOWN_COLOUR if bar.shade is None else SHADE_COLOURS[bar.shade] for bar in bars]
     plots["timeline"] = canvas.bars("timeline", bars, colours, names, [_process_told(bar) for bar in bars])
-    started = figures.known(value_at(story.summary, "processes.started"))
+    started = number_at(story.summary, "processes.started")
     total = max(story.seen, int(started or 0))
     folded = total - len(bars)
     caption = f"{len(bars):,} of {total:,} processes, a bar each from start to end; shade: mean CPU over its life."
@@ -175,8 +176,8 @@ def _timeline(facts: Facts, bars: Sequence[Bar], canvas: charts.Canvas, plots: c
 
 def _process_told(bar: Bar) -> str:
     line = bar.line
-    used = figures.time(figures.known(line.get("cpu_seconds")))
-    life = figures.time(bar.end - bar.begin)
+    used = duration(number(line.get("cpu_seconds")))
+    life = duration(bar.end - bar.begin)
     status = line.get("exit")
     if line.get("ended_at") is None:
         ended = "lives on"
@@ -184,6 +185,6 @@ def _process_told(bar: Bar) -> str:
         ended = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
     else:
         ended = "exit status 0" if status == 0 else "ended"
-    memory = size(figures.known(line.get("peak_rss_bytes")))
+    memory = size(number(line.get("peak_rss_bytes")))
     pid = printable(str(line.get("pid")))
-    return f"pid {pid}: {life}, from {figures.time(bar.begin)}; CPU {used}; memory {memory}; {ended}"
+    return f"pid {pid}: {life}, from {duration(bar.begin)}; CPU {used}; memory {memory}; {ended}"

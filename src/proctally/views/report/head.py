@@ -5,48 +5,50 @@ from __future__ import annotations
 import shlex
 import time
 
-from proctally.report import figures, request, waits
-from proctally.report.markup import bullets, said, section
+from proctally.record.values import section_at
+from proctally.text.escape import html
+from proctally.text.units import percentage
+from proctally.views.report import request, run_facts, waits
+from proctally.views.report.markup import bullets, section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from proctally.report.figures import Facts
+    from proctally.views.report.run_facts import Facts
 
 
 def title(facts: Facts) -> str:
     """What ran, how it ended, where and when."""
     run, story = facts.story.run, facts.story
-    mood = figures.MOODS.get(facts.verdict, figures.BAD)
+    mood = run_facts.MOODS.get(facts.verdict, run_facts.BAD)
     command = run.get("command")
     words = command if isinstance(command, list) else []
-    told = f'<pre class="command"><code>{said(shlex.join(map(str, words)))}</code></pre>' if words else ""
-    tags = run.get("tags")
+    told = f'<pre class="command"><code>{html(shlex.join(map(str, words)))}</code></pre>' if words else ""
     where = [
         time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(story.past.started_at)),
         f"host {story.host['hostname']}" if story.host.get("hostname") else "",
         f"user {run['user']}" if run.get("user") else "",
         f"in {run['cwd']}" if run.get("cwd") else "",
-        f"{run.get('kind')} {str(run.get('run_id') or '')[:8]}",
-        *(f"{key}={value}" for key, value in (tags.items() if isinstance(tags, dict) else ())),
+        f"{run.get('kind')} {story.past.short_id}",
+        *(f"{key}={value}" for key, value in section_at(run, "tags").items()),
     ]
-    return f"""<div class="title"><h1>{said(story.title)}</h1>
-<span class="verdict {mood}">{said(facts.verdict)}</span><span>{said(facts.evidence)}</span></div>
-{told}<p class="small soft">{said(" · ".join(fact for fact in where if fact))}</p>"""
+    return f"""<div class="title"><h1>{html(story.title)}</h1>
+<span class="verdict {mood}">{html(facts.verdict)}</span><span>{html(facts.reason)}</span></div>
+{told}<p class="small soft">{html(" · ".join(fact for fact in where if fact))}</p>"""
 
 
 def figures_that_matter(facts: Facts) -> str:
     """A card each, with a meter where there is a limit."""
     rows = []
-    for figure in figures.head(facts):
+    for figure in run_facts.head(facts):
         meter = ""
         if figure.ratio is not None:
             share = min(1.0, max(0.0, figure.ratio))
-            text = f"{figures.percent(figure.ratio)} {figure.of}"
-            meter = f'<meter min="0" max="1" value="{share:.4f}" aria-label="{said(text)}">{said(text)}</meter>'
+            text = f"{percentage(figure.ratio)} {figure.of}"
+            meter = f'<meter min="0" max="1" value="{share:.4f}" aria-label="{html(text)}">{html(text)}</meter>'
         mark = ' <span class="soft small">at least</span>' if figure.incomplete else ""
         rows.append(
-            f'<div class="figure"><dt>{said(figure.label)}</dt><dd><div class="value">{said(figure.value)}{mark}</div>'
-            f'{meter}<div class="note">{said(figure.note)}</div></dd></div>'
+            f'<div class="figure"><dt>{html(figure.label)}</dt><dd><div class="value">{html(figure.value)}{mark}</div>'
+            f'{meter}<div class="note">{html(figure.note)}</div></dd></div>'
         )
     return f'<section aria-label="Figures"><dl class="figures">{"".join(rows)}</dl></section>'
 
@@ -55,9 +57,9 @@ def what_it_waited_for(facts: Facts) -> str:
     """What it waited for: in one sentence, and each with its share."""
     rows = []
     for wait in waits.waits(facts):
-        share = "" if wait.share is None else f' <span class="share">{said(figures.percent(wait.share))}</span>'
-        rows.append(f'<li><span class="what">{said(wait.what)}{share}</span><span>{said(wait.text)}</span></li>')
-    told = f'<p class="headline">{said(waits.headline(facts))}</p><ul class="waits small">{"".join(rows)}</ul>'
+        share = "" if wait.share is None else f' <span class="share">{html(percentage(wait.share))}</span>'
+        rows.append(f'<li><span class="what">{html(wait.what)}{share}</span><span>{html(wait.text)}</span></li>')
+    told = f'<p class="headline">{html(waits.headline(facts))}</p><ul class="waits small">{"".join(rows)}</ul>'
     return section("waits", "What it waited for", told)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from dataclasses import dataclass
 
-from proctally.report.series import number
+from proctally.record.values import number_or_nan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
 
-    from proctally.report.series import Story
+    from proctally.record import JsonObject
+    from proctally.views.report.series import Story
 
 MOST_BARS = 600
 MOST_LANES = 40
@@ -25,30 +26,32 @@ SHADES = (
 )
 
 
+@dataclass(slots=True)
 class Bar:
     """One process or phase: when (seconds since the start), in which lane, how much CPU, and its line."""
 
-    __slots__ = ("begin", "cores", "end", "lane", "line", "shade")
+    begin: float
+    end: float
+    cores: float | None
+    line: JsonObject
+    lane: int = 0
 
-    def __init__(self, begin: float, end: float, cores: float | None, line: dict[str, Any]) -> None:
-        self.begin = begin
-        self.end = end
-        self.cores = cores
-        self.line = line
-        self.lane = 0
-        self.shade = None if cores is None else max(n for n, (low, _) in enumerate(SHADES) if cores >= low)
+    @property
+    def shade(self) -> int | None:
+        """The place in SHADES; None where the CPU time is unknown."""
+        return None if self.cores is None else max(n for n, (low, _) in enumerate(SHADES) if self.cores >= low)
 
 
 def of_processes(story: Story) -> list[Bar]:
     """The processes that find room."""
-    origin, end = number(story.run.get("started_at")), story.wall_seconds
+    origin, end = number_or_nan(story.run.get("started_at")), story.wall_seconds
     bars = []
     for line in story.processes:
-        began, ended = number(line.get("started_at")) - origin, number(line.get("ended_at")) - origin
+        began, ended = number_or_nan(line.get("started_at")) - origin, number_or_nan(line.get("ended_at")) - origin
         began, ended = max(0.0, began), min(end, ended) if ended == ended else end
         if began != began or ended < began:
             continue
-        used = number(line.get("cpu_seconds"))
+        used = number_or_nan(line.get("cpu_seconds"))
         life = max(ended - began, 0.01)  # started_at is known to a tick
         bars.append(Bar(began, ended, used / life if used >= 0 else None, line))
     return placed(bars)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from proctally.report import figures, request, waits
-from proctally.report.text import BLOCKS, sparks
-from proctally.summary import printable
+from proctally.text.markdown import code, escaped, fenced, table
+from proctally.text.units import UNKNOWN, duration
+from proctally.views.report import request, run_facts, waits
+from proctally.views.report.text import BLOCKS, sparks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from proctally.report.figures import Facts
+    from proctally.views.report.run_facts import Facts
 
 COMMANDS = 15
 SIGNS = {"ok": "✅", "ended": "⏹️", "running": "⏳", "lost": "❔"}
 BAD = "❌"
-PLAIN = " -,.;%/="  # every other sign may mean something to Markdown, or to a service
 
 
 def markdown(runs: Sequence[Facts]) -> str:
@@ -23,45 +23,38 @@ def markdown(runs: Sequence[Facts]) -> str:
     return "\n".join(_several(runs) if len(runs) > 1 else _one(runs[0])) + "\n"
 
 
-def said(text: object) -> str:
-    """Text of a stranger: nothing in it is Markdown, HTML, a mention or a link."""
-    return "".join(sign if sign.isalnum() or sign in PLAIN else f"&#{ord(sign)};" for sign in printable(str(text)))
-
-
-def code(text: object) -> str:
-    """A name as code: no service looks for mentions there."""
-    return f"<code>{said(text)}</code>"
-
-
 def _one(facts: Facts) -> list[str]:
     lines = [
-        f"## {code(facts.story.title)} {SIGNS.get(facts.verdict, BAD)} {said(facts.verdict)}",
+        f"## {code(facts.story.title)} {SIGNS.get(facts.verdict, BAD)} {escaped(facts.verdict)}",
         "",
-        said(facts.evidence),
+        escaped(facts.reason),
         "",
     ]
     rows = []
-    for figure in figures.head(facts):
+    for figure in run_facts.head(facts):
         value = f"at least {figure.value}" if figure.incomplete else figure.value
-        rows.append([said(figure.label), f"**{said(value)}**", said(figure.note)])
-    lines += _table(["", "", ""], rows)
-    lines += ["", f"**{said(waits.headline(facts))}**", ""]
-    lines += [f"- {said(wait.what)}: {said(wait.text)}" for wait in waits.waits(facts)]
+        rows.append([escaped(figure.label), f"**{escaped(value)}**", escaped(figure.note)])
+    lines += table(["", "", ""], rows)
+    lines += ["", f"**{escaped(waits.headline(facts))}**", ""]
+    lines += [f"- {escaped(wait.what)}: {escaped(wait.text)}" for wait in waits.waits(facts)]
     if found := request.next_time(facts):
-        lines += ["", "### What to request next time", "", *(f"- {said(line)}" for line in found)]
+        lines += ["", "### What to request next time", "", *(f"- {escaped(line)}" for line in found)]
     if courses := list(sparks(facts, BLOCKS)):
-        # Fenced, so that columns stay in line; a fence is closed by nothing that is in it: names stand in no course
-        lines += ["", "### Over time", "", "```text", *(course.replace("`", "'") for course in courses), "```"]
-    if found_commands := figures.commands(facts):
+        lines += ["", "### Over time", "", *fenced(courses)]
+    if parts := facts.memory.parts:
+        lines += ["", "### Memory at the peak", ""]
+        rows = [[code(part.name), "" if part.pid is None else str(part.pid), part.text] for part in parts]
+        lines += table(["part", "pid", "memory"], rows)
+    if found_commands := run_facts.commands(facts):
         lines += ["", "### Commands by CPU time", ""]
-        lines += _table(
+        lines += table(
             ["command", "CPU s", "processes", "largest RSS"],
             [
                 [
                     code(row["command"]),
-                    figures.UNKNOWN if row["cpu"] is None else f"{row['cpu']:,.3f}",
+                    UNKNOWN if row["cpu"] is None else f"{row['cpu']:,.3f}",
                     f"{row['processes'] or 0:,.0f}",
-                    figures.said("bytes", row["rss"]),
+                    run_facts.said("bytes", row["rss"]),
                 ]
                 for row in found_commands[:COMMANDS]
             ],
@@ -70,28 +63,23 @@ def _one(facts: Facts) -> list[str]:
             lines += ["", f"{len(found_commands) - COMMANDS:,} more used less."]
     if facts.story.phases:
         lines += ["", "### Phases", ""]
-        lines += _table(
+        lines += table(
             ["phase", "from", "wall", "CPU"],
             [
                 [
                     code(phase["name"]),
-                    figures.time(phase["begin"]),
-                    "not ended" if phase["end"] is None else figures.time(phase["end"] - phase["begin"]),
-                    figures.time(phase["used"]),
+                    duration(phase["begin"]),
+                    "not ended" if phase["end"] is None else duration(phase["end"] - phase["begin"]),
+                    duration(phase["used"]),
                 ]
                 for phase in facts.story.phases
             ],
         )
     lines += ["", "<details><summary>What the numbers cannot see</summary>", ""]
-    lines += [f"- {said(line)}" for line in figures.unseen(facts)]
+    lines += [f"- {escaped(line)}" for line in run_facts.unseen(facts)]
     return [*lines, "", "</details>"]
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
-
-
 def _several(runs: Sequence[Facts]) -> list[str]:
-    rows = [[label, *map(said, values)] for label, values in figures.side_by_side(runs)]
-    return [f"## {len(runs)} runs", "", *_table(["", *map(code, figures.labels(runs))], rows)]
+    rows = [[label, *map(escaped, values)] for label, values in run_facts.side_by_side(runs)]
+    return [f"## {len(runs)} runs", "", *table(["", *map(code, run_facts.labels(runs))], rows)]

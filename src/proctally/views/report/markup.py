@@ -1,32 +1,22 @@
-"""The pieces of HTML that a page is made of.
-
-What a record says was named by strangers: `said` escapes it, and nothing else puts text of a record into the page.
-"""
+"""The pieces of HTML that a page is made of: `escape.html` is what puts text of a record into the page."""
 
 from __future__ import annotations
 
-from html import escape
-
-from proctally.summary import printable
+from proctally.text.escape import html
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-def said(text: object) -> str:
-    """Any text for the page, or for an attribute in double quotes."""
-    return escape(printable(str(text)), quote=True)
-
-
 def section(key: str, title: str, body: str) -> str:
     """A part of the page with its heading."""
-    return f'<section aria-labelledby="{key}"><h2 id="{key}">{said(title)}</h2>\n{body}</section>\n'
+    return f'<section aria-labelledby="{key}"><h2 id="{key}">{html(title)}</h2>\n{body}</section>\n'
 
 
 def bullets(lines: Iterable[object]) -> str:
     """A list of texts."""
-    return f'<ul class="plain small">{"".join(f"<li>{said(line)}</li>" for line in lines)}</ul>'
+    return f'<ul class="plain small">{"".join(f"<li>{html(line)}</li>" for line in lines)}</ul>'
 
 
 def table(label: str, caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -36,7 +26,7 @@ def table(label: str, caption: str, heads: Sequence[str], rows: Iterable[Sequenc
         f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>\n' for row in rows
     )
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{said(label)}"><table>\n'
-        f"{f'<caption>{said(caption)}</caption>' if caption else ''}"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{html(label)}"><table>\n'
+        f"{f'<caption>{html(caption)}</caption>' if caption else ''}"
         f"<thead><tr>{top}</tr></thead>\n<tbody>{lines}</tbody></table></div>"
     )

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from proctally.report import charts, figures, waits
-from proctally.report.drawings import COLOURS, HEAD_ROOM, entry, framed, spoken
-from proctally.report.head import tools
-from proctally.report.markup import bullets, said, table
-from proctally.report.plots import PLOTS
+from proctally.text.escape import html
+from proctally.views.report import charts, run_facts, waits
+from proctally.views.report.drawings import COLOURS, HEAD_ROOM, entry, framed, spoken
+from proctally.views.report.head import tools
+from proctally.views.report.markup import bullets, table
+from proctally.views.report.plots import PLOTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proctally.report.figures import Facts
-    from proctally.report.plots import Line, Plot
+    from proctally.views.report.plots import Line, Plot
+    from proctally.views.report.run_facts import Facts
 
 DASHES = ("solid", "dashed", "dotted")
 
 
 def body(facts: Sequence[Facts], canvas: charts.Canvas, plots: charts.Plots) -> str:
     """The page's body; each chart is added to `plots` by its key."""
-    names = figures.labels(facts)
+    names = run_facts.labels(facts)
     styles = [(COLOURS[n % len(COLOURS)], DASHES[n // len(COLOURS) % len(DASHES)]) for n in range(len(facts))]
     parts = []
     for plot in PLOTS:
@@ -33,8 +34,8 @@ def body(facts: Sequence[Facts], canvas: charts.Canvas, plots: charts.Plots) -> 
                 plots[key] = canvas.chart(charts.Chart(key, plot.unit, peak * HEAD_ROOM, lines, []))
                 legend = [_entry(facts[n], plot, line, names[n], styles[n], n) for n in there]
                 parts.append(framed(key, line.main, legend, plot.note))
-    heads = ["Figure", *(_swatch(colour) + said(name) for name, (colour, _) in zip(names, styles, strict=True))]
-    rows = [[said(label), *map(said, values)] for label, values in figures.side_by_side(facts)]
+    heads = ["Figure", *(_swatch(colour) + html(name) for name, (colour, _) in zip(names, styles, strict=True))]
+    rows = [[html(label), *map(html, values)] for label, values in run_facts.side_by_side(facts)]
     ends = "".join(_end(one, name) for one, name in zip(facts, names, strict=True))
     return f"""<header><h1>{len(facts)} runs, laid over each other</h1>
 <p class="soft">Each from its own start.</p></header>
@@ -57,6 +58,6 @@ def _swatch(colour: str) -> str:
 
 
 def _end(facts: Facts, name: str) -> str:
-    return f"""<section><h2>{said(name)}</h2><p>{said(waits.headline(facts))}</p>
-<p class="soft small">What its numbers cannot see:</p>{bullets(figures.unseen(facts))}</section>
+    return f"""<section><h2>{html(name)}</h2><p>{html(waits.headline(facts))}</p>
+<p class="soft small">What its numbers cannot see:</p>{bullets(run_facts.unseen(facts))}</section>
 """

@@ -31,16 +31,16 @@ const proctally = (() => {
   function said(unit, value) {
     if (value === null || value === undefined || Number.isNaN(value)) return "unknown";
     if (unit === "time") return clock(value, 10);
-    if (unit.startsWith("bytes")) return bytes(value) + unit.slice(5);
-    if (unit === "ratio") return `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %`;
-    if (unit === "watts") return `${value.toFixed(0)} W`;
+    if (unit === "By" || unit === "By/s") return bytes(value) + unit.slice(2);
+    if (unit === "1") return `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %`;
+    if (unit === "W") return `${value.toFixed(0)} W`;
     return value === 0 ? "0" : Number(value.toPrecision(3)).toLocaleString("en");
   }
 
   function tick(unit, value, ticks) {
     if (unit === "time") return clock(value, ticks.length > 1 ? Math.abs(ticks[1] - ticks[0]) : 1000);
-    if (unit.startsWith("bytes")) return value === 0 ? "0" : bytes(value);
-    if (unit === "ratio") return `${Number((100 * value).toPrecision(6))} %`;
+    if (unit === "By" || unit === "By/s") return value === 0 ? "0" : bytes(value);
+    if (unit === "1") return `${Number((100 * value).toPrecision(6))} %`;
     return Number(value.toPrecision(6)).toLocaleString("en");
   }
 

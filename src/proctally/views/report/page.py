@@ -6,15 +6,16 @@ import json
 import time
 from importlib import resources
 
-from proctally import __version__
-from proctally.report import charts, head, lanes, several, tables
-from proctally.report.drawings import drawings
-from proctally.report.figures import Facts, known
-from proctally.report.figures import time as lasting
-from proctally.report.markup import said
-from proctally.report.plots import PLOTS
-from proctally.report.series import Story, lines_of
-from proctally.report.thin import thin
+from proctally.record import __version__
+from proctally.record.values import number
+from proctally.text.escape import html
+from proctally.text.units import duration
+from proctally.views.report import charts, head, lanes, overlay, tables
+from proctally.views.report.decimate import thin
+from proctally.views.report.drawings import drawings
+from proctally.views.report.plots import PLOTS
+from proctally.views.report.run_facts import Facts
+from proctally.views.report.series import Story, lines_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ def page(stories: Sequence[Story]) -> str:
     plots: charts.Plots = {}
     if len(stories) == 1:
         title, body = stories[0].title, _one(facts[0], canvas, plots)
-        started = known(stories[0].run.get("started_at"))
+        started = number(stories[0].run.get("started_at"))
     else:
-        title, body = f"{len(stories)} runs", several.body(facts, canvas, plots)
+        title, body = f"{len(stories)} runs", overlay.body(facts, canvas, plots)
         started = None
     drawn, places = charts.embedded(plots)
     for key, place in places.items():
@@ -45,8 +46,8 @@ def page(stories: Sequence[Story]) -> str:
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="proctally {said(__version__)}">
-<title>{said(title)} - proctally report</title>
+<meta name="generator" content="proctally {html(__version__)}">
+<title>{html(title)} - proctally report</title>
 <link rel="icon" href="data:,">
 <style>
 {_own("page.css")}</style>
@@ -54,7 +55,7 @@ def page(stories: Sequence[Story]) -> str:
 <body>
 <a class="skip" href="#charts">Skip to the charts</a>
 {body}
-<footer>Made by proctally {said(__version__)}, {said(made)}. Charts by Bokeh (BSD-3-Clause). This file needs no
+<footer>Made by proctally {html(__version__)}, {html(made)}. Charts by Bokeh (BSD-3-Clause). This file needs no
 network.</footer>
 <script type="application/json" id="facts">{json.dumps({"started_at": started})}</script>
 <script>
@@ -69,7 +70,7 @@ network.</footer>
 
 
 def _own(name: str) -> str:
-    return resources.files("proctally.report").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("proctally.views.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _one(facts: Facts, canvas: charts.Canvas, plots: charts.Plots) -> str:
@@ -82,15 +83,15 @@ def _one(facts: Facts, canvas: charts.Canvas, plots: charts.Plots) -> str:
 {_thinned(story)}
 {head.tools(story.wall_seconds)}
 {drawings(facts, canvas, plots)}</section>
-{tables.commands(facts)}{tables.phases(story)}{tables.ground(facts)}</main>"""
+{tables.memory(facts)}{tables.commands(facts)}{tables.phases(story)}{tables.ground(facts)}</main>"""
 
 
 def _thinned(story: Story) -> str:
     if len(story.times) <= 2 * BUCKETS:
         return ""
-    span = lasting(story.wall_seconds / BUCKETS)
+    span = duration(story.wall_seconds / BUCKETS)
     told = f"{story.samples:,} samples: of each {span} the smallest and the largest value are drawn."
-    return f'<p class="small soft">{said(told)}</p>'
+    return f'<p class="small soft">{html(told)}</p>'
 
 
 def _columns(story: Story) -> dict[str, Sequence[float]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from proctally.advice import advice_lines
-from proctally.report.waits import WORTH_SAYING, own_waits
+from proctally.analysis.advice import advice_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from proctally.report.figures import Facts
+    from proctally.views.report.run_facts import Facts
 
 
 def next_time(facts: Facts) -> list[str]:
@@ -15,9 +14,10 @@ def next_time(facts: Facts) -> list[str]:
     if not facts.of_tree:
         return []
     found = advice_lines([facts.story.evidence])
-    held_back = [wait.what for wait in own_waits(facts)[:2] if (wait.share or 0.0) >= 2 * WORTH_SAYING]
-    if held_back:
-        found.append(f"it waited for {' and '.join(held_back)}: with more of it, it would have been faster")
+    evidence = facts.story.evidence
+    slowed = [what for what, by in (("a free CPU", evidence.starved()), ("its CPU quota", evidence.throttled())) if by]
+    if slowed:
+        found.append(f"it waited for {' and '.join(slowed)}: with more of it, it would have been faster")
     if facts.verdict == "failed":
         found.append("it failed: a run that comes to its end may need more")
     if facts.story.run.get("kind") == "attach":

@@ -5,58 +5,60 @@ Every format shows these; nothing here knows how they are shown. A record withou
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from time import localtime, strftime
 
-from proctally.history import LOST, RUNNING, value_at
-from proctally.report.series import number
-from proctally.summary import duration, printable, size
+from proctally.analysis.measures import command_seconds, figure
+from proctally.analysis.memory import HeldMemory
+from proctally.analysis.time import Time
+from proctally.record import codes
+from proctally.record.catalogue import RUNNING
+from proctally.record.schema import BYTES, CORES, RATIO, WATTS
+from proctally.record.values import number, number_at, objects_at, section_at, value_at
+from proctally.text import words
+from proctally.text.escape import printable
+from proctally.text.units import UNKNOWN, duration, percentage, rate, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
-    from proctally.report.series import Story
+    from proctally.record import JsonObject
+    from proctally.views.report.series import Story
 
-UNKNOWN = "unknown"
 GOOD, BAD, NEUTRAL = "good", "bad", "neutral"
 MOODS = {"ok": GOOD, "ended": NEUTRAL, RUNNING: NEUTRAL}
-COVERAGE = (("cpu", "CPU"), ("memory", "memory"), ("io", "disk"), ("processes", "processes"))
+SINCE = {  # kinds of records whose totals do not start with the job
+    "attach": "totals count from the attach on",
+    "track": "totals count from the start of the block",
+}
 
 
-class Figure:
+PEAKS = {  # of a record without a summary: name in a summary, and the column that has its values
+    "peak_low_bytes": "tree.memory_low_bytes",
+    "peak_high_bytes": "tree.memory_high_bytes",
+    "mapped_file_bytes": "tree.mapped_file_bytes",
+    "peak_pss_bytes": "tree.pss_bytes",
+    "peak_rss_bytes": "tree.rss_bytes",
+}
+
+
+@dataclass(slots=True)
+class Headline:
     """One figure: what it is, its value, what is to be known with it, and the share of a limit (0 to 1, or None).
 
     `incomplete`: the value may not contain all; the coverage says what.
     """
 
-    __slots__ = ("incomplete", "label", "note", "of", "ratio", "value")
-
-    def __init__(
-        self,
-        label: str,
-        value: str,
-        note: str = "",
-        ratio: float | None = None,
-        of: str = "",
-        *,
-        incomplete: bool = False,
-    ) -> None:
-        self.label = label
-        self.value = value
-        self.note = note
-        self.ratio = ratio
-        self.of = of
-        self.incomplete = incomplete
+    label: str
+    value: str
+    note: str = ""
+    ratio: float | None = None
+    of: str = ""
+    incomplete: bool = False
 
 
 # -- how values are said ---------------------------------------------------------------------------------------------
-
-
-def known(value: Any) -> float | None:
-    """A number, None where there is none."""
-    value = number(value)
-    return value if value == value else None
 
 
 def cores(value: float | None) -> str:
@@ -64,29 +66,19 @@ def cores(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.2f}"
 
 
-def time(value: float | None) -> str:
-    """Seconds as a person says them."""
-    return UNKNOWN if value is None else duration(value)
-
-
-def percent(share: float | None) -> str:
-    """A share of 1."""
-    if share is None:
-        return UNKNOWN
-    return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
-
-
 def said(unit: str, value: float | None) -> str:
     """A value of a chart by its unit."""
     if value is None or value != value:
         return UNKNOWN
-    if unit.startswith("bytes"):
-        return size(value) + unit.removeprefix("bytes")
-    if unit == "ratio":
-        return percent(value)
-    if unit == "cores":
+    if unit == BYTES:
+        return size(value)
+    if unit == f"{BYTES}/s":
+        return rate(value)
+    if unit == RATIO:
+        return percentage(value)
+    if unit == CORES:
         return f"{value:.2f} cores"
-    return f"{value:.0f} W" if unit == "watts" else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:.0f} W" if unit == WATTS else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 # -- of one run ------------------------------------------------------------------------------------------------------
@@ -101,157 +93,155 @@ class Facts:
         self.of_tree = story.run.get("kind") != "system"
         self.whole = bool(summary)
         self.verdict = story.past.verdict
-        self.evidence = str(
-            summary.get("evidence") or {RUNNING: "is still written", LOST: "has no end"}.get(self.verdict)
-        )
+        unfinished = "the record is still written" if self.verdict == RUNNING else "the record has no end"
+        self.reason = words.reason(summary) if self.whole else unfinished
         self.wall = story.wall_seconds
         self.cpu = self._value("cpu.total_seconds", "tree.cpu_seconds")
-        self.peak_cores = _either(known(value_at(summary, "cpu.peak_cores")), story.peak("tree.cpu_cores"))
-        self.peak_pss = _either(known(value_at(summary, "memory.peak_pss_bytes")), story.peak("tree.pss_bytes"))
-        self.peak_rss = _either(known(value_at(summary, "memory.peak_rss_bytes")), story.peak("tree.rss_bytes"))
-        self.largest = known(value_at(summary, "memory.peak_process_rss_bytes"))
+        self.peak_cores = _either(number_at(summary, "cpu.peak_cores"), story.peak("tree.cpu_cores"))
+        peaks = summary
+        if not section_at(summary, "memory"):
+            peaks = {"memory": {name: story.peak(path) for name, path in PEAKS.items()}}
+        self.memory = HeldMemory.of_summary(peaks)
+        self.peak_memory = number(figure("memory").of(peaks))
+        self.peak_pss = number_at(peaks, "memory.peak_pss_bytes")
+        self.peak_rss = number_at(peaks, "memory.peak_rss_bytes")
+        self.largest = number_at(peaks, "memory.peak_process_rss_bytes")
         self.read = self._value("io.read_bytes", "tree.read_bytes")
         self.written = self._value("io.write_bytes", "tree.write_bytes")
         self.run_delay = self._value("waiting.run_delay_seconds", "tree.run_delay_seconds")
         self.throttled = self._value("waiting.throttled_seconds", "tree.throttled_seconds")
+        self.time = Time.of_summary(summary)
         limits = summary.get("limits") or story.run.get("limits")
-        self.limit_cores = known(value_at(limits, "cpu_cores"))
-        self.limit_memory = known(value_at(limits, "memory_bytes"))
+        self.limit_cores = number_at(limits, "cpu_cores")
+        self.limit_memory = number_at(limits, "memory_bytes")
         self.limits_from = str(value_at(limits, "from") or "")
-        self.machine_cores = _either(known(value_at(summary, "system.cpus")), known(story.host.get("cpus_online")))
+        self.machine_cores = _either(number_at(summary, "system.cpus"), number(story.host.get("cpus_online")))
         self.machine_memory = _either(
-            known(value_at(summary, "system.memory_total_bytes")), known(story.host.get("memory_bytes"))
+            number_at(summary, "system.memory_total_bytes"), number(story.host.get("memory_bytes"))
         )
 
     def _value(self, path: str, field: str) -> float | None:
         """A total: that of the summary, else of the last sample."""
-        return known(value_at(self.story.summary if self.whole else self.story.last, path if self.whole else field))
+        return number_at(self.story.summary if self.whole else self.story.last, path if self.whole else field)
 
     @property
     def mean_cores(self) -> float | None:
         """CPU seconds per second."""
         return self.cpu / self.wall if self.cpu is not None and self.wall > 0 else None
 
-    @property
-    def peak_memory(self) -> float | None:
-        """What has to be there at least: the peak of PSS as sampled, or the largest process, whichever is more."""
-        return max((value for value in (self.peak_pss, self.largest) if value is not None), default=None)
-
     def incomplete(self, part: str) -> bool:
-        """Whether a total may not contain all."""
-        coverage = value_at(self.story.summary, f"{part}.coverage")
-        return self.whole and isinstance(coverage, str) and coverage.startswith("all but")
+        """Return whether the total of a section does not contain all."""
+        return bool(value_at(self.story.summary, f"{part}.coverage") == codes.PARTIAL)
 
 
 def _either(first: float | None, second: float | None) -> float | None:
     return second if first is None else first
 
 
-def head(facts: Facts) -> list[Figure]:
+def head(facts: Facts) -> list[Headline]:
     """The figures that matter, the most asked for first."""
-    found = [Figure("Wall time", time(facts.wall), "" if facts.whole else "up to the last sample")]
+    found = [Headline("Wall time", duration(facts.wall), facts.time.text if facts.whole else "up to the last sample")]
     if facts.of_tree:
         found += _of_tree(facts)
     else:
         found += _of_machine(facts)
-    gpu = facts.story.summary.get("gpu")
-    if isinstance(gpu, dict):
-        mean, peak = known(gpu.get("mean_utilization_ratio")), known(gpu.get("peak_utilization_ratio"))
-        held = known(gpu.get("peak_tree_memory_bytes" if facts.of_tree else "peak_memory_used_bytes"))
+    gpu = section_at(facts.story.summary, "gpu")
+    if gpu:
+        mean, peak = number(gpu.get("mean_utilization_ratio")), number(gpu.get("peak_utilization_ratio"))
+        held = number(gpu.get("peak_tree_memory_bytes" if facts.of_tree else "peak_memory_used_bytes"))
         memory = f"memory {size(held)}{' of the job' if facts.of_tree else ''}"
-        found.append(Figure("GPU", percent(mean), f"mean, peak {percent(peak)}, sum of all; {memory}"))
+        found.append(Headline("GPU", percentage(mean), f"mean, peak {percentage(peak)}, sum of all; {memory}"))
     return found
 
 
-def _of_tree(facts: Facts) -> list[Figure]:
+def _of_tree(facts: Facts) -> list[Headline]:
     summary = facts.story.summary
     source = value_at(summary, "cpu.source")
-    split = [known(value_at(summary, f"cpu.{name}_seconds")) for name in ("user", "system")]
-    note = f"user {time(split[0])}, system {time(split[1])}; by {source}" if facts.whole else "so far"
-    found = [Figure("CPU time", time(facts.cpu), note, incomplete=facts.incomplete("cpu"))]
+    split = [number_at(summary, f"cpu.{name}_seconds") for name in ("user", "system")]
+    note = f"user {duration(split[0])}, system {duration(split[1])}; by {source}" if facts.whole else "so far"
+    found = [Headline("CPU time", duration(facts.cpu), note, incomplete=facts.incomplete("cpu"))]
     limit = facts.limit_cores
     of = "" if limit is None else f"of {limit:g} cores it may use"
     mean = facts.mean_cores
-    share = mean / limit if mean is not None and limit else None
-    note = f"mean, peak {cores(facts.peak_cores)}" + (f"; {percent(share)} {of}" if share is not None else "")
-    found.append(Figure("Cores", cores(mean), note, share, of, incomplete=facts.incomplete("cpu")))
+    ratio = mean / limit if mean is not None and limit else None
+    note = f"mean, peak {cores(facts.peak_cores)}" + (f"; {percentage(ratio)} {of}" if ratio is not None else "")
+    found.append(Headline("Cores", cores(mean), note, ratio, of, incomplete=facts.incomplete("cpu")))
     found.append(_memory(facts))
     io = f"written; {size(facts.read)} read"
-    found.append(Figure("Disk", size(facts.written), io, incomplete=facts.incomplete("io")))
-    processes = summary.get("processes")
-    if isinstance(processes, dict):
-        started = known(processes.get("started"))
+    found.append(Headline("Disk", size(facts.written), io, incomplete=facts.incomplete("io")))
+    processes = section_at(summary, "processes")
+    if processes:
+        started = number(processes.get("started"))
         word = "started" if processes.get("source") == "perf" else "seen"
         left = f"; {processes['left']} left running" if processes.get("left") else ""
         value = UNKNOWN if started is None else f"{started:,.0f}"
-        note = f"{word}, at most {known(processes.get('peak')) or 0:,.0f} at once{left}"
-        found.append(Figure("Processes", value, note, incomplete=facts.incomplete("processes")))
+        note = f"{word}, at most {number(processes.get('peak')) or 0:,.0f} at once{left}"
+        found.append(Headline("Processes", value, note, incomplete=facts.incomplete("processes")))
     else:
         peak = facts.story.peak("tree.processes")
-        found.append(Figure("Processes", UNKNOWN if peak is None else f"{peak:,.0f}", "at most at once, so far"))
+        found.append(Headline("Processes", UNKNOWN if peak is None else f"{peak:,.0f}", "at most at once, so far"))
     return found
 
 
-def _memory(facts: Facts) -> Figure:
+def _memory(facts: Facts) -> Headline:
     peak, limit = facts.peak_memory, _either(facts.limit_memory, facts.machine_memory)
     whose = "it may use" if facts.limit_memory is not None else "the machine has"
-    share = peak / limit if peak is not None and limit else None
+    ratio = peak / limit if peak is not None and limit else None
     of = "" if limit is None else f"of {size(limit)} that {whose}"
-    parts = [f"peak; {percent(share)} {of}" if share is not None else "peak"]
-    parts.append(
-        f"PSS {size(facts.peak_pss)}, sum of RSS {size(facts.peak_rss)}, largest process {size(facts.largest)}"
-    )
-    return Figure("Memory", size(peak), "; ".join(parts), share, of)
+    parts = [f"peak; {percentage(ratio)} {of}" if ratio is not None else "peak"]
+    held = facts.memory
+    parts += [f"wide: {held.cause}"] if held.cause else []
+    parts += [", ".join(f"{name} {size(value)}" for name, value in held.apart)] if held.apart else []
+    sums = f"PSS {size(facts.peak_pss)}, sum of RSS {size(facts.peak_rss)}, largest process {size(facts.largest)}"
+    parts.append(f"sum of {sums}" if held.is_known else sums)
+    return Headline("Memory", held.text if held.is_known else size(peak), "; ".join(parts), ratio, of)
 
 
-def _of_machine(facts: Facts) -> list[Figure]:
+def _of_machine(facts: Facts) -> list[Headline]:
     story, summary = facts.story, facts.story.summary.get("system")
     have = facts.machine_cores
-    mean = _either(known(value_at(summary, "mean_cores")), story.mean("system.cpu_cores"))
-    peak = _either(known(value_at(summary, "peak_cores")), story.peak("system.cpu_cores"))
-    share = mean / have if mean is not None and have else None
+    mean = _either(number_at(summary, "mean_cores"), story.mean("system.cpu_cores"))
+    peak = _either(number_at(summary, "peak_cores"), story.peak("system.cpu_cores"))
+    ratio = mean / have if mean is not None and have else None
     of = "" if have is None else f"of {have:g} cores"
-    found = [Figure("Cores busy", cores(mean), f"mean, peak {cores(peak)}; {percent(share)} {of}", share, of)]
-    used = _either(known(value_at(summary, "peak_memory_used_bytes")), story.peak("system.memory.used_bytes"))
+    found = [Headline("Cores busy", cores(mean), f"mean, peak {cores(peak)}; {percentage(ratio)} {of}", ratio, of)]
+    used = _either(number_at(summary, "peak_memory_used_bytes"), story.peak("system.memory.used_bytes"))
     total = facts.machine_memory
-    share = used / total if used is not None and total else None
+    ratio = used / total if used is not None and total else None
     of = "" if total is None else f"of {size(total)}"
-    found.append(Figure("Memory", size(used), f"peak of what is used; {percent(share)} {of}", share, of))
+    found.append(Headline("Memory", size(used), f"peak of what is used; {percentage(ratio)} {of}", ratio, of))
     for label, value, other, word in (
         ("Disk", "disk_write_bytes", "disk_read_bytes", ("written", "read")),
         ("Network", "network_sent_bytes", "network_received_bytes", ("sent", "received")),
     ):
-        first, second = known(value_at(summary, value)), known(value_at(summary, other))
-        found.append(Figure(label, size(first), f"{word[0]}; {size(second)} {word[1]}"))
+        first, second = number_at(summary, value), number_at(summary, other)
+        found.append(Headline(label, size(first), f"{word[0]}; {size(second)} {word[1]}"))
     return found
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 
-def commands(facts: Facts) -> list[dict[str, Any]]:
+def commands(facts: Facts) -> list[JsonObject]:
     """The commands by CPU time, the largest first; `cpu` contains what they used while they ended."""
-    found = facts.story.summary.get("commands")
     rows = []
-    for command in found if isinstance(found, list) else []:
-        if isinstance(command, dict):
-            used, end = known(command.get("cpu_seconds")), known(command.get("teardown_seconds"))
-            rows.append(
-                {
-                    "command": str(command.get("command")),
-                    "processes": known(command.get("processes")),
-                    "cpu": None if used is None else used + (end or 0.0),
-                    "wall": known(command.get("wall_seconds")),
-                    "rss": known(command.get("peak_rss_bytes")),
-                }
-            )
+    for command in objects_at(facts.story.summary, "commands"):
+        rows.append(
+            {
+                "command": str(command.get("command")),
+                "processes": number(command.get("processes")),
+                "cpu": command_seconds(command),
+                "wall": number(command.get("wall_seconds")),
+                "rss": number(command.get("peak_rss_bytes")),
+            }
+        )
     return sorted(rows, key=lambda row: -(row["cpu"] or 0.0))
 
 
 def host(facts: Facts) -> list[tuple[str, str]]:
     """What the machine is, a line each; what is not known is left out."""
     have = facts.story.host
-    cpus, physical, sockets = (known(have.get(name)) for name in ("cpus_online", "cpu_physical_cores", "cpu_sockets"))
+    cpus, physical, sockets = (number(have.get(name)) for name in ("cpus_online", "cpu_physical_cores", "cpu_sockets"))
     cpu = [str(have["cpu_model"])] if have.get("cpu_model") else []
     if cpus is not None:
         cpu.append(
@@ -259,25 +249,22 @@ def host(facts: Facts) -> list[tuple[str, str]]:
             + (
                 ""
                 if physical is None
-                else f", {physical:g} cores in {sockets or 0:g} socket{'' if sockets == 1 else 's'}"
+                else f", {physical:g} cores"
+                + (f" in {sockets:g} socket{'' if sockets == 1 else 's'}" if sockets else "")
             )
         )
     kernel = [str(have[name]) for name in ("distribution", "kernel_release", "architecture") if have.get(name)]
-    memory = [size(known(have["memory_bytes"]))] if known(have.get("memory_bytes")) else []
-    if known(have.get("swap_bytes")):
-        memory.append(f"swap {size(known(have['swap_bytes']))}")
-    storage = have.get("storage")
+    memory = [size(number(have["memory_bytes"]))] if number(have.get("memory_bytes")) else []
+    if number(have.get("swap_bytes")):
+        memory.append(f"swap {size(number(have['swap_bytes']))}")
     disks = [
         " ".join(str(disk[name]) for name in ("name", "type", "model") if disk.get(name))
-        + f" {size(known(disk.get('capacity_bytes')))}"
-        for disk in (storage if isinstance(storage, list) else [])
-        if isinstance(disk, dict)
+        + f" {size(number(disk.get('capacity_bytes')))}"
+        for disk in objects_at(have, "storage")
     ]
-    gpus = have.get("gpus")
-    cards = [str(gpu.get("name")) for gpu in (gpus if isinstance(gpus, list) else []) if isinstance(gpu, dict)]
+    cards = [str(gpu.get("name")) for gpu in objects_at(have, "gpus")]
     inside = [str(have[name]) for name in ("container", "virtualization") if have.get(name)]
-    cloud = have.get("cloud")
-    rented = [str(value) for value in cloud.values() if value] if isinstance(cloud, dict) else []
+    rented = [str(value) for value in section_at(have, "cloud").values() if value]
     rows = [("host", [str(have["hostname"])] if have.get("hostname") else []), ("system", kernel), ("CPU", cpu)]
     rows += [("memory", memory), ("storage", disks), ("GPUs", cards), ("inside of", inside), ("cloud", rented)]
     return [(label, ", ".join(values)) for label, values in rows if values]
@@ -285,16 +272,16 @@ def host(facts: Facts) -> list[tuple[str, str]]:
 
 def tracker(facts: Facts) -> list[str]:
     """What the tracking itself cost."""
-    cost = facts.story.summary.get("tracker")
-    if not isinstance(cost, dict):
+    cost = section_at(facts.story.summary, "tracker")
+    if not cost:
         return [f"{facts.story.samples:,} samples; what it cost is said at the end of a record, which is missing."]
-    used = known(cost.get("cpu_seconds"))
-    share = (
-        f" ({percent(used / facts.cpu)} of the job's)" if used is not None and facts.cpu and facts.cpu >= 0.1 else ""
-    )
-    samples, late, lost = (known(cost.get(name)) or 0 for name in ("samples", "late_samples", "lost_samples"))
+    used = number(cost.get("cpu_seconds"))
+    share = ""
+    if used is not None and facts.cpu is not None and facts.cpu >= 0.1:
+        share = f" ({percentage(used / facts.cpu)} of the job's)"
+    samples, late, lost = (number(cost.get(name)) or 0 for name in ("samples", "late_samples", "lost_samples"))
     return [
-        f"{time(used)} of CPU{share}, {size(known(cost.get('peak_rss_bytes')))} of memory",
+        f"{duration(used)} of CPU{share}, {size(number(cost.get('peak_rss_bytes')))} of memory",
         f"{samples:,.0f} samples, {late:,.0f} late, {lost:,.0f} lost",
     ]
 
@@ -309,17 +296,13 @@ def unseen(facts: Facts) -> list[str]:
             + (" yet: it is still written." if facts.verdict == RUNNING else ": whatever wrote it was ended.")
             + " Totals are those of its last sample; processes that lived then are not listed."
         )
-    for part, word in COVERAGE:
-        coverage = value_at(summary, f"{part}.coverage")
-        if isinstance(coverage, str):
-            found.append(f"{word}: {coverage}")
-    for where in ("cpu", "system"):
-        missing = value_at(summary, f"{where}.unavailable")
-        for what, why in (missing if isinstance(missing, dict) else {}).items():
-            found.append(f"no {what}: {why}")
-    troubles = facts.story.host.get("troubles")
-    for what, why in (troubles if isinstance(troubles, dict) else {}).items():
-        found.append(f"{what}: {why}")
+    since = SINCE.get(str(facts.story.run.get("kind")))
+    found += [] if since is None else [since]
+    found += [f"{title}: {text}" for title, text in words.sections(summary)]
+    for path, start in (("cpu", "no "), ("system", "no "), ("host", "")):
+        missing = section_at(facts.story.host if path == "host" else summary.get(path), "unavailable")
+        for what, code in missing.items():
+            found.append(f"{start}{what}: {words.missing(code, what)}")
     if facts.of_tree:
         found.append("network: Linux counts no traffic per process; what is shown is the machine's")
     else:
@@ -332,19 +315,22 @@ def unseen(facts: Facts) -> list[str]:
 
 def labels(facts: Sequence[Facts]) -> list[str]:
     """A name for each run that tells it from the others."""
-    return [f"{one.story.title} {str(one.story.run.get('run_id') or n + 1)[:8]}" for n, one in enumerate(facts)]
+    return [f"{one.story.title} {one.story.past.short_id or n + 1}" for n, one in enumerate(facts)]
 
 
 def side_by_side(facts: Sequence[Facts]) -> list[tuple[str, list[str]]]:
     """The figures of several runs, a row each."""
     began = [strftime("%Y-%m-%d %H:%M", localtime(one.story.past.started_at)) for one in facts]
     rows = [("begun", began), ("verdict", [printable(one.verdict) for one in facts])]
-    rows.append(("wall", [time(one.wall) for one in facts]))
-    rows.append(("CPU time", [time(one.cpu) for one in facts]))
+    rows.append(("wall", [duration(one.wall) for one in facts]))
+    rows.append(("CPU time", [duration(one.cpu) for one in facts]))
     rows.append(("cores, mean", [cores(one.mean_cores) for one in facts]))
     rows.append(("cores, peak", [cores(one.peak_cores) for one in facts]))
-    rows.append(("memory, peak", [size(one.peak_memory) for one in facts]))
+    peaks = [one.memory.short if one.memory.is_known else size(one.peak_memory) for one in facts]
+    rows.append(("memory, peak", peaks))
     rows.append(("disk read", [size(one.read) for one in facts]))
     rows.append(("disk written", [size(one.written) for one in facts]))
-    rows.append(("waited for a CPU", [time(one.run_delay) for one in facts]))
+    if any(one.time.parts for one in facts):
+        rows.append(("where the time went", [one.time.text or UNKNOWN for one in facts]))
+    rows.append(("waited for a CPU", [duration(one.run_delay) for one in facts]))
     return rows

@@ -11,19 +11,17 @@ from heapq import heappush, heappushpop
 from itertools import compress
 from operator import mul
 
-from proctally.evidence import Evidence
-from proctally.history import glance, lines
-from proctally.report.plots import EXTRA, GAUGE, PLOTS, Line, Plot
+from proctally.analysis.evidence import Evidence
+from proctally.record.catalogue import glance
+from proctally.record.reader import lines
+from proctally.record.values import NAN, number_or_nan, objects_at, value_at
+from proctally.views.report.plots import EXTRA, PLOTS, Line, Plot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from proctally.record import JsonObject
+    from proctally.record.catalogue import Past
 
-    from proctally.history import Past
-
-NAN = float("nan")
-NUMBERS = (int, float)
-ABSURD = 1e30
 MOST_PROCESSES = 2000  # kept for the timeline, those that lasted longest or used most
 MOST_PHASES = 1000
 MOST_GPUS = 8  # with a line of their own
@@ -38,33 +36,28 @@ class Story:
     what it proves of what to request. `seen`: how many `process` lines there were; `processes`: those that are kept.
     """
 
-    __slots__ = (
-        "_courses", "columns", "evidence", "gpus", "host", "last", "past", "phases", "phases_left_out", "processes",
-        "samples", "seen", "times",
-    )  # fmt: skip
-
     def __init__(self, past: Past) -> None:
         self.past = past
         self.evidence = Evidence(past.path)
         self.times = array("d")
         self.columns: dict[str, array[float]] = {}
         self.gpus: dict[int, str] = {}  # those with lines of their own
-        self.host: dict[str, Any] = {}
-        self.phases: list[dict[str, Any]] = []
+        self.host: JsonObject = {}
+        self.phases: list[JsonObject] = []
         self.phases_left_out = 0
-        self.processes: list[dict[str, Any]] = []
+        self.processes: list[JsonObject] = []
         self.seen = 0
         self.samples = 0
-        self.last: dict[str, Any] = {}  # the last sample
+        self.last: JsonObject = {}  # the last sample
         self._courses: dict[str, Course] = {}
 
     @property
-    def run(self) -> dict[str, Any]:
+    def run(self) -> JsonObject:
         """The first line."""
         return self.past.run
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """The last line; empty where there is none."""
         return self.past.summary or {}
 
@@ -76,7 +69,7 @@ class Story:
     @property
     def wall_seconds(self) -> float:
         """From start to end, or to the last sample."""
-        wall = number(self.summary.get("wall_seconds"))
+        wall = number_or_nan(self.summary.get("wall_seconds"))
         return max([value for value in (wall, *self.times[-1:]) if value == value], default=0.0)
 
     def course(self, key: str) -> Course:
@@ -112,17 +105,12 @@ class Course:
         self.peak_at = None if self.peak is None else times[column.index(self.peak)]
 
 
-def number(value: Any) -> float:
-    """A number of a record as a float; NaN for what is none, or what nothing here can be."""
-    return float(value) if type(value) in NUMBERS and -ABSURD < value < ABSURD else NAN
-
-
 class Source:
     """What of a sample is read together: the fields of one object, and what they said last."""
 
     __slots__ = ("before", "earlier", "fields", "path", "read_at", "said")
 
-    def __init__(self, path: tuple[str, ...], fields: list[tuple[str, str, array[float]]]) -> None:
+    def __init__(self, path: str, fields: list[tuple[str, bool, array[float]]]) -> None:
         self.path = path
         self.fields = fields
         self.before: tuple[float, list[float]] | None = None  # the last reading: when, and what
@@ -130,23 +118,21 @@ class Source:
         self.said = [NAN] * len(fields)
         self.read_at = NAN
 
-    def take(self, sample: dict[str, Any], elapsed: float, interval: float) -> None:
+    def take(self, sample: JsonObject, elapsed: float, interval: float) -> None:
         """Add a row to each column."""
-        found: Any = sample
-        for name in self.path:
-            found = found.get(name) if isinstance(found, dict) else None
+        found = value_at(sample, self.path)
         if not isinstance(found, dict):
             if not elapsed - self.read_at <= max(FRESH_SECONDS, 1.5 * interval):
                 self.said = [NAN] * len(self.fields)
             for (_, _, column), value in zip(self.fields, self.said, strict=True):
                 column.append(value)
             return
-        raw = [number(found.get(name)) for name, _, _ in self.fields]
+        raw = [number_or_nan(found.get(name)) for name, _, _ in self.fields]
         base = self.before
         if base is not None and elapsed - base[0] < SHORT * interval and self.earlier is not None:
             base = self.earlier
-        for index, (_, kind, column) in enumerate(self.fields):
-            value = raw[index] if kind == GAUGE else _rate(base, index, raw[index], elapsed)
+        for index, (_, is_rate, column) in enumerate(self.fields):
+            value = _rate(base, index, raw[index], elapsed) if is_rate else raw[index]
             self.said[index] = value
             column.append(value)
         self.earlier, self.before, self.read_at = self.before, (elapsed, raw), elapsed
@@ -163,7 +149,6 @@ def _rate(base: tuple[float, list[float]] | None, index: int, value: float, elap
 class Devices:
     """The columns of GPUs: the sum of each field, and the first few one by one."""
 
-    __slots__ = ("columns", "names", "rows", "said")
     FIELDS = ("utilization_ratio", "memory_used_bytes", "power_watts")
 
     def __init__(self, columns: dict[str, array[float]], names: dict[int, str]) -> None:
@@ -174,14 +159,13 @@ class Devices:
         for field in self.FIELDS:
             columns[f"gpus.{field}"] = array("d")
 
-    def take(self, sample: dict[str, Any]) -> None:
+    def take(self, sample: JsonObject) -> None:
         """Add a row; a sample in which they were not read says what the last one did."""
-        found = sample.get("gpus")
-        if isinstance(found, list):
-            gpus = [gpu for gpu in found if isinstance(gpu, dict)]
+        if isinstance(sample.get("gpus"), list):
+            gpus = objects_at(sample, "gpus")
             self.said = {}
             for field in self.FIELDS:
-                values = [number(gpu.get(field)) for gpu in gpus]
+                values = [number_or_nan(gpu.get(field)) for gpu in gpus]
                 self.said[f"gpus.{field}"] = sum(values) if values else NAN
                 for index, value in enumerate(values[:MOST_GPUS]):
                     self._name(index, gpus[index])
@@ -192,7 +176,7 @@ class Devices:
             column.append(value)
         self.rows += 1
 
-    def _name(self, index: int, gpu: dict[str, Any]) -> None:
+    def _name(self, index: int, gpu: JsonObject) -> None:
         if index not in self.names:
             self.names[index] = f"GPU {gpu.get('index', index)} {gpu.get('name') or ''}".strip()
 
@@ -212,9 +196,9 @@ def collect(path: str) -> Story:
     story = Story(glance(path))
     sources = _sources(story.columns)
     devices = Devices(story.columns, story.gpus)
-    asked = number(story.run.get("interval_seconds"))
-    begun: dict[str, list[dict[str, Any]]] = {}
-    kept: list[tuple[float, int, dict[str, Any]]] = []
+    asked = number_or_nan(story.run.get("interval_seconds"))
+    begun: dict[str, list[JsonObject]] = {}
+    kept: list[tuple[float, int, JsonObject]] = []
     for line in lines(path):
         what = line["type"]
         story.evidence.take(line)
@@ -232,20 +216,21 @@ def collect(path: str) -> Story:
 
 
 def _sources(columns: dict[str, array[float]]) -> list[Source]:
-    fields: dict[tuple[str, ...], list[tuple[str, str, array[float]]]] = {}
+    fields: dict[str, list[tuple[str, bool, array[float]]]] = {}
     for line in [*EXTRA, *(line for plot in PLOTS for line in plot.lines)]:
-        if line.path[0] != "gpus":
+        if line.scope != "gpus":
             columns[line.key] = array("d")
-            fields.setdefault(line.path[:-1], []).append((line.path[-1], line.kind, columns[line.key]))
+            path, _, name = line.key.rpartition(".")
+            fields.setdefault(path, []).append((name, line.is_rate, columns[line.key]))
     return [Source(path, found) for path, found in fields.items()]
 
 
-def _take(story: Story, sources: list[Source], devices: Devices, line: dict[str, Any], asked: float) -> None:
-    elapsed = number(line.get("elapsed_seconds"))
+def _take(story: Story, sources: list[Source], devices: Devices, line: JsonObject, asked: float) -> None:
+    elapsed = number_or_nan(line.get("elapsed_seconds"))
     times = story.times
-    if elapsed != elapsed or (times and elapsed < times[-1]):
+    if not elapsed >= 0 or (times and elapsed < times[-1]):  # unknown, or of no time of this run
         return
-    interval = number(line.get("interval_seconds"))
+    interval = number_or_nan(line.get("interval_seconds"))
     asked = asked if asked == asked else 1.0
     if times and interval == interval and elapsed - times[-1] - interval > max(0.5, asked):
         _gap(story, sources, devices, times[-1] + (elapsed - times[-1]) / 2)
@@ -267,12 +252,12 @@ def _gap(story: Story, sources: list[Source], devices: Devices, at: float) -> No
     devices.skip()
 
 
-def _keep(story: Story, kept: list[tuple[float, int, dict[str, Any]]], line: dict[str, Any]) -> None:
-    began, ended = number(line.get("started_at")), number(line.get("ended_at"))
+def _keep(story: Story, kept: list[tuple[float, int, JsonObject]], line: JsonObject) -> None:
+    began, ended = number_or_nan(line.get("started_at")), number_or_nan(line.get("ended_at"))
     if began != began:
         return
     story.seen += 1
-    used = number(line.get("cpu_seconds"))
+    used = number_or_nan(line.get("cpu_seconds"))
     life = ended - began if ended == ended else float("inf")
     row = (max(life, used if used == used else 0.0), -story.seen, line)
     if len(kept) < MOST_PROCESSES:
@@ -281,19 +266,19 @@ def _keep(story: Story, kept: list[tuple[float, int, dict[str, Any]]], line: dic
         heappushpop(kept, row)
 
 
-def _phase(story: Story, begun: dict[str, list[dict[str, Any]]], line: dict[str, Any]) -> None:
+def _phase(story: Story, begun: dict[str, list[JsonObject]], line: JsonObject) -> None:
     """Phases of one name may be nested: an end belongs to the last that was begun."""
-    name, at = str(line.get("name")), number(line.get("elapsed_seconds"))
+    name, at = str(line.get("name")), number_or_nan(line.get("elapsed_seconds"))
     if at != at:  # as older records have it
-        at = number(line.get("at")) - number(story.run.get("started_at"))
+        at = number_or_nan(line.get("at")) - number_or_nan(story.run.get("started_at"))
     if at != at:
         return
     if line.get("event") == "begin":
-        phase: dict[str, Any] = {
+        phase: JsonObject = {
             "name": name,
             "begin": at,
             "end": None,
-            "cpu": number(line.get("cpu_seconds")),
+            "cpu": number_or_nan(line.get("cpu_seconds")),
             "used": None,
         }
         begun.setdefault(name, []).append(phase)
@@ -304,7 +289,7 @@ def _phase(story: Story, begun: dict[str, list[dict[str, Any]]], line: dict[str,
     elif begun.get(name):
         phase = begun[name].pop()
         phase["end"] = at
-        used = number(line.get("cpu_seconds")) - number(phase["cpu"])
+        used = number_or_nan(line.get("cpu_seconds")) - number_or_nan(phase["cpu"])
         phase["used"] = used if used == used else None
 
 
@@ -313,7 +298,7 @@ def lines_of(story: Story, plot: Plot) -> list[Line]:
     rows: list[Line] = list(plot.lines)
     for field in Devices.FIELDS:
         if any(line.key == f"gpus.{field}" for line in plot.lines) and len(story.gpus) > 1:
-            rows += [Line(f"gpu{index}.{field}", name) for index, name in story.gpus.items()]
+            rows += [Line(f"gpu{index}.{field}", name, of=f"gpus.{field}") for index, name in story.gpus.items()]
     return [line for line in rows if story.peak(line.key) or (story.peak(line.key) == 0 and not line.dull)]
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from proctally.history import value_at
-from proctally.report import figures
-from proctally.report.markup import bullets, said, section, table
-from proctally.summary import size
+from proctally.record.values import value_at
+from proctally.text.escape import html
+from proctally.text.units import UNKNOWN, duration, percentage, size
+from proctally.views.report import run_facts
+from proctally.views.report.markup import bullets, section, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from proctally.report.figures import Facts
-    from proctally.report.series import Story
+    from proctally.views.report.run_facts import Facts
+    from proctally.views.report.series import Story
 
 MOST_COMMANDS = 50
 BAR = 110  # pixels
@@ -18,7 +19,7 @@ BAR = 110  # pixels
 
 def commands(facts: Facts) -> str:
     """The commands by exact CPU time, as far as the source is exact."""
-    found = figures.commands(facts)
+    found = run_facts.commands(facts)
     if not found:
         return ""
     most = max((row["cpu"] or 0.0) for row in found) or 1.0
@@ -30,12 +31,12 @@ def commands(facts: Facts) -> str:
         bar = f'<span class="bar" style="width:{width:.0f}px" aria-hidden="true"></span>'
         rows.append(
             [
-                bar + said(row["command"]),
-                said(figures.UNKNOWN if used is None else f"{used:,.3f}"),
-                said(figures.percent(used / total) if used is not None and total else ""),
+                bar + html(row["command"]),
+                html(UNKNOWN if used is None else f"{used:,.3f}"),
+                html(percentage(used / total) if used is not None and total else ""),
                 "" if row["processes"] is None else f"{row['processes']:,.0f}",
-                said(figures.time(row["wall"])),
-                said(size(row["rss"])),
+                html(duration(row["wall"])),
+                html(size(row["rss"])),
             ]
         )
     exact = value_at(facts.story.summary, "processes.source") == "perf"
@@ -45,6 +46,18 @@ def commands(facts: Facts) -> str:
     return section(
         "commands", "Commands by CPU time", table("Commands by CPU time", f"Name after exec; {how}.{more}", heads, rows)
     )
+
+
+def memory(facts: Facts) -> str:
+    """Return the largest parts of the memory at the peak."""
+    parts = facts.memory.parts
+    if not parts:
+        return ""
+    at = "" if facts.memory.at_seconds is None else f"At {duration(facts.memory.at_seconds)}. "
+    rows = [[html(part.name), "" if part.pid is None else str(part.pid), html(part.text)] for part in parts]
+    caption = f"{at}Anonymous and shared memory of the largest parts."
+    heads = ["Part", "Pid", "Memory"]
+    return section("memory", "Memory at the peak", table("Memory at the peak", caption, heads, rows))
 
 
 def phases(story: Story) -> str:
@@ -57,11 +70,11 @@ def phases(story: Story) -> str:
         wall = (story.wall_seconds if end is None else end) - phase["begin"]
         rows.append(
             [
-                said(phase["name"]) + (" (not ended)" if end is None else ""),
-                said(figures.time(phase["begin"])),
-                said(figures.time(wall)),
-                said(figures.time(used)),
-                said(figures.cores(used / wall if used is not None and wall > 0 else None)),
+                html(phase["name"]) + (" (not ended)" if end is None else ""),
+                html(duration(phase["begin"])),
+                html(duration(wall)),
+                html(duration(used)),
+                html(run_facts.cores(used / wall if used is not None and wall > 0 else None)),
             ]
         )
     left = f"{story.phases_left_out:,} more are left out." if story.phases_left_out else ""
@@ -70,12 +83,12 @@ def phases(story: Story) -> str:
 
 def ground(facts: Facts) -> str:
     """What everything above stands on: the machine, the cost of tracking, what cannot be seen."""
-    rows = figures.host(facts)
+    rows = run_facts.host(facts)
     if facts.limits_from:
         rows.append(("limits", f"from {facts.limits_from}"))
-    machine = "".join(f"<dt>{said(label)}</dt><dd>{said(text)}</dd>" for label, text in rows)
+    machine = "".join(f"<dt>{html(label)}</dt><dd>{html(text)}</dd>" for label, text in rows)
     return f"""<div class="two"><div>{section("host", "Machine", f'<dl class="facts">{machine}</dl>')}
-{section("cost", "What tracking cost", bullets(figures.tracker(facts)))}</div>
-{section("unseen", "What the numbers cannot see", bullets(figures.unseen(facts)))}</div>
-<p class="small soft">Record: <code>{said(facts.story.past.path)}</code></p>
+{section("cost", "What tracking cost", bullets(run_facts.tracker(facts)))}</div>
+{section("unseen", "What the numbers cannot see", bullets(run_facts.unseen(facts)))}</div>
+<p class="small soft">Record: <code>{html(facts.story.past.path)}</code></p>
 """

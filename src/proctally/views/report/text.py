@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import textwrap
-
-from proctally.report import figures, request, waits
-from proctally.report.plots import CORES
-from proctally.report.series import shown
-from proctally.summary import printable
+from proctally.record.schema import CORES, field
+from proctally.text.cells import cut, fitted, indented, sparkline
+from proctally.text.escape import printable
+from proctally.text.units import UNKNOWN, duration
+from proctally.views.report import request, run_facts, waits
+from proctally.views.report.series import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from proctally.report.figures import Facts
+    from proctally.views.report.run_facts import Facts
 
 WIDTH = 80
 LABEL = 13
@@ -33,8 +33,8 @@ def text(runs: Sequence[Facts], *, blocks: bool) -> str:
 
 
 def _one(facts: Facts, signs: str) -> list[str]:
-    lines = [f"{printable(facts.story.title)}  {printable(facts.verdict)}: {printable(facts.evidence)}", ""]
-    for figure in figures.head(facts):
+    lines = [f"{printable(facts.story.title)}  {printable(facts.verdict)}: {printable(facts.reason)}", ""]
+    for figure in run_facts.head(facts):
         value = f"at least {figure.value}" if figure.incomplete else figure.value
         lines += _entry(figure.label, f"{value}  ({figure.note})" if figure.note else value)
     lines += ["", *_wrapped(waits.headline(facts), "")]
@@ -45,12 +45,15 @@ def _one(facts: Facts, signs: str) -> list[str]:
         lines += [row for line in found for row in _wrapped(line, "  - ")]
     charts = list(sparks(facts, signs))
     if charts:
-        lines += ["", f"Over time, from 0 to {figures.time(facts.wall)}, largest of each part", *charts]
-    if rows := figures.commands(facts):
+        lines += ["", f"Over time, from 0 to {duration(facts.wall)}, largest of each part", *charts]
+    if parts := facts.memory.parts:
+        lines += ["", "Memory at the peak"]
+        lines += [f"  {part.text:>24}  {cut(part.name, 40)}" for part in parts]
+    if rows := run_facts.commands(facts):
         lines += ["", "Commands by CPU time"]
         lines += [
-            f"  {figures.UNKNOWN if row['cpu'] is None else format(row['cpu'], ',.3f'):>12} s"
-            f"  {row['processes'] or 0:>8,.0f} x  {_cut(printable(row['command']), 40)}"
+            f"  {UNKNOWN if row['cpu'] is None else format(row['cpu'], ',.3f'):>12} s"
+            f"  {row['processes'] or 0:>8,.0f} x  {cut(printable(row['command']), 40)}"
             for row in rows[:COMMANDS]
         ]
         if len(rows) > COMMANDS:
@@ -58,35 +61,30 @@ def _one(facts: Facts, signs: str) -> list[str]:
     if facts.story.phases:
         lines += ["", "Phases"]
         lines += [
-            f"  {figures.time(phase['begin']):>14}  {_cut(printable(phase['name']), 24):<24}"
-            f"  {'not ended' if phase['end'] is None else figures.time(phase['end'] - phase['begin'])}"
-            f", CPU {figures.time(phase['used'])}"
+            f"  {duration(phase['begin']):>14}  {fitted(printable(phase['name']), 24)}"
+            f"  {'not ended' if phase['end'] is None else duration(phase['end'] - phase['begin'])}"
+            f", CPU {duration(phase['used'])}"
             for phase in facts.story.phases
         ]
     lines += ["", "Machine"]
-    for label, told in figures.host(facts):
+    for label, told in run_facts.host(facts):
         lines += _entry(label, told)
-    lines += ["", "What tracking cost", *(f"  {line}" for line in figures.tracker(facts))]
+    lines += ["", "What tracking cost", *(f"  {line}" for line in run_facts.tracker(facts))]
     lines += ["", "What the numbers cannot see"]
-    for line in figures.unseen(facts):
-        lines += _wrapped(printable(line), "  - ")
+    for line in run_facts.unseen(facts):
+        lines += _wrapped(line, "  - ")
     return [*lines, "", f"Record: {printable(facts.story.past.path)}"]
 
 
 def _entry(label: str, told: str) -> list[str]:
     label = printable(label)
     if len(label) > LABEL:
-        return [f"  {label}", *_wrapped(printable(told), " " * (LABEL + 4))]
-    return _wrapped(printable(told), f"  {label:<{LABEL}}  ")
+        return [f"  {label}", *_wrapped(told, " " * (LABEL + 4))]
+    return _wrapped(told, f"  {label:<{LABEL}}  ")
 
 
 def _wrapped(told: str, before: str) -> list[str]:
-    after = " " * len(before)
-    return textwrap.wrap(told, WIDTH, initial_indent=before, subsequent_indent=after) or [before.rstrip()]
-
-
-def _cut(name: str, room: int) -> str:
-    return name if len(name) <= room else name[: room - 1] + "…"
+    return indented(printable(told), before, WIDTH)
 
 
 def sparks(facts: Facts, signs: str) -> Iterable[str]:
@@ -96,11 +94,11 @@ def sparks(facts: Facts, signs: str) -> Iterable[str]:
         for row in rows:
             peak = facts.story.peak(row.key)
             course = spark(facts, row.key, peak or 0.0, signs)
-            yield f"    {_cut(printable(row.label), 26):<26} {course} {_said(plot.unit, peak)}"
+            yield f"    {fitted(printable(row.label), 26)} {course} {_said(plot.unit, peak)}"
 
 
 def _said(unit: str, value: float | None) -> str:
-    return figures.cores(value) if unit == CORES else figures.said(unit, value)
+    return run_facts.cores(value) if unit == CORES else run_facts.said(unit, value)
 
 
 def spark(facts: Facts, key: str, top: float, signs: str, width: int = SPARK, wall: float | None = None) -> str:
@@ -115,8 +113,7 @@ def spark(facts: Facts, key: str, top: float, signs: str, width: int = SPARK, wa
             best[place] = value if now is None else max(now, value)
     if len(story.times) < width:
         _bridged(best)
-    last = len(signs) - 1
-    return "".join(" " if value is None else signs[round(value / top * last) if top > 0 else 0] for value in best)
+    return sparkline(best, signs, top)
 
 
 def _bridged(best: list[float | None]) -> None:
@@ -129,25 +126,26 @@ def _bridged(best: list[float | None]) -> None:
 
 
 def _several(runs: Sequence[Facts], signs: str) -> list[str]:
-    names = figures.labels(runs)
+    names = run_facts.labels(runs)
     lines = [f"{len(runs)} runs"]
     for first in range(0, len(runs), 2):  # two beside each other have room
         part = slice(first, first + 2)
-        lines += ["", " " * LABEL + "".join(f"{_cut(printable(name), BESIDE):>{BESIDE + 4}}" for name in names[part])]
-        for label, values in figures.side_by_side(runs):
+        lines += ["", " " * LABEL + "".join(f"{cut(printable(name), BESIDE):>{BESIDE + 4}}" for name in names[part])]
+        for label, values in run_facts.side_by_side(runs):
             lines.append(
                 f"{label:<{LABEL + 4}}"[: LABEL + 4]
                 + "".join(f"{value:>{BESIDE}}    " for value in values[part]).rstrip()
             )
     wall = max(one.wall for one in runs)
-    for key, title in (("tree.cpu_cores", "CPU, cores"), ("tree.pss_bytes", "Memory, PSS")):
+    bounds = ("tree.memory_high_bytes", "Memory, upper bound")
+    memory = bounds if all(one.story.peak(bounds[0]) is not None for one in runs) else ("tree.pss_bytes", "Memory, PSS")
+    for key, title in (("tree.cpu_cores", "CPU, cores"), memory):
         top = max((one.story.peak(key) or 0.0 for one in runs), default=0.0)
         if top:
-            unit = CORES if key.endswith("cores") else "bytes"
-            lines += ["", f"{title}, from 0 to {figures.time(wall)}"]
+            lines += ["", f"{title}, from 0 to {duration(wall)}"]
             lines += [
-                f"  {_cut(printable(name), 28):<28} {spark(one, key, top, signs, wall=wall)}"
-                f" {_said(unit, one.story.peak(key))}"
+                f"  {fitted(printable(name), 28)} {spark(one, key, top, signs, wall=wall)}"
+                f" {_said(field(key).unit, one.story.peak(key))}"
                 for one, name in zip(runs, names, strict=True)
             ]
     return lines

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 
-from proctally.history import RUNNING, Past, past
-from proctally.summary import duration, printable
-from proctally.top.layout import CHOSEN, HEADING, KEYS, NOTE, PLAIN, TITLE, Signs, clipped
+from proctally.record.catalogue import RUNNING, Past, past
+from proctally.text.escape import printable
+from proctally.text.units import duration
+from proctally.views.top.layout import CHOSEN, HEADING, KEYS, NOTE, PLAIN, TITLE, Signs, clipped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from proctally.top.layout import Line
+    from proctally.record.catalogue import Writers
+    from proctally.views.top.layout import Line
 
 NONE = "no tracked job of yours is running: start one by proctally run, or give the pid of a process"
 
@@ -18,8 +20,9 @@ NONE = "no tracked job of yours is running: start one by proctally run, or give 
 class Running:
     """The records in the default place that are still written, the newest first. Raises NoRecord."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], writers: Writers | None = None) -> None:
         self._environment = environment
+        self.writers = writers
         self.records: list[Past] = []
         self.chosen = 0
         self.tick()
@@ -27,7 +30,7 @@ class Running:
     def tick(self) -> None:
         """Look again; what was chosen stays it."""
         path = self.path
-        self.records = [record for record in past(self._environment)[0] if record.verdict == RUNNING]
+        self.records = [record for record in past(self._environment, self.writers)[0] if record.verdict == RUNNING]
         paths = [record.path for record in self.records]
         self.chosen = paths.index(path) if path in paths else min(self.chosen, max(0, len(paths) - 1))
 
@@ -45,14 +48,10 @@ class Running:
         now = time.time()
         found = [f"{'ID':<8}  {'FOR':>14}  {'KIND':<7} NAME"]
         for record in self.records:
-            run = record.run
             seconds = max(0, round(now - record.started_at))
-            since = f"{seconds} s" if seconds < 60 else duration(seconds).replace(".0 s", " s")
-            command = run.get("command")
-            words = " ".join(map(str, command)) if isinstance(command, list) else ""
-            name = record.name if not words or words == record.name else f"{record.name}: {words}"
-            kind, short = (printable(str(run.get(key) or ""))[:8] for key in ("kind", "run_id"))
-            found.append(f"{short:<8}  {since:>14}  {kind:<7} {printable(name)}")
+            since = duration(seconds, tenths=False)
+            kind = printable(str(record.run.get("kind") or ""))[:8]
+            found.append(f"{printable(record.short_id):<8}  {since:>14}  {kind:<7} {printable(record.title)}")
         return found
 
     def page(self, width: int, height: int, signs: Signs) -> list[Line]:

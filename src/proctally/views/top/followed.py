@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import stat
 import time
-from json import loads
 
-from proctally.history import FRESH_INTERVALS, FRESH_SECONDS, RUNNING, NoRecord, find_writers, glance
-from proctally.record import GZIP
-from proctally.summary import duration, printable, render
-from proctally.top.scene import KEPT, Scene, number
+from proctally.errors import NoRecord
+from proctally.record.catalogue import FRESH_INTERVALS, FRESH_SECONDS, RUNNING, find_writers, glance
+from proctally.record.reader import GZIP, decode
+from proctally.record.values import number, number_at, section_at, whole
+from proctally.text.escape import printable
+from proctally.text.units import duration
+from proctally.text.words import after_verdict
+from proctally.views.summary import render
+from proctally.views.top.scene import KEPT, Scene
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from proctally.record import JsonObject
+    from proctally.record.catalogue import Past, Writers
 
 SAMPLE = b'{"type":"sample"'  # as json_line() begins one
 NEWLINE = b"\n"
@@ -25,10 +30,10 @@ LONGEST_LINE = 64 << 20
 class Followed:
     """The record at `path`, which must be one that is still written. `word`: how it was named. Raises NoRecord."""
 
-    def __init__(self, path: str, word: str) -> None:
+    def __init__(self, path: str, word: str, writers: Writers | None = None) -> None:
         try:
             past = glance(path)
-            find_writers([past])
+            find_writers([past], writers)
             self._file = open(path, "rb", buffering=0)
             there = os.fstat(self._file.fileno())
         except OSError as error:
@@ -38,7 +43,6 @@ class Followed:
         self._file.seek(0)
         self.path = path
         run = past.run
-        short = str(run.get("run_id") or "")[:8]
         asked = f"proctally report {printable(word)}"
         if past.summary is not None:
             wall = number(past.figure("wall_seconds"))
@@ -48,7 +52,7 @@ class Followed:
             ago = duration(max(0.0, time.time() - past.modified_at))
             raise NoRecord(f"{path}: nothing was written for {ago}, its tracker is gone; see it by: {asked}")
         self._interval = number(run.get("interval_seconds")) or 1.0
-        self.scene = _scene(run, short)
+        self.scene = _scene(past)
         self._buffer = b""
         self._samples: list[bytes] = []  # the last ones, unread until it is known that they are the last
         self._phases: dict[str, int] = {}
@@ -110,7 +114,7 @@ class Followed:
                 del self._samples[:KEPT]
             return
         try:
-            line = loads(data)
+            line = decode(data)
         except (ValueError, RecursionError):
             return  # a line of somebody else: what is seen live need not be refused for it
         if not isinstance(line, dict):
@@ -119,26 +123,25 @@ class Followed:
         if kind == "phase":
             self._enter_phase(line)
         elif kind == "devices":
-            memory = line.get("memory")
-            self.scene.memory_total = number(memory.get("total_bytes")) if isinstance(memory, dict) else None
+            self.scene.memory_total = number_at(line, "memory.total_bytes")
             self.scene.cpus = number(line.get("cpus"))
         elif kind == "summary":
             self._enter_samples()
             self.scene.ending = _ending(self.scene.title, line, self.path)
-            cpu = line.get("cpu")
-            self.scene.sources = _numbers(cpu.get("sources")) if isinstance(cpu, dict) else {}
+            sources = section_at(line, "cpu.sources")
+            self.scene.sources = {str(name): used for name, used in sources.items() if number(used) is not None}
 
     def _enter_samples(self) -> None:
         for data in self._samples[-KEPT:]:
             try:
-                sample = loads(data)
+                sample = decode(data)
             except (ValueError, RecursionError):
                 continue
             self.scene.enter(sample)
             self.scene.sources = {} if self.scene.of_machine else _by_source(sample)
         self._samples.clear()
 
-    def _enter_phase(self, line: dict[str, Any]) -> None:
+    def _enter_phase(self, line: JsonObject) -> None:
         """A phase of one name may be begun while it goes on: it ends as often."""
         name, step = str(line.get("name")), 1 if line.get("event") == "begin" else -1
         depth = self._phases.pop(name, 0) + step
@@ -151,39 +154,28 @@ class Followed:
         self._file.close()
 
 
-def _scene(run: dict[str, Any], short: str) -> Scene:
-    command = run.get("command")
-    words = " ".join(map(str, command)) if isinstance(command, list) else ""
-    name = str(run.get("name") or run.get("kind") or "")
-    scene = Scene(f"{name}: {words}" if words and words != name else name)
-    pid = run.get("pid")
-    scene.root = pid if isinstance(pid, int) and run.get("kind") != "system" else None
-    scene.identity = f"run {short}" + ("" if scene.root is None else f", pid {scene.root}")
+def _scene(past: Past) -> Scene:
+    run, scene = past.run, Scene(past.title)
+    scene.root = whole(run.get("pid")) if run.get("kind") != "system" else None
+    scene.identity = f"run {past.short_id}" + ("" if scene.root is None else f", pid {scene.root}")
     scene.of_machine = run.get("kind") == "system"
-    limits = run.get("limits")
-    scene.limits = limits if isinstance(limits, dict) else {}
+    scene.limits = section_at(run, "limits")
     return scene
 
 
-def _by_source(sample: dict[str, Any]) -> dict[str, float]:
+def _by_source(sample: JsonObject) -> dict[str, float]:
     """What a sample says of CPU time: the best of the sources, and the run's own cgroup's."""
     found = {}
     for name, section in (("the best source", "tree"), ("cgroup", "cgroup")):
-        told = sample.get(section)
-        used = number(told.get("cpu_seconds")) if isinstance(told, dict) else None
+        used = number_at(sample, f"{section}.cpu_seconds")
         if used is not None:
             found[name] = used
     return found
 
 
-def _numbers(told: Any) -> dict[str, float]:
-    values = told.items() if isinstance(told, dict) else ()
-    return {str(name): value for name, value in values if number(value) is not None}
-
-
-def _ending(title: str, summary: dict[str, Any], path: str) -> list[str]:
+def _ending(title: str, summary: JsonObject, path: str) -> list[str]:
     try:
         text = render(title, summary, path, colour=False)
     except (KeyError, TypeError, ValueError, AttributeError):  # of another version, or by another hand
-        text = f"proctally {title}  {summary.get('verdict')}: {summary.get('evidence')}"
+        text = f"proctally {title}  {summary.get('verdict')}{after_verdict(summary)}"
     return [printable(line) for line in text.splitlines()]

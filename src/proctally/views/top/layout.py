@@ -6,10 +6,14 @@ shown in its escaped form, and no text is ever read as markup.
 
 from __future__ import annotations
 
-from unicodedata import east_asian_width
+from dataclasses import dataclass, field
 
-from proctally.summary import duration, printable, size
-from proctally.top.scene import Figures, Process, Scene, number, total
+from proctally.analysis.memory import HeldMemory
+from proctally.record.values import number, objects_at, value_at
+from proctally.text.cells import columns_of, cut, sparkline
+from proctally.text.escape import printable
+from proctally.text.units import cpu_time, duration, rate, size
+from proctally.views.top.scene import Figures, Process, Scene, total
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,42 +56,40 @@ class Signs:
         self.sort = "<" if ascii_only else "↓"
 
 
+@dataclass(slots=True)
 class View:
     """What the watcher has chosen to see."""
 
-    def __init__(self, sort: str = "cpu") -> None:
-        self.sort = sort
-        self.is_tree = True
-        self.whole_lines = False
-        self.folded: set[int] = set()
-        self.chosen: int | None = None
-        self.first = 0  # the row at the top
-        self.is_held = False
-        self.helps = False
-        self.can_go_back = False
+    sort: str = "cpu"
+    is_tree: bool = True
+    whole_lines: bool = False
+    folded: set[int] = field(default_factory=set)
+    chosen: int | None = None
+    first: int = 0  # the row at the top
+    is_held: bool = False
+    helps: bool = False
+    can_go_back: bool = False
 
 
-class Row:
+@dataclass(slots=True)
+class TableRow:
     """One row of the table: a process, or one with all that is folded into it."""
 
-    __slots__ = ("depth", "figures", "has_children", "hidden", "process")
-
-    def __init__(self, process: Process, figures: Figures, *, depth: int = 0, below: int = 0, hidden: int = 0) -> None:
-        self.process = process
-        self.figures = figures
-        self.depth = depth
-        self.has_children = below > 0
-        self.hidden = hidden
+    process: Process
+    figures: Figures
+    depth: int = 0
+    has_children: bool = False
+    hidden: int = 0
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------
 
 
-def rows(scene: Scene, view: View) -> list[Row]:
+def rows(scene: Scene, view: View) -> list[TableRow]:
     """The rows of the table in their order. In a tree a process stands below its parent, its sums decide its place."""
     known = {process.pid: process for process in scene.processes}
     if not view.is_tree or not scene.is_whole:
-        return sorted((Row(process, process.figures) for process in known.values()), key=_order(view.sort))
+        return sorted((TableRow(process, process.figures) for process in known.values()), key=_order(view.sort))
     children: dict[int | None, list[Process]] = {}
     for process in known.values():
         parent = process.parent if process.parent in known and process.parent != process.pid else None
@@ -95,17 +97,17 @@ def rows(scene: Scene, view: View) -> list[Row]:
     sums = _sums(known, children)
     order = _order(view.sort)
 
-    def ranked(processes: list[Process], depth: int) -> list[Row]:
+    def ranked(processes: list[Process], depth: int) -> list[TableRow]:
         found = [
-            Row(
-                process, sums[process.pid][0], depth=depth, below=len(children.get(process.pid, ())),
+            TableRow(
+                process, sums[process.pid][0], depth=depth, has_children=process.pid in children,
                 hidden=sums[process.pid][1] - 1,
             )
             for process in processes
         ]  # fmt: skip
         return sorted(found, key=order, reverse=True)  # they are taken from the end
 
-    found: list[Row] = []
+    found: list[TableRow] = []
     waiting = ranked(children.get(None, []), 0)
     while waiting:
         row = waiting.pop()
@@ -130,7 +132,7 @@ def _sums(known: dict[int, Process], children: dict[int | None, list[Process]]) 
     return found
 
 
-def _order(sort: str) -> Callable[[Row], tuple[float | str, int]]:
+def _order(sort: str) -> Callable[[TableRow], tuple[float | str, int]]:
     if sort == "pid":
         return lambda row: (row.process.pid, 0)
     if sort == "name":
@@ -151,7 +153,7 @@ def head(scene: Scene, width: int, signs: Signs) -> list[Line]:
     elapsed = scene.figure("elapsed_seconds")
     since = "" if elapsed is None else f"  {duration(elapsed)}"
     end = f"  {printable(scene.identity)}{since}"
-    title = cut(printable(scene.title), max(8, width - len(end)), signs)
+    title = cut(printable(scene.title), max(8, width - len(end)), signs.cut)
     lines: list[Line] = [[(TITLE, title), (PLAIN, end)]]
     lines.append(_graph("CPU", _cores(history.cores), history.cores, _cpu_tail(scene), width, signs))
     lines.append(_graph("mem", _memory(history.memory), history.memory, _memory_tail(scene), width, signs))
@@ -175,20 +177,10 @@ def _graph(
     graph = min(MOST_GRAPH, max(LEAST_GRAPH, room - TAIL_WIDTH))
     if room < LEAST_GRAPH:
         return line
-    line.append((GRAPH, sparkline(list(values)[-graph:], signs).ljust(graph)))
+    line.append((GRAPH, sparkline(list(values)[-graph:], signs.levels).ljust(graph)))
     if room > graph + LEAST_GRAPH:
         line.append((PLAIN, f"  {tail}"))
     return line
-
-
-def sparkline(values: Sequence[float | None], signs: Signs) -> str:
-    """A character for each value, from 0 to the largest of them; a space for one that is not known."""
-    most = max((value for value in values if value is not None), default=0.0)
-    top = len(signs.levels) - 1
-    return "".join(
-        " " if value is None else signs.levels[0 if most <= 0 else min(top, max(0, round(value / most * top)))]
-        for value in values
-    )
 
 
 def _cores(values: Sequence[float | None]) -> str:
@@ -201,7 +193,7 @@ def _memory(values: Sequence[float | None]) -> str:
 
 
 def _rate(values: Sequence[float | None]) -> str:
-    return f"{size(values[-1])}/s" if values and values[-1] is not None else UNKNOWN
+    return rate(values[-1]) if values and values[-1] is not None else UNKNOWN
 
 
 def _most(values: Iterable[float | None]) -> float | None:
@@ -222,6 +214,9 @@ def _cpu_tail(scene: Scene) -> str:
 
 def _memory_tail(scene: Scene) -> str:
     most = _most(scene.history.memory)
+    held = HeldMemory.of_sample(scene.sample.get("tree"))
+    if held.is_known and not scene.of_machine:
+        return _held_tail(scene, held, most)
     has_pss = scene.figure("tree.pss_bytes") is not None
     what = "" if scene.of_machine else "PSS " if has_pss else "RSS "
     said = [] if most is None else [f"{what}most {size(most)}"]
@@ -233,12 +228,22 @@ def _memory_tail(scene: Scene) -> str:
     return ", ".join(said)
 
 
+def _held_tail(scene: Scene, held: HeldMemory, most: float | None) -> str:
+    """Return the lower bound where it differs, the largest upper bound, the limit and the mapped files."""
+    found = [] if held.is_narrow or held.low is None else [f"at least {size(held.low)}"]
+    found += [] if most is None else [f"most {size(most)}"]
+    limit = number(scene.limits.get("memory_bytes"))
+    found += [] if limit is None else [f"of {size(limit)}"]
+    found += [f"{name} {size(value)}" for name, value in held.apart]
+    return ", ".join(found)
+
+
 def _io_tail(scene: Scene) -> str:
     where = "system.disk" if scene.of_machine else "tree"
     read, written = scene.figure(f"{where}.read_bytes"), scene.figure(f"{where}.write_bytes")
     if scene.of_machine:
         history = scene.history
-        return "" if history.read is None else f"read {size(history.read)}/s, written {size(history.write)}/s"
+        return "" if history.read is None else f"read {rate(history.read)}, written {rate(history.write)}"
     return "not known" if read is None and written is None else f"read {size(read)}, written {size(written)}"
 
 
@@ -271,24 +276,20 @@ def _counted(count: float | None, what: str, several: str) -> str:
 
 def _of_each_core(scene: Scene, signs: Signs) -> str:
     """A sign for each core, by how busy it was."""
-    system = scene.sample.get("system")
-    ratios = system.get("per_core_ratio") if isinstance(system, dict) else None
+    ratios = value_at(scene.sample, "system.per_core_ratio")
     if not isinstance(ratios, list):
         return ""
-    top = len(signs.levels) - 1
-    known = [number(ratio) for ratio in ratios]
-    return "".join(" " if busy is None else signs.levels[min(top, max(0, round(busy * top)))] for busy in known)
+    return sparkline([number(ratio) for ratio in ratios], signs.levels, top=1.0)
 
 
 def _gpu(scene: Scene) -> str:
-    devices = scene.sample.get("gpus")
-    if not isinstance(devices, list) or not devices:
+    known = objects_at(scene.sample, "gpus")
+    if not known:
         return ""
-    known = [device for device in devices if isinstance(device, dict)]
     busy = total([number(device.get("utilization_ratio")) for device in known])
     held = total([number(device.get("memory_used_bytes")) for device in known])
     of_tree = scene.figure("tree.gpu_memory_bytes")
-    said = [f"{len(devices)} GPU{'s' if len(devices) > 1 else ''}"]
+    said = [f"{len(known)} GPU{'s' if len(known) > 1 else ''}"]
     said.append("busy unknown" if busy is None else f"{busy:.2f} busy")
     said.append(f"memory {size(held)}")
     return ", ".join([*said, f"{size(of_tree)} by the tree"] if of_tree is not None else said)
@@ -305,7 +306,7 @@ def _host(scene: Scene) -> str:
         said.append(f"memory {size(used)}{of}")
     history = scene.history
     if history.received is not None and history.sent is not None:
-        said.append(f"network in {size(history.received)}/s, out {size(history.sent)}/s")
+        said.append(f"network in {rate(history.received)}, out {rate(history.sent)}")
     load = scene.figure("system.load_1")
     if load is not None:
         said.append(f"load {load:.2f}")
@@ -316,25 +317,20 @@ def _host(scene: Scene) -> str:
 
 
 def _short(count: float | None) -> str:
-    return UNKNOWN if count is None else size(count).replace(" ", "").replace("iB", "")
+    return UNKNOWN if count is None else size(count, short=True).replace(" ", "")
 
 
-def _cores_of(row: Row) -> str:
+def _cores_of(row: TableRow) -> str:
     cores = row.figures.cores
     return UNKNOWN if cores is None else f"{cores:.2f}" if cores < 99.995 else f"{cores:.0f}"
 
 
-def _time_of(row: Row) -> str:
-    used = row.figures.cpu_seconds
-    if used is None:
-        return UNKNOWN
-    if used < 3599.5:
-        return f"{used:.1f}" if used < 59.95 else f"{int(used) // 60}:{int(used) % 60:02}"
-    return f"{int(used) // 3600}h{int(used) % 3600 // 60:02}"
+def _time_of(row: TableRow) -> str:
+    return UNKNOWN if row.figures.cpu_seconds is None else cpu_time(row.figures.cpu_seconds)
 
 
 # heading, width, text of a row, what it sorts by, how soon it gives way to a narrow terminal
-COLUMNS: tuple[tuple[str, int, Callable[[Row], str], str, int], ...] = (
+COLUMNS: tuple[tuple[str, int, Callable[[TableRow], str], str, int], ...] = (
     ("PID", 8, lambda row: str(row.process.pid), "pid", 2),
     ("S", 2, lambda row: row.process.state or UNKNOWN, "", 6),
     ("THR", 5, lambda row: UNKNOWN if row.figures.threads is None else f"{row.figures.threads:.0f}", "", 8),
@@ -350,7 +346,7 @@ OF_RECORDS = ("PID", "CPU", "RSS")  # what samples of a record have of single pr
 
 def columns(
     width: int, *, of_record: bool, whole_lines: bool = False
-) -> list[tuple[str, int, Callable[[Row], str], str, int]]:
+) -> list[tuple[str, int, Callable[[TableRow], str], str, int]]:
     """The columns for which there is room beside the name; a whole command line has half of the width."""
     name = max(LEAST_NAME, width // 2) if whole_lines else LEAST_NAME
     kept = [column for column in COLUMNS if not of_record or column[0] in OF_RECORDS]
@@ -385,7 +381,7 @@ def _heading(name: str, key: str, view: View, signs: Signs) -> str:
     return name + signs.sort if key == view.sort and name != "WRITE/s" else name
 
 
-def _name(scene: Scene, view: View, row: Row, signs: Signs) -> str:
+def _name(scene: Scene, view: View, row: TableRow, signs: Signs) -> str:
     process = row.process
     name = printable(scene.line_of(process) if view.whole_lines else process.command)
     if not view.is_tree or not scene.is_whole:
@@ -435,30 +431,8 @@ def clipped(line: Line, width: int, signs: Signs) -> Line:
     for style, text in line:
         used = columns_of(text)
         if used > room:
-            kept.append((style, cut(text, room, signs)))
+            kept.append((style, cut(text, room, signs.cut)))
             break
         kept.append((style, text))
         room -= used
     return kept
-
-
-def cut(text: str, width: int, signs: Signs) -> str:
-    """A text within so many columns of the terminal."""
-    if columns_of(text) <= width:
-        return text
-    if width <= 0:
-        return ""
-    room, kept = width - 1, []
-    for sign in text:
-        room -= columns_of(sign)
-        if room < 0:
-            break
-        kept.append(sign)
-    return "".join(kept) + signs.cut
-
-
-def columns_of(text: str) -> int:
-    """How wide a printable text is: signs of East Asia take two columns each."""
-    if text.isascii():
-        return len(text)
-    return sum(2 if east_asian_width(sign) in "WF" else 1 for sign in text)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 
-from proctally.top.followed import Followed
-from proctally.top.layout import Signs, View, head, table
+from proctally.views.top.followed import Followed
+from proctally.views.top.layout import Signs, View, head, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from proctally.top.layout import Line
-    from proctally.top.living import Living
+    from proctally.views.top.layout import Line
+    from proctally.views.top.sampled import Living
 
 POLL_SECONDS = 0.1
 

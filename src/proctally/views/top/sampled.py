@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
-from proctally.lookout import Lookout, NoProcess
-from proctally.summary import duration
-from proctally.top.scene import CannotShow, Process, Scene
+from typing import Protocol
+
+from proctally.errors import CannotShow, NoProcess
+from proctally.text.units import duration
+from proctally.text.words import missing
+from proctally.views.top.scene import Process, Scene
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from proctally.record import JsonObject
+
+
+class SampledTree(Protocol):
+    """A process tree that is sampled here: what `tracking.live_tree` gives."""
+
+    pid: int
+    command: str
+    perf_missing: str | None
+
+    def sample(self) -> JsonObject: ...
+
+    def command_line(self, pid: int) -> str: ...
+
+    @property
+    def has_ended(self) -> bool: ...
+
+    def close(self) -> None: ...
 
 
 class Living:
-    """The tree of a process. Raises CannotShow."""
+    """A tree that is sampled at each tick."""
 
-    def __init__(self, pid: int, interval_seconds: float) -> None:
-        try:
-            self._lookout = Lookout(pid, interval_seconds)
-        except NoProcess as error:
-            raise CannotShow(str(error)) from None
-        self.scene = Scene(self._lookout.command_line(pid) or self._lookout.command)
-        self.scene.root = pid
-        self.scene.identity = f"pid {pid}"
+    def __init__(self, tree: SampledTree) -> None:
+        self._lookout = tree
+        self.scene = Scene(tree.command_line(tree.pid) or tree.command)
+        self.scene.root = tree.pid
+        self.scene.identity = f"pid {tree.pid}"
         self.scene.is_whole = True
         self.scene.line_of = self._line_of
-        why = self._lookout.why_no_perf
-        self._notes = [] if why is None else [f"no perf ({why}): processes between two samples are not counted"]
+        code = tree.perf_missing
+        self._notes = []
+        if code is not None:
+            self._notes = [f"no perf ({missing(code, 'perf')}): processes between two samples are not counted"]
         self.is_silent = False
 
     def tick(self) -> bool:
@@ -34,7 +57,7 @@ class Living:
             raise CannotShow(str(error)) from None
         sources = self.scene.sample["sources"]
         best = self.scene.sample["source"]
-        self.scene.sources = {best: sources[best]} | sources
+        self.scene.sources = {best: sources.get(best, self.scene.figure("tree.cpu_seconds"))} | sources
         self.scene.notes = self._notes
         if self._lookout.has_ended:
             self.scene.ending = self._ending()

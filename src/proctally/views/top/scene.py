@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
+
+from proctally.record.values import number, number_at, objects_at, section_at, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
+
+    from proctally.record import JsonObject
 
 NAMES = ("cores", "cpu_seconds", "rss", "pss", "read", "write", "threads")
 KEYS = (
@@ -20,10 +24,6 @@ KEYS = (
     "threads",
 )
 KEPT = 600  # moments of history: more than the widest terminal shows
-
-
-class CannotShow(Exception):
-    """There is nothing to show, or no way to; in one line."""
 
 
 class Figures:
@@ -48,14 +48,15 @@ class Process:
 
     __slots__ = ("command", "figures", "parent", "pid", "state")
 
-    def __init__(self, told: dict[str, Any]) -> None:
-        self.pid = _whole(told.get("pid")) or 0
-        self.parent = _whole(told.get("parent"))
+    def __init__(self, told: JsonObject) -> None:
+        self.pid = whole(told.get("pid")) or 0
+        self.parent = whole(told.get("parent"))
         self.command = str(told.get("command") or "")
         self.state = str(told.get("state") or "")
         self.figures = Figures(number(told.get(key)) for key in KEYS)
 
 
+@dataclass(slots=True)
 class Scene:
     """Everything that the live view tells; who follows a record or samples a tree fills it in.
 
@@ -64,37 +65,32 @@ class Scene:
     while it goes on. `notes`: what the watcher should know, a sentence each. `line_of`: the command line of a process.
     """
 
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.identity = ""
-        self.root: int | None = None
-        self.of_machine = False
-        self.is_whole = False
-        self.sample: dict[str, Any] = {}
-        self.processes: list[Process] = []
-        self.sources: dict[str, float] = {}
-        self.phases: list[str] = []
-        self.limits: dict[str, Any] = {}
-        self.memory_total: float | None = None
-        self.cpus: float | None = None
-        self.notes: list[str] = []
-        self.ending: list[str] | None = None
-        self.line_of: Callable[[Process], str] = lambda process: process.command
-        self.history = History()
+    title: str
+    identity: str = ""
+    root: int | None = None
+    of_machine: bool = False
+    is_whole: bool = False
+    sample: JsonObject = field(default_factory=dict)
+    processes: list[Process] = field(default_factory=list)
+    sources: dict[str, float] = field(default_factory=dict)
+    phases: list[str] = field(default_factory=list)
+    limits: JsonObject = field(default_factory=dict)
+    memory_total: float | None = None
+    cpus: float | None = None
+    notes: list[str] = field(default_factory=list)
+    ending: list[str] | None = None
+    line_of: Callable[[Process], str] = lambda process: process.command
+    history: History = field(default_factory=lambda: History())
 
-    def enter(self, sample: dict[str, Any]) -> None:
+    def enter(self, sample: JsonObject) -> None:
         """The next sample."""
         self.sample = sample
         self.history.enter(sample, "system" if self.of_machine else "tree")
-        found = sample.get("processes", sample.get("top"))
-        self.processes = [Process(told) for told in found if isinstance(told, dict)] if isinstance(found, list) else []
+        self.processes = [Process(told) for told in objects_at(sample, "processes" if "processes" in sample else "top")]
 
     def figure(self, path: str) -> float | None:
         """A number of the last sample by its path (`tree.rss_bytes`)."""
-        value: Any = self.sample
-        for name in path.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        return number(value)
+        return number_at(self.sample, path)
 
 
 class History:
@@ -110,25 +106,25 @@ class History:
         self.sent: float | None = None
         self._before: dict[str, float] = {}
 
-    def enter(self, sample: dict[str, Any], what: str) -> None:
+    def enter(self, sample: JsonObject, what: str) -> None:
         """The next sample; `what`: tree or system."""
-        section = _section(sample, what)
+        section = section_at(sample, what)
         if not section:
             return  # the machine is not read in each sample at high rates
         seconds = self._seconds(sample)
-        disk = _section(section, "disk") if what == "system" else section
-        memory = _section(section, "memory") if what == "system" else section
+        disk = section_at(section, "disk") if what == "system" else section
+        memory = section_at(section, "memory") if what == "system" else section
         used = number(memory.get("used_bytes")) if what == "system" else memory_of(memory)
         self.read = self._rate("read_bytes", disk, seconds)
         self.write = self._rate("write_bytes", disk, seconds)
-        network = _section(_section(sample, "system"), "network")
+        network = section_at(sample, "system.network")
         self.received = self._rate("received_bytes", network, seconds)
         self.sent = self._rate("sent_bytes", network, seconds)
         self.cores.append(number(section.get("cpu_cores")))
         self.memory.append(used)
         self.io.append(total([self.read, self.write]))
 
-    def _seconds(self, sample: dict[str, Any]) -> float | None:
+    def _seconds(self, sample: JsonObject) -> float | None:
         """Since the last sample that told anything."""
         now = number(sample.get("elapsed_seconds"))
         before = self._before.get("elapsed_seconds")
@@ -136,7 +132,7 @@ class History:
             self._before["elapsed_seconds"] = now
         return None if now is None or before is None or now <= before else now - before
 
-    def _rate(self, name: str, section: dict[str, Any], seconds: float | None) -> float | None:
+    def _rate(self, name: str, section: JsonObject, seconds: float | None) -> float | None:
         now = number(section.get(name))
         before = self._before.get(name)
         if now is not None:
@@ -144,29 +140,13 @@ class History:
         return None if now is None or before is None or seconds is None else max(0.0, now - before) / seconds
 
 
-def memory_of(tree: dict[str, Any]) -> float | None:
-    """Memory of a tree: PSS, or RSS where that is not read."""
-    pss = number(tree.get("pss_bytes"))
-    return number(tree.get("rss_bytes")) if pss is None else pss
+def memory_of(tree: JsonObject) -> float | None:
+    """Return the memory of a tree: its upper bound; of an older record PSS, or RSS where PSS was not read."""
+    names = ("memory_high_bytes", "pss_bytes", "rss_bytes")
+    return next((value for name in names if (value := number(tree.get(name))) is not None), None)
 
 
 def total(values: list[float | None]) -> float | None:
     """The sum of what is known; None where nothing is."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
-
-
-def number(value: Any) -> float | None:
-    """A number that a view can show; None for anything else: a file may hold any JSON."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30:
-        return value
-    return None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _section(line: dict[str, Any], name: str) -> dict[str, Any]:
-    section = line.get(name)
-    return section if isinstance(section, dict) else {}

@@ -10,18 +10,18 @@ import time
 
 import urwid
 
-from proctally.history import NoRecord
-from proctally.top.followed import Followed
-from proctally.top.layout import SORTS, Signs, View, page, rows
+from proctally.errors import NoRecord
+from proctally.views.top.followed import Followed
+from proctally.views.top.layout import SORTS, Signs, View, page, rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from proctally.top.layout import Line
-    from proctally.top.living import Living
-    from proctally.top.running import Running
+    from proctally.views.top.chooser import Running
+    from proctally.views.top.layout import Line
+    from proctally.views.top.sampled import Living
 
 FIRST_SECONDS = 0.3  # rates need two samples: so long after the first the second is taken
 POLL_SECONDS = 0.25  # how often is looked whether something was written
@@ -182,7 +182,7 @@ class Screen:
             self.running.move(steps[key])
         elif key == "enter" and self.running.path is not None:
             try:
-                self.watched = Followed(self.running.path, self.running.path)
+                self.watched = Followed(self.running.path, self.running.path, self.running.writers)
             except NoRecord:  # it has ended meanwhile
                 self.running.tick()
             self._next = self._drawn_at = 0.0
@@ -221,7 +221,7 @@ class Screen:
             folded.add(pid)
 
 
-class Signals:
+class TerminalSignals:
     """What asks us to end, or to go on after a stop, as something that the loop can wait for.
 
     An exception out of a handler is lost where it falls into a callback of a weak reference, of which urwid has many.
@@ -259,7 +259,7 @@ def show(screen: Screen, *, colours: bool) -> None:
     terminal = urwid.display.raw.Screen()
     terminal.set_terminal_properties(colors=16 if colours else 1)
     loop = urwid.MainLoop(screen.sheet, PALETTE, screen=terminal, handle_mouse=False)
-    signals = Signals()
+    signals = TerminalSignals()
 
     def heed() -> None:
         os.read(signals.fd, 64)

@@ -1,0 +1,63 @@
+"""The standard streams of the command, and what it writes there."""
+
+from __future__ import annotations
+
+import os
+
+from proctally.text.terminal import colour_wanted, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from proctally.tracking.config import Options
+    from proctally.tracking.session import Ended
+
+
+def occupy_standard_streams() -> None:
+    """Open /dev/null in place of a closed stdin, stdout or stderr, close-on-exec.
+
+    Else a file that is opened later would get that number, and a message to stderr would be written into it.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+
+
+def write_stdout(text: str) -> int:
+    """Write text to stdout and return 0. Raises OSError."""
+    from proctally.record.location import standard_output
+
+    with standard_output() as record:
+        record.write_bytes(text.encode("utf-8", "backslashreplace"))
+    return 0
+
+
+def complain(text: str) -> None:
+    """Write a message to stderr."""
+    say(f"proctally: {text}\n")
+
+
+def show_end(ended: Ended, options: Options, environment: dict[str, str]) -> int:
+    """Print the summary and the warnings; return the exit status, which no error here changes.
+
+    With `--quiet` only the warnings are printed, and one line where the OOM killer ended a process.
+    """
+    try:
+        text = ""
+        if ended.summary is not None and not options.quiet:
+            from proctally.views.summary import render
+
+            colour = colour_wanted(environment)
+            text = render(ended.name, ended.summary, ended.path, colour=colour, verbose=options.verbose)
+        elif ended.summary is not None and ended.summary["reason"].get("oom_kills"):
+            from proctally.record.values import was_killed
+            from proctally.views.summary import title
+
+            text = title(ended.name, ended.summary) if was_killed(ended.summary) else ""
+        text += "".join(f"proctally: {warning}\n" for warning in ended.warnings)
+    except Exception as error:
+        text = f"proctally: summary: {type(error).__name__}: {error}\n"
+    if text:
+        say(text)
+    return ended.status

@@ -1,0 +1,1 @@
+"""What other programs receive while a run goes on; a process of its own."""

@@ -1,0 +1,1 @@
+"""The machine around the tree: sampled figures, facts, GPUs, the cloud."""

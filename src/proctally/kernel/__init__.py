@@ -1,1 +1,0 @@
-"""The only room that talks to the kernel or a driver."""

@@ -1,0 +1,1 @@
+"""The public tracker classes, and the hosts they run in: IPython, pytest."""

@@ -1,0 +1,132 @@
+"""`proctally.Run`: what is known of a tracked block, its samples and phases."""
+
+from __future__ import annotations
+
+from proctally.record.objects import Sample
+from proctally.record.section import Phase, flat, sections
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Literal
+
+    from proctally.library.block import RunSummary, TrackedBlock
+    from proctally.record import JsonObject
+
+
+class Run:
+    """One tracked block: what is known while it runs, and all of it at its end. `track()` makes it.
+
+    Nothing of it raises for the tracked program: what failed is in `missing`, and is None.
+    """
+
+    def __init__(self, block: TrackedBlock) -> None:
+        """Made by `track()`."""
+        self._block = block
+
+    @property
+    def id(self) -> str:
+        """The identity of the run and of its record: 32 hexadecimal digits."""
+        return self._block.id
+
+    @property
+    def name(self) -> str | None:
+        """The name that `track` was given, or that of the decorated function."""
+        return self._block.name
+
+    @property
+    def summary(self) -> RunSummary:
+        """The totals, as in the record. All of it is None until the block has ended, and where tracking failed."""
+        return self._block.summary
+
+    @property
+    def missing(self) -> list[str]:
+        """What is not known of this run, one text each; empty as a rule."""
+        return self._block.missing
+
+    @property
+    def path(self) -> str | None:
+        """The file of its record; None where there is none, or while it is not known."""
+        return self._block.path
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The samples so far, oldest first, with the fields of docs/fields.md; empty where there are none."""
+        return [Sample(line) for line in self._block.lines() if line["type"] == "sample"]
+
+    @property
+    def phases(self) -> list[Phase]:
+        """The phases so far, in the order of their start: Unix seconds, wall and CPU seconds."""
+        found: list[JsonObject] = []
+        open_: dict[str, list[JsonObject]] = {}
+        for line in self._block.lines():
+            if line["type"] != "phase":
+                continue
+            if line["event"] == "begin":
+                found.append({"name": line["name"], "began_at": line["at"], "begin": line})
+                open_.setdefault(line["name"], []).append(found[-1])
+            elif open_.get(line["name"]):
+                phase = open_[line["name"]].pop()
+                phase["ended_at"] = line["at"]
+                for name, count in (("wall_seconds", "elapsed_seconds"), ("cpu_seconds", "cpu_seconds")):
+                    phase[name] = round(line[count] - phase["begin"][count], 4)
+        return [Phase({name: value for name, value in phase.items() if name != "begin"}) for phase in found]
+
+    def to_dataframe(self, library: Literal["pandas", "polars"] | None = None) -> Any:
+        """Return the samples as a table with a column for each single value, such as `tree.cpu_seconds`.
+
+        Also `at` and `system.memory.used_bytes`; units as in docs/fields.md. `library`: pandas or polars; None takes
+        the one that is installed, pandas before polars. Raises ImportError where it is not installed (only this needs
+        it), and ValueError for another library.
+        """
+        rows = [flat(sample.as_dict()) for sample in self.samples]
+        names = dict.fromkeys(name for row in rows for name in row)
+        for section in sections(Sample):
+            names.pop(section, None)  # it was null in one of them
+        columns = {name: [row.get(name) for row in rows] for name in names}
+        return _frame_maker(library)(columns)
+
+    def phase(self, name: str) -> PhaseBlock:
+        """Return a context manager that marks a part of the block, with the CPU time that the tree uses in it.
+
+        Marks never wait; one that the sampler does not take is counted in `missing`.
+        """
+        return PhaseBlock(self._block, name)
+
+    def __repr__(self) -> str:
+        return f"<proctally run {(self.name or self.id)[:60]!r}: {self.summary.verdict or 'not ended'}>"
+
+
+class PhaseBlock:
+    """A part of a block, from `run.phase(name)`."""
+
+    __slots__ = ("_block", "_name")
+
+    def __init__(self, block: TrackedBlock, name: str) -> None:
+        self._block = block
+        self._name = str(name)
+
+    def __enter__(self) -> None:
+        self._block.mark(self._name, "begin")
+
+    def __exit__(self, *_: object) -> None:
+        self._block.mark(self._name, "end")
+
+
+def _frame_maker(library: str | None) -> Callable[[dict[str, list[Any]]], Any]:
+    if library not in (None, "pandas", "polars"):
+        raise ValueError(f"library is {library!r}; use 'pandas' or 'polars'")
+    if library != "polars":
+        try:
+            from pandas import DataFrame  # type: ignore[import-untyped, import-not-found, unused-ignore]
+
+            return lambda columns: DataFrame(columns)
+        except ImportError:
+            if library == "pandas":
+                raise ImportError("to_dataframe() needs pandas: pip install pandas") from None
+    try:
+        from polars import DataFrame as PolarsFrame  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        names = "polars: pip install polars" if library else "pandas or polars: pip install pandas, or polars"
+        raise ImportError(f"to_dataframe() needs {names}") from None
+    return lambda columns: PolarsFrame(columns, strict=False)

@@ -1,0 +1,191 @@
+"""`proctally.track()`: what a block of this program uses, sampled by a helper process (sampler_client.py)."""
+
+from __future__ import annotations
+
+import os
+
+from proctally.library.block import TrackedBlock
+from proctally.library.run import Run
+from proctally.tracking.config import MIN_INTERVAL, ON, Options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+    from typing import Any, Literal, TypeVar
+
+    Function = TypeVar("Function", bound=Callable[..., Any])
+
+OWN_STREAMS = ("-", "/dev/stdin", "/dev/stdout", "/dev/stderr")
+OWN_DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/")
+
+
+def track(
+    interval: float = 1.0,
+    name: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    system: bool = True,
+    gpu: bool = True,
+    *,
+    record: bool = True,
+    force: bool = False,
+    cloud: bool = False,
+    source: Literal["auto", "perf", "procfs"] = "auto",
+    pss_budget: float = 0.005,
+    process_lines: int = 2000,
+    done: Callable[[Run], object] | None = None,
+) -> Tracked:
+    """Track this process and all its descendants: as a context manager or as a decorator; sync or async.
+
+    A helper process samples it every `interval` seconds (0.05 or more) and is not part of what it measures. Entering
+    waits until the baseline is taken (about 50 ms for the first block, a few for one inside another), leaving until the
+    last sample is written (a few milliseconds, 5 s at most). Totals count from start to end of the block.
+
+    `name`: of the record; by default the name of a decorated function. `output`: the file of the record instead of the
+    default directory; it fills in {run_id} {name} {host} {pid} {env:VAR}, and an existing file is refused without
+    `force`. `record`: False writes no file; `samples` are there all the same. `tags`: pairs for the record. `system`,
+    `gpu`, `cloud`: whether the machine, its GPUs, its cloud are read as well. `source`: the allowed sources of CPU
+    totals. `pss_budget`: share of one core for reading PSS. `process_lines`: maximum number of processes in the record.
+    `done`: is called with the run after its end, also for each call of a decorated function.
+
+    Raises ValueError or TypeError for a wrong argument. Nothing is raised later: what goes wrong with tracking is a
+    `TrackingWarning`. PROCTALLY_DISABLE=1 switches tracking off.
+    """
+    options = Options()
+    if callable(interval):
+        raise TypeError("use @proctally.track(), with parentheses")
+    for what, number in (("interval", interval), ("pss_budget", pss_budget), ("process_lines", process_lines)):
+        if not isinstance(number, int | float):
+            raise TypeError(f"{what} is {number!r}; use a number")
+    if tags is not None and not hasattr(tags, "items"):
+        raise TypeError(f"tags is {tags!r}; use a dictionary")
+    if done is not None and not callable(done):
+        raise TypeError(f"done is {done!r}; use a function of one run")
+    if not MIN_INTERVAL <= interval <= 1e8:
+        raise ValueError(f"interval is {interval!r}; use {MIN_INTERVAL} seconds or more")
+    if not 0 <= pss_budget <= 1:
+        raise ValueError(f"pss_budget is {pss_budget!r}; use a ratio from 0 to 1")
+    if process_lines < 0:
+        raise ValueError(f"process_lines is {process_lines!r}; use 0 or more")
+    if source not in ("auto", "perf", "procfs"):
+        raise ValueError(f"source is {source!r}; use 'auto', 'perf' or 'procfs'")
+    if output is not None and (os.fspath(output) in OWN_STREAMS or os.fspath(output).startswith(OWN_DESCRIPTORS)):
+        raise ValueError(f"output is {output!r}: the sampler has none of this program's descriptors; give a file")
+    options.interval = float(interval)
+    options.name = None if name is None else str(name)
+    options.output = None if output is None else os.fspath(output)
+    options.tag = {str(key): str(value) for key, value in (tags or {}).items()}
+    options.no_system = not system
+    options.no_gpu = not gpu
+    options.no_record = not record
+    options.force = force
+    options.cloud = cloud
+    options.source = source
+    options.pss_budget = pss_budget
+    options.process_lines = int(process_lines)
+    options.quiet = True
+    return Tracked(options, done)
+
+
+class Tracked:
+    """What `track()` returns: a context manager for one block at a time, and a decorator for any number of calls."""
+
+    def __init__(self, options: Options, done: Callable[[Run], object] | None) -> None:
+        self._options = options
+        self._done = done
+        self._active: tuple[TrackedBlock, Run] | None = None
+
+    def __enter__(self) -> Run:
+        block, run = self._enter()
+        try:
+            block.start()
+        except BaseException:  # Ctrl-C
+            self._active = None
+            raise
+        return run
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        block, run = self._leave()
+        block.stop(error)
+        self._report(block, run)
+
+    async def __aenter__(self) -> Run:
+        block, run = self._enter()
+        try:
+            await block.start_async()
+        except BaseException:
+            self._active = None
+            raise
+        return run
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        block, run = self._leave()
+        await block.stop_async(error)
+        self._report(block, run)
+
+    def __call__(self, function: Function) -> Function:
+        """Return the function with each call tracked as a run. Raises TypeError for an asynchronous generator."""
+        import functools
+        import inspect
+
+        if inspect.isasyncgenfunction(function):
+            raise TypeError("an asynchronous generator cannot be tracked as a whole: use `async with` inside of it")
+        name = getattr(function, "__name__", None)
+        wrapper: Any
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def wrapper(*arguments: Any, **named: Any) -> Any:
+                async with self._again(name):
+                    return await function(*arguments, **named)
+
+        elif inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def wrapper(*arguments: Any, **named: Any) -> Any:
+                with self._again(name):
+                    return (yield from function(*arguments, **named))
+
+        else:
+
+            @functools.wraps(function)
+            def wrapper(*arguments: Any, **named: Any) -> Any:
+                with self._again(name):
+                    return function(*arguments, **named)
+
+        return wrapper  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return f"<proctally.track of {(self._options.name or 'a block')[:60]!r}>"
+
+    def _again(self, name: str | None) -> Tracked:
+        """The same for one more block, named so unless it has a name."""
+        options = Options()
+        vars(options).update(vars(self._options))
+        options.name = options.name or name
+        return Tracked(options, self._done)
+
+    def _enter(self) -> tuple[TrackedBlock, Run]:
+        if self._active is not None and self._active[0].is_ours():
+            raise RuntimeError("this one is in use: each block needs a track() of its own")
+        block = TrackedBlock(self._options, is_on=_is_on())
+        self._active = block, Run(block)
+        return self._active
+
+    def _leave(self) -> tuple[TrackedBlock, Run]:
+        assert self._active is not None
+        active, self._active = self._active, None
+        return active
+
+    def _report(self, block: TrackedBlock, run: Run) -> None:
+        if self._done is not None and block.is_ours():
+            self._done(run)
+
+
+def _is_on() -> bool:
+    return os.environ.get("PROCTALLY_DISABLE", "").lower() not in ON

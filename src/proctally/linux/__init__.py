@@ -1,0 +1,1 @@
+"""Talk to the kernel and to drivers; no other package does."""

@@ -1,0 +1,49 @@
+"""Limits of open files (RLIMIT_NOFILE): how many descriptors a tracker keeps, and how many stay free."""
+
+from __future__ import annotations
+
+import os
+from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
+
+SPARE = 8  # descriptors that must stay free for reading /proc
+RESERVED = 64  # descriptors for everything that is not a file of a member
+MAX_KEPT = 65536
+
+
+def get_limits() -> tuple[int, int]:
+    """Return the soft and the hard limit."""
+    return getrlimit(RLIMIT_NOFILE)
+
+
+def set_limits(limits: tuple[int, int]) -> None:
+    """Set the soft and the hard limit. Raises OSError or ValueError."""
+    setrlimit(RLIMIT_NOFILE, limits)
+
+
+def raise_limit() -> int:
+    """Raise the soft limit to the hard one; return how many descriptors can be kept for members."""
+    soft, hard = get_limits()
+    if soft != hard:
+        try:
+            set_limits((hard, hard))
+            soft = hard
+        except (OSError, ValueError):
+            pass
+    return max(0, min(MAX_KEPT if soft == RLIM_INFINITY else soft, MAX_KEPT) - RESERVED)
+
+
+def share(divisor: int, most: int) -> int:
+    """Return one part in `divisor` of the soft limit, at most `most`; the limit belongs to another program."""
+    soft = get_limits()[0]
+    return most if soft == RLIM_INFINITY else max(0, min(most, soft // divisor))
+
+
+def leave_spare() -> None:
+    """Raise OSError (EMFILE) when too few descriptors are free for reading /proc."""
+    spare: list[int] = []
+    try:
+        while len(spare) < SPARE:
+            spare.append(os.dup(2))
+    finally:
+        for fd in spare:
+            os.close(fd)

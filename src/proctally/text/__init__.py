@@ -1,0 +1,1 @@
+"""How things are said: escaping, units, terminal colours, Markdown, masked secrets. Imports `errors` alone."""

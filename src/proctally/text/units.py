@@ -1,0 +1,206 @@
+"""Units in text: show sizes, times and counts, and parse those that users type."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from proctally.errors import UsageError
+
+UNKNOWN = "unknown"
+MAX_NUMBER = 2.0**64  # from here on a value of a record is a mistake: the kernel's widest counters are smaller
+MAX_SECONDS = 1e8  # maximum of a time that a user gives
+SIZE_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+SCALES = {
+    "s": ((2 * 86400, 86400, "days"), (7200, 3600, "h"), (600, 60, "min"), (0, 1, "s")),
+    "By": ((1 << 40, 1 << 40, "TiB"), (1 << 30, 1 << 30, "GiB"), (1 << 20, 1 << 20, "MiB"), (1 << 10, 1 << 10, "KiB"),
+           (0, 1, "B")),
+}  # fmt: skip
+PLAIN = ((0, 1, ""),)  # of ratios and of what is counted
+NOTHING = 1e-9  # seconds, bytes or a count: below this no ratio is formed
+MAX_PERCENT = 10  # above this factor a change is shown as a multiple
+
+
+def scale(unit: str, most: float) -> tuple[int, str]:
+    """Return the divisor and the name of the display unit for values of a unit up to `most`."""
+    return next((factor, name) for least, factor, name in SCALES.get(unit, PLAIN) if abs(most) >= least)
+
+
+def number(value: float, *others: float) -> str:
+    """Format with three digits or more and no power of ten; no fraction where no value has one."""
+    if all(each == int(each) for each in (value, *others)):
+        return f"{value:,.0f}"
+    most = max(abs(each) for each in (value, *others))
+    return f"{value:,.{0 if most >= 1000 else 1 if most >= 100 else 2 if most >= 10 else 3}f}"
+
+
+def with_unit(value: float, unit: str) -> str:
+    """Format one value with its unit, such as `1.25 GiB`."""
+    factor, name = scale(unit, value)
+    return f"{number(value / factor)} {name}".strip()
+
+
+def percent(base: float, new: float) -> str:
+    """Format a change, such as `+12.5 %`, `x 12.0` or `=`."""
+    if base == new:
+        return "="
+    if base <= NOTHING:
+        return "from 0"
+    ratio = new / base
+    return f"{100 * (ratio - 1):+.1f} %" if ratio < MAX_PERCENT else f"x {ratio:,.1f}"
+
+
+def percentage(value: float | None, digits: int | None = None) -> str:
+    """Format a share of 1 as a percentage; small ones with a digit behind the point."""
+    if value is None:
+        return UNKNOWN
+    digits = (0 if value >= 0.0995 or value == 0 else 1) if digits is None else digits
+    return f"{100 * value:.{digits}f} %"
+
+
+def rate(count: float | None) -> str:
+    """Format bytes per second."""
+    return f"{size(count)}/s"
+
+
+def size(count: float | None, *, short: bool = False) -> str:
+    """Format bytes in binary units with about three digits; `short`: `1.2 G` for `1.2 GiB`."""
+    if count is None:
+        return UNKNOWN
+    if abs(count) < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        count /= 1024
+        if abs(count) < 999.5 or unit == "TiB":
+            break
+    unit = unit[0] if short else unit
+    return f"{count:.0f} {unit}" if count >= 99.95 else f"{count:.1f} {unit}"
+
+
+def between(low: float, high: float, form: str) -> str:
+    """Format two bounds in bytes with three digits, in one unit where possible: `0.90 to 1.20 GiB`."""
+    factor, unit = _binary(high)
+    least, most = low / factor, high / factor
+    if least < 0.1:
+        return f"{form.format(exact_size(low), _three(most))} {unit}"
+    return f"{form.format(_three(least, most), _three(most, least))} {unit}"
+
+
+def exact_size(count: float) -> str:
+    """Format bytes with three digits, such as `1.71 GiB`."""
+    factor, unit = _binary(count)
+    return f"{_three(count / factor)} {unit}"
+
+
+def _binary(count: float) -> tuple[int, str]:
+    """Return the divisor and the name of the unit that shows bytes with at most three digits before the point."""
+    for power, unit in enumerate(("B", "KiB", "MiB", "GiB")):
+        if count < 999.5 * 1024**power:
+            return 1024**power, unit
+    return 1024**4, "TiB"
+
+
+def _three(value: float, *others: float) -> str:
+    """Format with three digits; no fraction where no value has one."""
+    whole = all(each == int(each) for each in (value, *others))
+    return f"{value:.{0 if value >= 99.95 or whole else 1 if value >= 9.995 else 2}f}"
+
+
+def duration(seconds: float | None, *, tenths: bool = True) -> str:
+    """Format a duration, such as `3 min 04.2 s`; without `tenths`, `3 min 04 s`."""
+    if seconds is None:
+        return UNKNOWN
+    if not tenths and seconds < 3599.5:
+        minutes, whole = divmod(round(seconds), 60)
+        return f"{minutes} min {whole:02} s" if minutes else f"{whole} s"
+    if seconds < 9.9995:
+        return f"{seconds:.3f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    if seconds < 3599.95:
+        minutes, count = divmod(round(seconds * 10), 600)
+        return f"{minutes} min {count / 10:04.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min {rest:02} s"
+
+
+def parse_number(text: str, where: str) -> float:
+    """Return a finite number; `where` names the option in the error. Raises UsageError."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"{where}: {text!r} is not a number") from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise UsageError(f"{where}: {text!r} is not a number")
+    return value
+
+
+def parse_seconds(text: str, where: str) -> float:
+    """Return seconds from `10`, `10s` or `500ms`. Raises UsageError."""
+    scale = 1.0
+    number = text
+    for suffix, factor in (("ms", 0.001), ("s", 1.0)):
+        if text.endswith(suffix):
+            number, scale = text.removesuffix(suffix), factor
+            break
+    value = parse_number(number, where) * scale
+    if value <= 0:
+        raise UsageError(f"{where}: {text} is not a time; use a number of seconds above 0")
+    if value > MAX_SECONDS:
+        raise UsageError(f"{where}: {text} is too long; use {MAX_SECONDS:.0f} seconds at most")
+    return value
+
+
+def parse_size(text: str, where: str) -> int:
+    """Return bytes: `2G` and `2GiB` use powers of 1024, `2GB` powers of 1000. Raises UsageError."""
+    number = text.rstrip("iBbKkMmGgTt").strip()
+    unit = text[len(number) :].strip().lower()
+    base = 1000 if len(unit) == 2 else 1024
+    power = SIZE_POWERS.get(unit[:1].replace("b", ""))
+    if power is None or unit[1:] not in ("", "b", "ib") or (power == 0 and len(unit) > 1):
+        raise UsageError(f"{where}: {text!r} is not a size; use 500MB or 2GiB")
+    try:
+        value = int(float(number) * base**power)
+    except (ValueError, OverflowError):
+        raise UsageError(f"{where}: {text!r} is not a size; use 500MB or 2GiB") from None
+    if value <= 0:
+        raise UsageError(f"{where}: {text!r} is not a size above 0")
+    return value
+
+
+def clock(seconds: float) -> str:
+    """Format hours, minutes and seconds, rounded up: `26:05:00`."""
+    minutes, rest = divmod(ceil(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def job_time(seconds: int, *, days: bool) -> str:
+    """Format `HH:MM:SS`; with `days`, a day or more as `D-HH:MM:SS`."""
+    minutes, rest = divmod(seconds, 60)
+    whole, minutes = divmod(minutes, 60)
+    if days and whole >= 24:
+        return f"{whole // 24}-{whole % 24:02}:{minutes:02}:{rest:02}"
+    return f"{whole:02}:{minutes:02}:{rest:02}"
+
+
+def cpu_time(seconds: float) -> str:
+    """Format the CPU time of a process in a table: `59.9`, `12:34` or `123h45`."""
+    if seconds < 59.95:
+        return f"{seconds:.1f}"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02}" if seconds < 3599.5 else f"{minutes // 60}h{minutes % 60:02}"
+
+
+def short_time(seconds: float) -> str:
+    """Format seconds in at most eight characters."""
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes}m{rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 100:
+        return f"{hours}h{minutes:02}m"
+    days, hours = divmod(hours, 24)
+    return f"{days}d{hours:02}h" if days < 100 else f"{days} d"

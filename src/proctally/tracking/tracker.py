@@ -1,0 +1,330 @@
+"""What is measured into one record: a sample at each interval, of a tree or of the machine alone, and the machine."""
+
+from __future__ import annotations
+
+from proctally.linux.machine import NANOSECONDS
+from proctally.record import seconds
+from proctally.record.codes import DURATION_OVER, NO_DESCRIPTORS, READERS_GONE, STOPPED
+from proctally.tracking import summary
+from proctally.tracking.loop import EARLY_SCANS_NS, Schedule, Source
+from proctally.tracking.verdict import Outcome, reason
+from proctally.tree.cgroups import Enclosure
+from proctally.tree.perf_source import PerfSource
+from proctally.tree.sampler import TreeSampler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from proctally.host.sampler import HostSampler
+    from proctally.linux.child import SignalFd
+    from proctally.record import JsonObject
+    from proctally.tracking.live_lines import Live
+    from proctally.tracking.session import Session
+    from proctally.tree.gaps import Gap
+    from proctally.tree.summary import TreeSummary
+
+
+class Tracker(Source):
+    """The machine, and the samples of a record.
+
+    In their order: `begin`, then `act` as the loop calls it, `end`, `close`. `around`: the machine, None before it is
+    read; `around_every_ns`: minimum time between two readings of it; samples between them have null.
+    """
+
+    early = EARLY_SCANS_NS
+    machine_at_once = True  # whether the first sample has it
+
+    def __init__(self, session: Session, *, around_every_ns: int = 0) -> None:
+        self.session = session
+        self.options = session.options
+        self.machine = session.machine
+        self.enclosure = Enclosure(self.machine)
+        self.around: HostSampler | None = None
+        self.system_missing: str | None = None  # code: why the machine is not read
+        self.ended_ns: int | None = None  # None: not before the summary is made
+        self.schedule = self._scheduled()
+        self._around_every_ns = around_every_ns
+        self._around_ns = 0
+
+    def _scheduled(self) -> Schedule:
+        return Schedule(self.session.started_ns, int(self.options.interval * 1e9), self.early)
+
+    def begin(self, command: list[str] | None, pid: int) -> None:
+        """Write the first lines of a record, a sample among them, and open the default one."""
+        session = self.session
+        session.write(session.header(command, pid, self.enclosure.limits))
+        first = self.start()
+        session.open_default()
+        self.export(first)
+
+    def start(self) -> JsonObject:
+        """Start the exporter, and take the first sample."""
+        self.session.start_exports(self.helpers_ns, self.exclude)
+        self.session.announce()
+        if self.machine_at_once:
+            self.begin_machine()
+        self.schedule = self._scheduled()
+        return self.sample()
+
+    def begin_machine(self) -> None:
+        """Start to read the machine, as requested, and write what is known of it."""
+        from proctally.host.sampler import begin
+
+        options = self.options
+        self.around = begin(
+            self.machine,
+            self.session.environment,
+            self.exclude,
+            system=not options.no_system,
+            gpu=not options.no_gpu,
+            cloud=options.cloud,
+        )
+        if self.around is None:
+            self.system_missing = NO_DESCRIPTORS
+
+    def exclude(self, pid: int) -> None:
+        """Leave a helper process out of what is measured."""
+
+    def pids(self) -> Collection[int]:
+        """Return the processes whose share of a GPU is wanted."""
+        return ()
+
+    def sample(self, *, last: bool = False) -> JsonObject:
+        """Write a sample of this moment."""
+        raise NotImplementedError
+
+    def lines_for_export(self, live: Live, sample: JsonObject) -> list[JsonObject]:
+        """Return what exporters get in addition to the record."""
+        raise NotImplementedError
+
+    def export(self, sample: JsonObject) -> None:
+        """Send it to the exporter, where there is one that has the header."""
+        live = self.session.exported
+        if live is not None:
+            self.session.export(self.lines_for_export(live, sample))
+
+    def timeout(self, now: int) -> int:
+        """Return the nanoseconds until something is due."""
+        timeout = self._scan_timeout(now)
+        soon = None if self.around is None else self.around.timeout(now, self._around_next_ns())
+        return timeout if soon is None or soon > timeout else soon
+
+    def _scan_timeout(self, now: int) -> int:
+        return self.schedule.timeout(now)
+
+    def fds(self, now: int) -> list[int]:
+        """Return the descriptors of helper processes that read the machine."""
+        return [] if self.around is None else self.around.fds
+
+    def act(self, now: int, ready: Collection[int]) -> Outcome | None:
+        """Take the sample that is due, and read what is due of the machine."""
+        self.scan(now)
+        self.read_machine(now)
+        return None
+
+    def scan(self, now: int) -> bool:
+        """Take a sample, if that is due; return True if it was."""
+        if not self.schedule.sample_due(now):
+            return False
+        self.sample()
+        return True
+
+    def read_machine(self, now: int) -> None:
+        """Write the lines of the machine that are due, and have its GPUs read before a sample."""
+        if self.around is not None:
+            for line in self.around.go_on(now, self._around_next_ns(), self.pids()):
+                self.session.write(line)
+
+    def is_machine_due(self, now: int, *, last: bool) -> bool:
+        """Return True if the machine belongs into a sample of this moment."""
+        if self.around is None or not (last or now >= self._around_ns):
+            return False
+        self._around_ns = now + self._around_every_ns
+        return True
+
+    def _around_next_ns(self) -> int:
+        """Return the moment of the next sample with the machine."""
+        sample_ns = self.schedule.next_ns
+        return sample_ns if sample_ns > self._around_ns else self._around_ns
+
+    def last_machine_lines(self) -> None:
+        """Write what was not due before."""
+        for line in () if self.around is None else self.around.lines(last=True):
+            self.session.write(line)
+
+    def helpers_ns(self) -> int:
+        """Return the CPU time of the processes that read the machine."""
+        return 0 if self.around is None else self.around.cpu_ns()
+
+    def cost(self, samples: int) -> JsonObject:
+        """Return the `tracker` section of the summary."""
+        return self.session.cost(helpers_ns=self.helpers_ns(), samples=samples, late=self.schedule.late)
+
+    def wall_ns(self) -> int:
+        """Return the wall time; it ends at this moment, unless its end is known."""
+        self.ended_ns = self.ended_ns or self.machine.monotonic_ns()
+        return self.ended_ns - self.session.started_ns
+
+    def write_summary(
+        self, outcome: Outcome, gaps: list[Gap], sections: JsonObject, cgroup: JsonObject | None, samples: int
+    ) -> None:
+        """Write the last line. `sections`: what it has of a tree."""
+        machine, around = self.machine, self.around
+        wall_ns = self.wall_ns()
+        ended_ago_ns = machine.monotonic_ns() - self.session.started_ns - wall_ns
+        self.session.end(
+            {
+                "type": "summary",
+                "ended_at": round(machine.time() - ended_ago_ns / NANOSECONDS, 3),
+                "wall_seconds": seconds(wall_ns),
+                "exit_code": outcome.exit_code,
+                "signal": outcome.signal,
+                "verdict": outcome.verdict,
+                "reason": outcome.reason,
+                "gaps": gaps,
+                **sections,
+                "limits": summary.limits(self.enclosure.limits),
+                "cgroup": cgroup,
+                "system": None if around is None else around.system(),
+                "gpu": None if around is None else around.peaks.gpu(),
+                "tracker": self.cost(samples),
+            }
+        )
+
+    def closing(self) -> list[Callable[[], object]]:
+        """Return the steps that close everything."""
+        around = self.around
+        if around is not None and around.fault is not None:
+            why = said(around.fault)
+            self.session.warnings.append(f"reading the machine ended before the run did, by a fault of its own ({why})")
+        return [self.session.close, *([] if around is None else [around.close])]
+
+    def close(self) -> None:
+        """Close the outputs and the machine."""
+        for step in self.closing():
+            step()
+
+
+class TreeTracker(Tracker):
+    """One process tree, and the machine around it.
+
+    `own`, `source`, `descriptors`: as of `TreeSampler`. `slower_ns`: minimum time between two readings of the machine,
+    and of the status of one process.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        descriptors: int,
+        own: int | None = None,
+        source: str | None = None,
+        slower_ns: int = 0,
+    ) -> None:
+        super().__init__(session, around_every_ns=slower_ns)
+        options = self.options
+        self.watch = PerfSource(self.machine)
+        self.sampler = TreeSampler(
+            self.machine,
+            own=own,
+            perf=self.watch,
+            enclosure=self.enclosure,
+            source=source,
+            descriptors=descriptors,
+            interval_ns=self.schedule.interval_ns,
+            pss_budget=options.pss_budget,
+            process_lines=options.process_lines,
+            emit=session.write,
+            memory_at_once=options.format == "csv",
+            time=True,
+            status_ns=slower_ns,
+            peaks_from_now=session.kind == "track",
+        )
+
+    def exclude(self, pid: int) -> None:
+        self.sampler.exclude(pid)
+
+    def pids(self) -> Collection[int]:
+        return self.sampler.members
+
+    def _scan_timeout(self, now: int) -> int:
+        """Return the nanoseconds until a scan is due, for a sample or for the parts of the time."""
+        due = self.sampler.due_ns
+        timeout = self.schedule.timeout(now)
+        return timeout if due is None or due - now > timeout else max(0, due - now)
+
+    def scan(self, now: int, *, woken: bool = False) -> bool:
+        """Read the tree, if that is due; return True if it was. `woken`: processes of it might have exited."""
+        if self.schedule.sample_due(now):
+            self.sample()
+        elif self.schedule.look_due(now) or woken:
+            self.sampler.scan()
+        elif (due := self.sampler.due_ns) is not None and now >= due:
+            self.sampler.scan(between=True)
+        else:
+            return False
+        return True
+
+    def sample(self, *, last: bool = False) -> JsonObject:
+        """Write a sample of this moment."""
+        sample = self.measured(last=last)
+        self.session.write(sample)
+        self.export(sample)
+        return sample
+
+    def measured(self, *, last: bool) -> JsonObject:
+        """Return a sample of the tree with the machine, where that is due."""
+        timed = self.session.timed
+        sample: JsonObject = timed("procfs", self.sampler.sample, last=last)
+        if self.is_machine_due(self.sampler.read_ns, last=last):
+            from proctally.host.sampler import joined
+
+            sample = timed("system", joined, sample, self.around, self.pids())
+        return sample
+
+    def lines_for_export(self, live: Live, sample: JsonObject) -> list[JsonObject]:
+        return live.of_tree(sample, self.sampler, self.watch, self.enclosure, self.around, self.schedule.late)
+
+    def end_record(self, tree: TreeSummary, outcome: Outcome, gaps: list[Gap], left: int | None) -> None:
+        """Write the summary. `left`: processes that live on; None where that is unknown."""
+        for what, fault in tree.faults.items():
+            self.session.warnings.append(f"{what}: an error of proctally ended its tracking ({said(fault)})")
+        cgroup = self.enclosure.summary()
+        sections = summary.of_tree(
+            tree,
+            self.enclosure,
+            cgroup,
+            wall_ns=self.wall_ns(),
+            now=self.machine.monotonic_ns(),
+            gaps=gaps,
+            left=left,
+            system_missing=self.system_missing,
+            phases=self.session.phases,
+        )
+        self.write_summary(outcome, gaps, sections, cgroup, tree.samples)
+
+
+class Ends(Source):
+    """Ends of the tracking of something that runs on its own: a signal, `--duration`, all readers of it have gone."""
+
+    def __init__(self, session: Session, signals: SignalFd) -> None:
+        self._session = session
+        self._signals = signals
+        self._duration = duration = session.options.duration
+        self._ends_ns = None if duration is None else session.started_ns + int(duration * 1e9)
+
+    def timeout(self, now: int) -> int | None:
+        return None if self._ends_ns is None else max(0, self._ends_ns - now)
+
+    def act(self, now: int, ready: Collection[int]) -> Outcome | None:
+        for signal in self._signals.take():
+            return Outcome("ended", reason(STOPPED, signal=signal.number))
+        if self._ends_ns is not None and now >= self._ends_ns:
+            return Outcome("ended", reason(DURATION_OVER, limit_seconds=self._duration))
+        return Outcome("ended", reason(READERS_GONE)) if self._session.unheard() else None
+
+
+def said(error: Exception) -> str:
+    """Return type and text of an error of proctally."""
+    return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -1,0 +1,286 @@
+"""`track` in this program."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import proctally
+from proctally.library import block, sampler_client
+from proctally.linux.channel import pair
+from proctally.linux.machine import host_machine
+from proctally.record import objects
+from proctally.record.reader import read
+from proctally.record.writer import RecordWriter
+from proctally.tracking import sidecar
+from proctally.tracking.attach import AttachTracker
+from proctally.tracking.config import Options
+from proctally.tracking.session import Session
+from proctally.views.summary import render
+from track_samplers import samplers
+from tracked import parent, records, samples, until, whole
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where records of this very process lie."""
+    for name in [name for name in os.environ if name.startswith("PROCTALLY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PROCTALLY_HOME", str(tmp_path))
+    yield tmp_path
+    until(lambda: not samplers(os.getpid()), "no sampler is left")
+
+
+# -- the sampler -----------------------------------------------------------------------------------------------------
+
+
+def test_without_a_shell(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler_client, "SHELL", "/nowhere/sh")
+    with proctally.track(interval=0.1) as run:
+        (pid,) = samplers(os.getpid())
+        assert parent(pid) != os.getpid()
+    assert run.missing == [] and run.summary.cpu.total_seconds is not None
+
+
+# -- the target, whatever happens to it ------------------------------------------------------------------------------
+
+
+def test_stopped_sampler_is_not_waited_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(block, "STOP_SECONDS", 0.3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # must not end the block either
+        with proctally.track(interval=0.05) as run:
+            (pid,) = samplers(os.getpid())
+            os.kill(pid, signal.SIGSTOP)
+            with run.phase("unheard"):
+                pass
+            begin = time.monotonic()
+        took = time.monotonic() - begin
+        os.kill(pid, signal.SIGCONT)
+    assert 0.3 <= took < 1.5
+    assert run.summary.cpu.total_seconds is None
+    assert "did not answer within 0.3 s" in run.missing[0]
+
+
+def test_block_that_fails_gives_all_back(home: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    """Its sampler goes on with the blocks of others."""
+
+    def descriptors() -> list[str]:
+        paths = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+        return sorted(os.readlink(path) for path in paths if os.path.lexists(path))
+
+    before = descriptors()
+    ours, theirs = pair()
+    spare = RecordWriter(os.memfd_create("spare"), "memory")
+    session = Session("track", Options(), dict(os.environ), host_machine(), "sleep", spare=spare)
+    tracker = AttachTracker(session, sleeper.pid, descriptors=100)
+    block = sidecar.Block(theirs, tracker)
+    block.begin()
+    assert len(descriptors()) > len(before) + 5
+    block.fail(RuntimeError("wrong"))
+    told = [ours.receive(1.0)[0] for _ in range(3)]
+    assert [message["type"] for message in told] == ["begun", "record", "failed"]
+    assert told[-1]["why"] == "RuntimeError: wrong"
+    ours.close()
+    assert descriptors() == before
+
+
+def test_no_descriptor_is_left(home: Path) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        try:
+            while True:
+                try:
+                    taken.append(os.dup(0))
+                except OSError:
+                    break
+            with proctally.track() as run:
+                pass
+        finally:
+            for fd in taken:
+                os.close(fd)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert run.summary.cpu.total_seconds is None
+    assert any(each.category is proctally.TrackingWarning for each in caught)
+
+
+# -- several at once -------------------------------------------------------------------------------------------------
+
+
+def test_task_that_is_cancelled_while_it_begins(home: Path) -> None:
+    async def work() -> None:
+        async with proctally.track():
+            raise AssertionError("it was cancelled before")
+
+    async def main() -> None:
+        task = asyncio.ensure_future(work())
+        await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    until(lambda: not samplers(os.getpid()) and sampler_client.client.users == 0, "nothing is left of it", 5.0)
+
+
+def test_no_more_threads(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop waits then; nothing is raised in the program."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> proctally.Run:
+        async with proctally.track(interval=0.05) as run:
+            await asyncio.sleep(0)
+        return run
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    run = asyncio.run(main())
+    assert (run.summary.verdict, run.missing) == ("ok", [])
+
+
+def test_handler_of_signals_that_marks_a_phase(home: Path) -> None:
+    """It runs between any two steps of what the program does, the marking of a phase included."""
+    with (
+        proctally.track(interval=0.1) as run,
+        run._block.lock,
+        sampler_client.client._lock,
+    ):  # where it finds the program
+        old = signal.signal(signal.SIGALRM, lambda *_: handled())
+        begun = []
+
+        def handled() -> None:
+            with run.phase("handled"), proctally.track(interval=0.1) as inner:
+                begun.append((len(run.samples), inner))
+
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        until(lambda: begun, "the handler has run", 5)
+        signal.signal(signal.SIGALRM, old)
+    assert [phase.name for phase in run.phases] == ["handled"]
+    assert begun[0][1].summary.verdict == "ok"
+
+
+def test_interrupt_while_it_begins(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    tracked = proctally.track(interval=0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(block.TrackedBlock, "_hear", interrupted)
+        with pytest.raises(KeyboardInterrupt), tracked:
+            pass
+    assert sampler_client.client.users == 0
+    with tracked as run:
+        pass
+    assert run.summary.verdict == "ok", "it is not taken to be in use"
+
+
+# -- its ends, and what it says --------------------------------------------------------------------------------------
+
+
+def test_decorated(home: Path) -> None:
+    ended: list[proctally.Run] = []
+
+    @proctally.track(interval=0.05, done=ended.append)
+    def add(one: int, other: int = 2) -> int:
+        """Sums."""
+        return one + other
+
+    @proctally.track(interval=0.05, name="counted", done=ended.append)
+    def count(upto: int) -> Iterator[int]:
+        yield from range(upto)
+
+    assert add.__doc__ == "Sums."
+    assert [add(1), add(1, other=5)] == [3, 6]
+    assert list(count(3)) == [0, 1, 2]
+    assert [run.name for run in ended] == ["add", "add", "counted"]
+    assert all(run.summary.verdict == "ok" for run in ended)
+    assert [lines[0]["name"] for lines in records(home)] == ["add", "add", "counted"]
+
+
+def test_header_and_output(home: Path) -> None:
+    output = home / "{name}-{pid}.jsonl"
+    with proctally.track(name="fit", output=output, tags={"seed": "1"}, interval=0.5, system=False) as run:
+        pass
+    assert run.path == str(home / f"fit-{os.getpid()}.jsonl")
+    lines = list(read(run.path))
+    assert lines[0]["run_id"] == run.id
+    assert lines[0]["tags"] == {"seed": "1"}
+    assert lines[0]["pid"] == os.getpid()
+    assert lines[0]["interval_seconds"] == 0.5
+    assert lines[0]["cwd"] == os.getcwd()
+    assert lines[0]["command"]
+    assert all(sample["system"] is None for sample in samples(lines))
+    assert whole(lines)["verdict"] == "ok"
+    with (
+        pytest.warns(proctally.TrackingWarning, match="File exists; use force=True"),
+        proctally.track(output=run.path) as again,
+    ):
+        pass
+    assert again.summary.verdict == "ok"
+    assert again.path is not None and again.path != run.path, "it went to the default place"
+
+
+def test_output_is_relative_to_where_the_program_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    with proctally.track(output="here.jsonl"):
+        pass
+    assert whole(list(read(str(home / "here.jsonl"))))
+
+
+def test_warning_is_at_the_line_of_the_program(home: Path) -> None:
+    there = home / "there"
+    there.touch()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with proctally.track(output=there):
+            pass
+        proctally.track(output=there)(int)()
+    assert [each.filename for each in caught] == [__file__, __file__]
+    assert all(each.category is proctally.TrackingWarning for each in caught)
+
+
+def test_summary_as_text_is_that_of_the_command(home: Path) -> None:
+    with proctally.track(name="fit", interval=0.05) as run:
+        assert str(run.summary) == "proctally fit  no summary\n"
+        sum(range(100_000))
+    text = str(run.summary)
+    assert text == render("fit", run.summary.as_dict(), run.path, colour=False)
+    assert text.startswith("proctally fit  ok\n  wall ")
+    assert f"\n  record     {run.path}\n" in text
+
+
+def test_reprs_are_one_short_line(home: Path) -> None:
+    with proctally.track(name="n" * 500, interval=0.05) as run:
+        pass
+    for shown in (run, run.summary, run.samples[0], run.summary.cpu, proctally.track()):
+        assert len(repr(shown)) < 200
+        assert "\n" not in repr(shown)
+
+
+def test_summary_before_the_end_is_none(home: Path) -> None:
+    with proctally.track() as run:
+        assert run.summary.cpu.total_seconds is None
+        assert run.summary.verdict is None
+        with pytest.raises(AttributeError):
+            run.summary.nothing  # noqa: B018
+    assert run.summary.cpu.total_seconds is not None
+    assert run.summary.cpu.as_dict()["source"] == run.summary.cpu.source
+    assert run.summary.limits.cpu_cores >= 1
+    assert objects.Summary({"cpu": None}).cpu.total_seconds is None, "nor is a section that is null in a record"
+    assert run.samples[0].system.memory.used_bytes > 0
+    assert run.samples[-1].top[0].pid == os.getpid()

@@ -1,0 +1,111 @@
+"""Damaged files of a whole machine: readings never raise, and show the right value or none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captured import unpack
+from proctally import system
+from proctally.host.derive import derive
+from proctally.host.facts import HostReader
+from proctally.linux.machine import Machine
+from proctally.linux.steal import Stolen
+from proctally.linux.system import SystemReader
+from proctally.tree.cgroups import Enclosure
+from system_files import fixed_size
+
+MOST = b"18446744073709551615"
+KINDS: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "garbled": lambda data: re.sub(rb"\d+", b"N/A", data),
+    "negative": lambda data: re.sub(rb"\b\d+\b", rb"-\g<0>", data),
+    "zeros": lambda data: re.sub(rb"\d+", b"0", data),
+    "2^64-1": lambda data: re.sub(rb"\b\d+\b", MOST, data),
+    "not UTF-8": lambda data: re.sub(rb"[a-z0-9]", b"\xff", data),
+}
+FILES = (
+    "stat", "meminfo", "loadavg", "diskstats", "net/dev", "pressure/cpu", "pressure/memory", "pressure/io", "cpuinfo",
+    "vmstat", "uptime", "self/mountinfo",
+)  # fmt: skip
+KIND = st.one_of(st.sampled_from(sorted(KINDS)), st.floats(0.0, 0.99).map(lambda part: round(part, 2)))
+
+
+def damaged(data: bytes, kind: str | float) -> bytes:
+    return data[: int(len(data) * kind)] if isinstance(kind, float) else KINDS[kind](data)
+
+
+def numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from numbers(each, f"{name}.{key}")
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from numbers(each, name)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield name, value
+
+
+@settings(max_examples=80)
+@given(st.sampled_from(FILES), KIND, st.sampled_from(["server", "container"]))
+def test_readings_never_raise(file: str, kind: str | float, host: str) -> None:
+    with TemporaryDirectory() as folder:
+        machine, clock = unpack(host, Path(folder))
+        path = Path(machine.proc, file)
+        if not path.exists():
+            return
+        data = path.read_bytes()
+        reader = SystemReader(machine, statvfs=fixed_size)
+        stolen, enclosure = Stolen(machine), Enclosure(machine)
+        before = None
+        for content in (data, damaged(data, kind), damaged(data, kind), data):
+            path.write_bytes(content)
+            clock.advance(1.0)
+            reading = reader.read()
+            section = derive(before, reading)
+            for name, value in numbers(section):
+                assert 0 <= value < 1 << 63, name
+            before = reading
+            stolen.most_ns(1_000_000)
+            enclosure.look_around(1)
+        _read_host(machine)
+        path.write_bytes(damaged(data, kind))
+        _read_host(machine)
+        _read_library(machine)
+
+
+def _read_host(machine: Machine) -> None:
+    host = HostReader(machine, environment={})
+    while host.step():
+        pass
+    host.line()
+
+
+def _read_library(machine: Machine) -> None:
+    with system.Monitor(machine=machine) as reader:
+        reader.stats()
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(["meminfo", "stat", "loadavg", "net/dev", "diskstats"]), st.floats(0.0, 0.99))
+def test_cut_file_shows_the_right_value_or_none(file: str, part: float) -> None:
+    with TemporaryDirectory() as folder:
+        machine, _ = unpack("server", Path(folder))
+        path = Path(machine.proc, file)
+        right: dict[str, Any] = derive(None, SystemReader(machine, statvfs=fixed_size).read())
+        path.write_bytes(damaged(path.read_bytes(), part).removesuffix(b"\n"))
+        found: dict[str, Any] = derive(None, SystemReader(machine, statvfs=fixed_size).read())
+        for name in ("cpu_user_seconds", "context_switches", "memory", "load_1", "thread_count"):
+            if found[name] is None:
+                continue
+            if isinstance(found[name], dict):
+                for key, value in found[name].items():
+                    assert value in (None, right[name][key]), (name, key)
+            else:
+                assert found[name] == right[name], name

@@ -1,0 +1,122 @@
+"""A running tree, read without having started it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proctally.errors import NoProcess
+from proctally.tracking.live_tree import Lookout
+from proctally.views.top.sampled import Living
+from scenes import Written
+from top_views import shown
+from tracked import PYTHON, Puppet, until
+
+BURN = "end = time.process_time() + 0.2\nwhile time.process_time() < end: pass"
+
+
+# -- a record --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Written:
+    return Written(tmp_path / "r.jsonl")
+
+
+# -- a tree that runs ------------------------------------------------------------------------------------------------
+
+
+def of(pid: int, taken: dict[str, Any]) -> dict[str, Any]:
+    return next(process for process in taken["processes"] if process["pid"] == pid)
+
+
+def test_each_process_is_told_apart(tmp_path: Path) -> None:
+    with Puppet(tmp_path, tracker=[]) as puppet:
+        puppet.do("child = os.fork() or (time.sleep(60), os._exit(0))")
+        child = int(puppet.ask("child"))
+        puppet.do(f"exec({BURN!r})")
+        lookout = Lookout(puppet.job, 1.0)
+        first = lookout.sample()
+        assert of(puppet.job, first)["cpu_seconds"] < 0.1, "what it used before is not told"
+        assert {process["pid"] for process in first["processes"]} == {puppet.job, child}
+        assert of(child, first)["parent"] == puppet.job
+        assert of(child, first)["cpu_cores"] is None, "there is nothing to compare with"
+        puppet.do(f"exec({BURN!r})")
+        second = lookout.sample()
+        assert of(puppet.job, second)["cpu_cores"] > 0.1
+        assert of(child, second)["cpu_cores"] < 0.05, "the end of its fork, at most"
+        assert second["sources"]["procfs"] >= 0.15
+        assert not lookout.has_ended
+        assert lookout.command_line(puppet.job).startswith(PYTHON[0])
+        lookout.close()
+        puppet.do("os.kill(child, 9)")
+
+
+def test_io_of_a_child_that_was_waited_for_is_no_news(tmp_path: Path) -> None:
+    path = tmp_path / "written"
+    script = f"(dd if=/dev/zero of={path} bs=1M count=8 conv=fsync 2>/dev/null; echo done; read x); echo waited; read y"
+    job = subprocess.Popen(["sh", "-c", f"{script}; :"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert job.stdin is not None and job.stdout is not None
+    try:
+        lookout = Lookout(job.pid, 1.0)
+        lookout.sample()
+        assert job.stdout.readline() == b"done\n"
+        shell = {process["pid"]: process for process in lookout.sample()["processes"]}
+        if shell[job.pid]["write_bytes_per_second"] is None:
+            pytest.skip("no I/O accounting here")
+        wrote = [process["write_bytes_per_second"] for pid, process in shell.items() if pid != job.pid]
+        if not wrote[0]:
+            pytest.skip("nothing is written to storage here")
+        before = lookout.sample()["tree"]["write_bytes"]
+        job.stdin.write(b"x\n")
+        job.stdin.flush()
+        assert job.stdout.readline() == b"waited\n"
+        after = lookout.sample()
+        assert after["tree"]["write_bytes"] - before < 1 << 20
+        assert of(job.pid, after)["write_bytes_per_second"] < 1 << 20, "8 MiB of its child's are its own by the kernel"
+        lookout.close()
+    finally:
+        job.kill()
+        job.wait()
+        job.stdin.close()
+        job.stdout.close()
+
+
+def test_the_end_of_a_tree() -> None:
+    job = subprocess.Popen(["sleep", "60"])
+    living = Living(Lookout(job.pid, 1.0))
+    try:
+        assert living.tick() and not living.has_ended
+    finally:
+        job.kill()
+        job.wait()
+    until(lambda: living.tick() and living.has_ended, "its end")
+    assert not living.tick()
+    assert any("ended" in line for line in shown(living.scene))
+    living.close()
+
+
+def test_no_such_process() -> None:
+    job = subprocess.Popen(["true"])
+    job.wait()
+    with pytest.raises(NoProcess, match=f"there is no process {job.pid}"):
+        Lookout(job.pid, 1.0)
+
+
+def test_secrets_of_command_lines_are_masked() -> None:
+    job = subprocess.Popen(
+        [*PYTHON, "-c", "import time; print(flush=True); time.sleep(60)", "--password=hunter2"], stdout=-1
+    )
+    try:
+        assert job.stdout is not None
+        job.stdout.readline()
+        lookout = Lookout(job.pid, 1.0)
+        assert "--password=***" in lookout.command_line(job.pid) and "hunter2" not in lookout.command_line(job.pid)
+        lookout.close()
+        job.stdout.close()
+    finally:
+        job.kill()
+        job.wait()

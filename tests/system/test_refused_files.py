@@ -1,0 +1,162 @@
+"""Kernel files that another program refuses or writes in another form: the job runs, and one reading is missing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import proctally
+
+COMPILER = shutil.which("cc")
+REFUSE_C = """
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+static int is_refused(const char *path) {
+    const char *pattern = getenv("REFUSED_PATH");
+    if (!pattern || fnmatch(pattern, path, 0))
+        return 0;
+    errno = atoi(getenv("REFUSED_ERRNO"));
+    return 1;
+}
+
+#define OPEN(name) int name(const char *path, int flags, ...) { \\
+    va_list rest; \\
+    va_start(rest, flags); \\
+    int mode = va_arg(rest, int); \\
+    va_end(rest); \\
+    int (*next)(const char *, int, ...) = dlsym(RTLD_NEXT, #name); \\
+    return is_refused(path) ? -1 : next(path, flags, mode); }
+OPEN(open)
+OPEN(open64)
+
+DIR *opendir(const char *path) {
+    DIR *(*next)(const char *) = dlsym(RTLD_NEXT, "opendir");
+    return is_refused(path) ? NULL : next(path);
+}
+"""
+JOB = ("env", "-u", "LD_PRELOAD", "sh", "-c", "(sleep 0.2; :); sleep 0.3; exit 3")
+FILES = (
+    "/proc/*/io", "/proc/*/status", "/proc/*/schedstat", "/proc/*/smaps_rollup", "/proc/*/children", "/proc/*/task",
+    "/proc/stat", "/proc/meminfo", "/proc/loadavg", "/proc/diskstats", "/proc/self/*", "/sys/*",
+)  # fmt: skip
+# no EINTR: Python tries again (PEP 475)
+NUMBERS = (errno.ENOMEM, errno.EIO, errno.EFAULT, errno.ENOTCONN, errno.EOPNOTSUPP, errno.ESTALE)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> str:
+    if COMPILER is None:
+        pytest.skip("no C compiler is installed")
+    folder = tmp_path_factory.mktemp("refuse")
+    (folder / "refuse.c").write_text(REFUSE_C)
+    built = str(folder / "refuse.so")
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-o", built, folder / "refuse.c", "-ldl"], check=True)
+    return built
+
+
+def refusing(library: str, path: str, number: int) -> dict[str, str]:
+    return dict(os.environ, LD_PRELOAD=library, REFUSED_PATH=path, REFUSED_ERRNO=str(number))
+
+
+def summary_of(record: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(record.read_text().splitlines()[-1])
+    assert found["type"] == "summary"
+    return found
+
+
+def check(done: subprocess.CompletedProcess[str], status: int) -> None:
+    assert done.returncode == status, done.stderr
+    assert "fault" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("place", "path"), enumerate(FILES), ids=FILES)
+def test_run_with_a_refused_file(tmp_path: Path, library: str, place: int, path: str) -> None:
+    record = tmp_path / "record"
+    environment = refusing(library, path, NUMBERS[place % len(NUMBERS)])
+    check(proctally("run", "-i", "0.2", "-o", str(record), "--", *JOB, env=environment), 3)
+    summary = summary_of(record)
+    assert summary["cpu"]["total_seconds"] > 0
+    assert "tracking_failed" not in [gap["code"] for gap in summary["gaps"]]
+
+
+@pytest.mark.parametrize("path", FILES[:7])
+def test_attach_with_a_refused_file(tmp_path: Path, library: str, path: str) -> None:
+    with subprocess.Popen(["sleep", "30"]) as target:
+        record = tmp_path / "record"
+        arguments = ("attach", "-i", "0.2", "--duration", "0.5", "-o", str(record), str(target.pid))
+        done = proctally(*arguments, env=refusing(library, path, errno.ENOMEM))
+        target.kill()
+    check(done, 0)
+    assert summary_of(record)["verdict"] == "ended"
+
+
+def test_attach_to_a_process_that_cannot_be_read(library: str) -> None:
+    with subprocess.Popen(["sleep", "30"]) as target:
+        done = proctally("attach", str(target.pid), env=refusing(library, "/proc/*/stat", errno.EIO))
+        target.kill()
+    assert (done.returncode, done.stderr) == (1, f"proctally: process {target.pid}: Input/output error\n")
+
+
+def test_system_with_a_refused_file(library: str) -> None:
+    environment = refusing(library, "/proc/*/status", errno.EFAULT)
+    check(proctally("system", "-i", "0.2", "--duration", "0.5", "-o", os.devnull, env=environment), 0)
+
+
+# -- another form ----------------------------------------------------------------------------------------------------
+
+IO_OF_GVISOR = "char: 10\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"
+
+
+@pytest.fixture
+def unshared(tmp_path: Path) -> Iterator[Path]:
+    """Return a file that is bound over `io` in a mount namespace."""
+    probe = ["unshare", "-m", "true"]
+    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("no new mount namespace for this user")
+    path = tmp_path / "io"
+    path.write_text(IO_OF_GVISOR)
+    yield path
+
+
+def bound(source: Path, target: str, *command: str) -> subprocess.CompletedProcess[str]:
+    script = f'mount --make-rprivate / && mount --bind {source} {target} && exec "$0" "$@"'
+    words = ["unshare", "-m", "sh", "-c", script, sys.executable, "-m", "proctally", *command]
+    return subprocess.run(words, capture_output=True, text=True, timeout=30)
+
+
+@pytest.mark.parametrize("text", [IO_OF_GVISOR, "rchar: N/A\n", "rchar: 10\nwchar: 1", ""])
+def test_run_with_own_io_of_another_form(tmp_path: Path, unshared: Path, text: str) -> None:
+    unshared.write_text(text)
+    record = tmp_path / "record"
+    check(bound(unshared, "/proc/$$/io", "run", "-o", str(record), "--", "sh", "-c", "exit 3"), 3)
+    summary = summary_of(record)
+    assert summary["io"]["coverage"] != "complete"
+
+
+def test_attach_to_a_process_with_io_of_another_form(tmp_path: Path, unshared: Path) -> None:
+    with subprocess.Popen(["sleep", "30"]) as target:
+        record = tmp_path / "record"
+        arguments = ("-i", "0.2", "--duration", "0.5", "-o", str(record), str(target.pid))
+        done = bound(unshared, f"/proc/{target.pid}/io", "attach", *arguments)
+        target.kill()
+    check(done, 0)
+    summary = summary_of(record)
+    assert (summary["io"]["read_bytes"], summary["io"]["coverage"]) == (None, "unknown")
+    assert summary["cpu"]["total_seconds"] is not None

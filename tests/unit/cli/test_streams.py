@@ -1,0 +1,32 @@
+"""What is printed at the end of a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from made import lines, reason
+from proctally.cli import streams
+from proctally.tracking.config import Options
+from proctally.tracking.session import Ended
+
+KILLS = {"oom_kills": 4, "oom_cgroup": "/x", "memory_limit_bytes": 100 << 20}
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("cgroup", "proctally job  ok, but the kernel's OOM killer ended 4 processes (limit 100 MiB of /x)\n"),
+        ("machine", ""),
+    ],
+)
+def test_quiet_run_shows_oom_kills_all_the_same(monkeypatch: pytest.MonkeyPatch, place: str, text: str) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(streams, "say", shown.append)
+    options = Options()
+    options.quiet = True
+    summary = lines(reason=reason("exit_status", **KILLS, oom_place=place))[-1]
+    assert streams.show_end(Ended(0, "job", summary, None, ["a warning"]), options, {}) == 0
+    assert shown == [f"{text}proctally: a warning\n"]
+    summary = lines(reason=reason("exit_status"))[-1]
+    assert streams.show_end(Ended(3, "job", summary, None, []), options, {}) == 3
+    assert len(shown) == 1
