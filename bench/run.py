@@ -16,6 +16,7 @@ from pathlib import Path
 from accuracy import accuracy
 from build import build_bench
 from decide_cost import decide_cost
+from figures import chains, figures
 from library_cost import library_cost
 from listing_cost import listing_cost
 from peers import peers
@@ -27,6 +28,7 @@ from system_cost import system_cost
 from table import HEAD, Line, Row
 from top_cost import top_cost
 from track_cost import track_cost
+from wall_time import wall_time
 from wrapper import end_latency, forks, record_size, rss, startup
 
 BENCHES: dict[str, Callable[[Programs], Iterator[Line]]] = {
@@ -47,9 +49,12 @@ BENCHES: dict[str, Callable[[Programs], Iterator[Line]]] = {
     "report_cost": report_cost,
     "build": build_bench,
     "accuracy": accuracy,
+    "figures": figures,
+    "chains": chains,
+    "wall_time": wall_time,
     "peers": peers,
 }
-WHEN_NAMED = ("peers",)  # takes the network
+WHEN_NAMED = ("peers", "figures", "chains")  # take the network, or many minutes
 
 
 class Skipped:

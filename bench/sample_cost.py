@@ -14,13 +14,13 @@ from table import Row
 WAKES = 20.0
 
 
-def per_pass(programs: Programs, pid: int, passes: int, interval: float, force: bool) -> tuple[list[int], list[int]]:
+def per_pass(programs: Programs, pid: int, passes: int, interval: float) -> tuple[list[int], list[int]]:
     """CPU nanoseconds of each pass of proctally and of the C loop, in turn: half an interval apart."""
     arguments = [str(pid), str(passes), str(interval)]
     with subprocess.Popen([programs.compiled("reference"), *arguments], stdout=subprocess.PIPE, text=True) as reference:
         time.sleep(interval * 0.4)
         sampler = subprocess.run(
-            [programs.python, str(HERE / "sampler_loop.py"), *arguments, *["force"] * force],
+            [programs.python, str(HERE / "sampler_loop.py"), *arguments],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -33,13 +33,9 @@ def per_pass(programs: Programs, pid: int, passes: int, interval: float, force: 
 
 def sample_cost(programs: Programs, count: int = 300, passes: int = 33) -> Iterator[Row]:
     """Two passes are left out: they open what stays open. The rest spans several turns of what is read slowly."""
-    for name, rate, force, target in (
-        ("idle", 0.0, False, 0.1),
-        (f"waking {WAKES:g}/s", WAKES, False, 0.6),
-        (f"waking {WAKES:g}/s, every PSS read", WAKES, True, None),
-    ):
+    for name, rate, target in (("idle", 0.0, 0.1), (f"waking {WAKES:g}/s", WAKES, 0.6)):
         with programs.tree(count, rate) as pid:
-            ours, theirs = per_pass(programs, pid, passes, 1.0, force)
+            ours, theirs = per_pass(programs, pid, passes, 1.0)
         ours, theirs = ours[2:], theirs[2:]
         ratio = sum(ours) / sum(theirs)
         middle = median(a / b for a, b in zip(ours, theirs, strict=True))

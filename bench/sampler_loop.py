@@ -1,8 +1,7 @@
-"""What a sample costs in proctally: `python sampler_loop.py PID SAMPLES INTERVAL [force]`.
+"""What a sample costs in proctally: `python sampler_loop.py PID SAMPLES INTERVAL`.
 
 The counterpart of reference.c: the same arguments, and the same output of one line with the CPU nanoseconds of each
-sample. A program of its own, so that nothing of the bench is in its memory or on its clock. `force`: the PSS of every
-process that ran is read at every sample.
+sample. A program of its own, so that nothing of the bench is in its memory or on its clock.
 """
 
 from __future__ import annotations
@@ -13,32 +12,19 @@ import sys
 import time
 from collections.abc import Iterator
 
-import proctally.sampler
-from proctally.kernel.machine import host_machine
-from proctally.sampler import Sampler
-from proctally.tree import Member
+from proctally.linux.machine import host_machine
+from proctally.tree.sampler import TreeSampler
 
 RESERVED_DESCRIPTORS = 64
 
 
-class EveryPss(Sampler):
-    """Every reading of PSS is due, and its budget is without end."""
-
-    def _pss_due(self, member: Member, now: int) -> bool:
-        return True
-
-
 # The one place of the benches that knows the library.
-def measure_sampler(root_pid: int, samples: int, interval: float, force: bool = False) -> Iterator[float]:
+def measure_sampler(root_pid: int, samples: int, interval: float) -> Iterator[float]:
     """CPU seconds of each sample of the tree below this process, one every `interval` seconds."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     descriptors = hard - RESERVED_DESCRIPTORS
-    if force:
-        proctally.sampler.PSS_OLD_PER_TICK = sys.maxsize
-        sampler: Sampler = EveryPss(host_machine(), descriptors=descriptors, pss_budget=100.0)
-    else:
-        sampler = Sampler(host_machine(), descriptors=descriptors)
+    sampler = TreeSampler(host_machine(), descriptors=descriptors)
     sampler.attach(root_pid, os.getpid())
     due = time.monotonic()
     for _ in range(samples):
@@ -51,7 +37,7 @@ def measure_sampler(root_pid: int, samples: int, interval: float, force: bool = 
 
 def main(arguments: list[str]) -> int:
     pid, samples, interval = int(arguments[0]), int(arguments[1]), float(arguments[2])
-    for seconds in measure_sampler(pid, samples, interval, arguments[3:] == ["force"]):
+    for seconds in measure_sampler(pid, samples, interval):
         print(round(seconds * 1e9), flush=True)
     return 0
 

@@ -13,9 +13,9 @@ import sys
 import time
 from typing import Any
 
-from proctally.exports import Exports, Outlets
-from proctally.kernel.machine import Machine
-from proctally.options import Options
+from proctally.linux.machine import Machine
+from proctally.tracking.config import Options
+from proctally.tracking.exporting import Exports, Outlets
 
 ACCEPT = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
 PAUSE = 0.1
@@ -37,7 +37,7 @@ def gauges(count: int, number: int) -> dict[str, Any]:
                 "virtual_bytes": 1 << 30,
                 "threads": 1 + pid % 5,
                 "cpu_percent": 0.5 * pid,
-                "kernel_cpu_percent": 0.1 * pid,
+                "system_cpu_percent": 0.1 * pid,
                 "user_cpu_percent": 0.4 * pid,
             }
             for pid in range(count)

@@ -12,7 +12,7 @@ from statistics import median
 from programs import HERE, Missing, Programs
 from table import Row
 
-TESTS = HERE.parent / "tests"
+TESTS = HERE.parent / "tests" / "support"
 sys.path.insert(0, str(TESTS))
 
 import bighost  # noqa: E402

@@ -10,8 +10,9 @@ import os
 import sys
 import time
 
-from proctally.kernel.machine import Machine
-from proctally.kernel.system import SystemReader, SystemReading, derive
+from proctally.host.derive import derive
+from proctally.linux.machine import Machine
+from proctally.linux.system import SystemReader, SystemReading
 
 PAUSE = 0.005  # so that there is something new to read
 

@@ -99,7 +99,7 @@ def rss(programs: Programs, count: int = 300, seconds: int = 6) -> Iterator[Row]
 
 def record_size(programs: Programs) -> Iterator[Row]:
     job = [programs.compiled("children"), "5", "20", "4"]
-    for what, options, most in (("", ("--no-system", "--no-gpu"), 1024.0), (", the machine beside it", (), 2048.0)):
+    for what, options, most in (("", ("--no-system", "--no-gpu"), 1200.0), (", the machine beside it", (), 2300.0)):
         record = programs.folder / f"size{len(options)}.jsonl"
         command = programs.tracked(*job, options=("-i", "0.1", "-o", str(record), *options))
         subprocess.run(command, env=programs.environment, stdout=subprocess.DEVNULL, check=True)
