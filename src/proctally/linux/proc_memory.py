@@ -46,7 +46,7 @@ PEAK, ANON, FILE, SHMEM = map(_place, (b"VmHWM:\t", b"RssAnon:\t", b"RssFile:\t"
 TABLES, SWAP, HUGETLB = map(_place, (b"VmPTE:\t", b"VmSwap:\t", b"HugetlbPages:\t"))
 LENGTH = len(LAYOUT) + WIDTH * LAYOUT.count(b"\n")
 
-KCMP = {"x86_64": 312, "aarch64": 272}  # number of kcmp(2)
+KCMP = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine)  # number of kcmp(2)
 KCMP_VM = 1  # include/uapi/linux/kcmp.h
 
 
@@ -168,6 +168,5 @@ def share_address_space(library: CDLL | None, pid: int, other: int) -> bool | No
     It calls kcmp(2). `library` is the C library (`child.libc`), or None. None where the kernel or a filter refuses the
     call.
     """
-    number = KCMP.get(os.uname().machine)
-    result = -1 if library is None or number is None else library.syscall(number, pid, other, KCMP_VM, 0, 0)
+    result = -1 if library is None or KCMP is None else library.syscall(KCMP, pid, other, KCMP_VM, 0, 0)
     return None if result < 0 else result == 0

@@ -415,7 +415,8 @@ class MemoryModel:
             self._unseen_faults += self.missed
         exiting = min(self.missed, self._room if exiting is None else exiting)
         ending = min(exiting, self._room)
-        unseen = peaks.unseen.size_of(self.missed - exiting, len(self.members) - self.entered, lived)
+        faulted = self.shared.explain(self.missed - exiting)
+        unseen = peaks.unseen.size_of(faulted, len(self.members) - self.entered, lived)
         mark = self.turnover.mark(self.huge)
         peaks.note(now, self.last, self.families.values(), self.tick, self._low, mark, ending, unseen)
         self.entered = self._room = 0

@@ -262,10 +262,16 @@ class MemoryScan:
                 self._read(parent)
 
     def _read(self, member: Member) -> bool:
-        """Read one; return whether it is in the model."""
+        """Read one; return whether it is in the model.
+
+        Whether a new one shares the address space of its parent is asked before its sizes are read: of one that
+        executes its program meanwhile, they are its own.
+        """
+        process = self._known.get(member)
+        taken = self._taken.pop(member, None)
         try:
-            taken = self._taken.pop(member, None)
-            if taken is not None:
+            shares = process is None and self._shares_address_space(member)
+            if taken is not None and process is not None:
                 raw, stat, status = taken
                 tid = None
             else:
@@ -274,37 +280,37 @@ class MemoryScan:
                 if stat.start != member.start or (stat.state in b"ZXx" and stat.threads <= 1):
                     return False
                 tid = self._living_thread(member.pid) if stat.state == b"Z" else None
-                status = self._status(member, tid)
-            sizes = parse_memory(status)
+                status = b"" if shares else self._status(member, tid)
+            sizes = None if shares else parse_memory(status)
             program = parse_program(raw, len(stat.head)) if tid is None else self._program_of(member, tid)
         except UNREADABLE:
             return False
         self._keys[member] = stat.minor_faults, stat.major_faults, stat.rss * self._machine.page_size
-        process = self._known.get(member)
+        if shares:
+            self._note_sharing(member, stat)
+            return False
         if sizes is None:
             if process is not None:
                 self.model.fade(process)
             return False
-        if process is not None and not process.living:
-            return False
         if process is None:
             process = self._enter(member, program)
-            if process is None:
-                self._note_sharing(member, stat)
-                return False
+        elif not process.living:
+            return False
         self._update(process, program, sizes, stat)
         return True
 
-    def _enter(self, member: Member, program: bytes) -> ProcessMemory | None:
-        """Add a new member, unless it shares the address space of its parent."""
+    def _shares_address_space(self, member: Member) -> bool:
         parent = None if member.parent is None else self._known.get(member.parent)
-        if (
+        return (
             parent is not None
             and parent.family is not None
-            and parent.family.program == program
-            and share_address_space(self._library, member.pid, parent.pid)
-        ):
-            return None
+            and bool(share_address_space(self._library, member.pid, parent.pid))
+        )
+
+    def _enter(self, member: Member, program: bytes) -> ProcessMemory:
+        """Add a new member."""
+        parent = None if member.parent is None else self._known.get(member.parent)
         self._around.check(member.pid)
         process = self._known[member] = self.model.enter(
             member.pid, member.start, member.command, program, parent, is_root=member is self._root

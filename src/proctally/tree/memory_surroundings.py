@@ -139,6 +139,23 @@ class SharedMemory:
         self.others = 0  # growth that must be of other processes: at most 0, since their falls alone are certain
         self.mapping: dict[ProcessMemory, None] = {}  # members that map shared memory
         self.low = self.high = 0
+        self._high_taken = None if level is None else 0  # `high` at the end of the scan before
+        self._mapped_taken = 0
+        self._growth = 0  # of the scan before, that no fault explained
+
+    def explain(self, faulted: int) -> int:
+        """Return what is left of the bytes of faults that no member shows, less those that made shared memory.
+
+        A process can write to shared memory and exit between two scans. What it wrote is in `high`, so it is no unseen
+        memory. The scan that sees the memory can be one before that which sees the faults.
+        """
+        mapped = sum(process.shmem for process in self.mapping)
+        before = self.high if self._high_taken is None else self._high_taken
+        found = max(0, self.high - before - max(0, mapped - self._mapped_taken))
+        self._high_taken, self._mapped_taken = self.high, mapped
+        explained = min(faulted, found + self._growth)
+        self._growth = min(found, found + self._growth - explained)
+        return faulted - explained
 
     def update_bounds(self, levels: MemoryLevels | None, claimed: int) -> None:
         """Set `low` and `high` of this moment.

@@ -77,6 +77,39 @@ def test_nothing_is_unseen_where_only_members_lived() -> None:
     assert peak(job) == (10, 10)
 
 
+def test_unseen_faults_that_made_shared_memory_count_once() -> None:
+    """A process writes 30 MiB of shared memory, and exits; its faults show in that scan or in the next."""
+    for delay in (0, 1, 2):
+        job = MemoryJob()
+        job.start(anon=10)
+        job.scan()
+        job.levels.shmem = 30 * MIB
+        for _ in range(delay):
+            job.scan()
+        job.scan(unseen=34)
+        assert peak(job) == (10, 10 + 30 + (4 if delay < 2 else 34))
+
+
+def test_shared_memory_of_members_explains_no_unseen_faults() -> None:
+    job = MemoryJob()
+    root = job.start(anon=10)
+    job.scan()
+    job.levels.shmem = 30 * MIB
+    job.read(root, shmem=30)
+    job.scan(unseen=34)
+    assert peak(job) == (40, 10 + 30 + 34)
+
+
+def test_shared_memory_before_an_attach_explains_no_unseen_faults() -> None:
+    job = MemoryJob(attached=True)
+    root = job.start(anon=10)
+    job.levels.shmem = 30 * MIB
+    job.read(root, shmem=30)
+    job.scan()
+    job.scan(unseen=34)
+    assert peak(job) == (40, 10 + 30 + 34)
+
+
 def test_young_member_that_left_grew_as_large_as_others_of_its_command() -> None:
     job = MemoryJob()
     job.start(anon=10)

@@ -197,6 +197,22 @@ def test_child_in_the_address_space_of_its_parent_is_not_counted(job: Job) -> No
     assert job.scan() == (3, 3)
 
 
+def test_child_that_leaves_the_address_space_of_its_parent_meanwhile_has_its_own_sizes(job: Job) -> None:
+    job.host.run(ROOT, pages=8 * PAGES, minor=7 * PAGES)
+    job.scan()
+
+    class Executes(SharedAddressSpaces):
+        def syscall(self, *arguments: int) -> int:
+            job.host.exec(200, b"true", pages=2 * PAGES)
+            return 1
+
+    job.memory._library = Executes()
+    job.host.spawn(200, ROOT, pages=8 * PAGES)
+    job.host.run(200, minor=PAGES)
+    assert job.scan() == (10, 10)
+    assert [len(family.members) for family in job.memory.model.families.values()] == [1, 1]
+
+
 def test_parent_of_a_new_child_is_read_again(tmp_path: Path) -> None:
     job = Job(tmp_path, descriptors=0)
     host = job.host
