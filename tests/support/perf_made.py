@@ -143,6 +143,7 @@ class Making(Library):
 
 
 OPENED = (100, 200)  # before and after the counter of the first thread was opened
+SHORT_FORK_NS = 20
 
 
 # Where it is not told who inherited, the first listing is all that is opened.

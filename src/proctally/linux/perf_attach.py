@@ -29,22 +29,34 @@ if TYPE_CHECKING:
     from proctally.linux.perf import Events, Record
 
 
+FORK_NS = 20_000_000  # a fork hands counters on at most so long before its record: it copies page tables in between
+REOPENINGS = 3
+
+
 class Attached:
     """Counters of a tree that runs already: one for each thread there was, inherited by all that these make.
 
     While the snapshot is taken, threads make others. One that was made after the counter of its maker was opened has
     inherited it, and must not have one of its own; one that was made before has none yet. Which it was the FORK records
     tell, of events that count nothing and are opened before the counter: where there is no record, it was before.
+
+    A record is written at the end of a fork (kernel: copy_process, then perf_event_fork). One that comes shortly after
+    a counter was opened leaves open which it was. Then that counter is closed, and with it all that was inherited of
+    it, and opened again beside one for the new thread.
     """
 
     def __init__(self, events: Events, cpus: Iterable[int]) -> None:
         self._events = events
-        self._counters: list[int] = []
+        self._counters: dict[int, int] = {}  # tid -> descriptor
+        self._closed_ns = 0  # of counters that were opened again
+        self._reopened: dict[int, int] = {}  # tid -> how often
         self._opened: dict[int, tuple[int, int]] = {}  # tid -> before and after its counter was opened
-        self._inherited: set[int] = set()
+        self._inherited: dict[int, int] = {}  # tid -> whose counter
+        self._refused: set[int] = set()  # tids without a counter: what they make inherits none
         self._witnesses: list[int] = []
         self._rings: dict[int, Ring | None] = dict.fromkeys(cpus)
         self._forks: dict[int, tuple[int, int]] = {}  # tid -> when it was made, and by which tid
+        self._made: dict[int, list[int]] = {}  # tid -> when it made others
         self.denied = 0
         self.unsure = not self._rings
 
@@ -59,38 +71,75 @@ class Attached:
         if self.unsure and self._opened:
             return 0
         first = not self._opened
-        new = [tid for tid in tids if tid not in self._opened and tid not in self._inherited]
+        known = self._opened.keys() | self._inherited.keys() | self._refused
+        new = [tid for tid in tids if tid not in known]
         for tid in new:
             if self.unsure and not first:
                 break
             made = self._forks.get(tid)
-            if made is not None and self._has_inherited(*made):
-                self._inherited.add(tid)
+            source = None if made is None else self._inherited_from(*made)
+            if source is not None:
+                self._inherited[tid] = source
                 continue
-            self._witness(tid)
-            before = clock()
-            try:
-                self._counters.append(self._events.open(tid, -1, ALWAYS))
-            except PerfRefused as error:
-                if error.errno not in (ESRCH, EACCES, EPERM):
-                    raise
-                self.denied += error.errno != ESRCH
-                self._inherited.add(tid)  # not to be asked again
-                continue
-            self._opened[tid] = before, clock()
+            if tid not in self._reopened:
+                self._witness(tid)
+            self._open(tid, clock)
         return len(new)
 
-    def _has_inherited(self, when: int, maker: int) -> bool:
-        """Whether what this thread made at this moment counts already; it may have ended since, and was made itself."""
+    def _open(self, tid: int, clock: Callable[[], int]) -> None:
+        before = clock()
+        try:
+            self._counters[tid] = self._events.open(tid, -1, ALWAYS)
+        except PerfRefused as error:
+            if error.errno not in (ESRCH, EACCES, EPERM):
+                raise
+            self.denied += error.errno != ESRCH
+            self._refused.add(tid)
+            return
+        self._opened[tid] = before, clock()
+
+    def finish(self, clock: Callable[[], int]) -> None:
+        """End the snapshot: open what is closed, and give back what told of new threads."""
+        for tid in self._reopened.keys() - self._opened.keys() - self._refused:
+            self._open(tid, clock)
+        self.settle()
+
+    def _inherited_from(self, when: int, maker: int) -> int | None:
+        """Return whose counter that thread has which this one made at this moment; None if it has none.
+
+        Its maker may have ended since, and was made itself.
+        """
         for _ in range(len(self._forks) + 1):
             if maker in self._opened:
-                before, after = self._opened[maker]
-                self.unsure |= before <= when < after
-                return when >= before
+                if self._is_doubtful(when, maker):
+                    if self._reopened.get(maker, 0) < REOPENINGS:
+                        self._close(maker)
+                        return None
+                    self.unsure = True
+                return maker if when >= self._opened[maker][0] else None
             if maker in self._inherited or maker not in self._forks:
-                return maker in self._inherited
+                return self._inherited.get(maker)
             when, maker = self._forks[maker]
-        return False
+        return None
+
+    def _is_doubtful(self, when: int, maker: int) -> bool:
+        """Return whether a fork can have begun before the counter of its maker was opened, and ended after.
+
+        Forks of one thread follow each other: only the first that ends after the opening can.
+        """
+        before, after = self._opened[maker]
+        if not before <= when < after + FORK_NS:
+            return False
+        return not any(after <= earlier < when for earlier in self._made[maker])
+
+    def _close(self, tid: int) -> None:
+        """Close the counter of a thread: it, and all that have inherited of it, have none."""
+        fd = self._counters.pop(tid)
+        self._closed_ns += _value(fd)
+        os.close(fd)
+        del self._opened[tid]
+        self._reopened[tid] = self._reopened.get(tid, 0) + 1
+        self._inherited = {each: source for each, source in self._inherited.items() if source != tid}
 
     def _witness(self, tid: int) -> None:
         """Have the making of threads by this one, and by those that these make, recorded."""
@@ -125,6 +174,7 @@ class Attached:
             self.unsure |= kind == RECORD_LOST
             if kind == RECORD_FORK and isinstance(tids, int):
                 self._forks[tids & LOWER] = when, tids >> 32
+                self._made.setdefault(tids >> 32, []).append(when)
 
     def settle(self) -> None:
         """The snapshot is whole: what told of new threads is given back."""
@@ -136,10 +186,11 @@ class Attached:
         self._rings = {}
         self._witnesses = []
         self._forks = {}
+        self._made = {}
 
     def read(self) -> int:
         """Nanoseconds since the counters were opened, of these threads and of all they made since."""
-        return sum(int.from_bytes(os.read(fd, 8), byteorder) for fd in self._counters)
+        return self._closed_ns + sum(map(_value, self._counters.values()))
 
     def __len__(self) -> int:
         return len(self._counters)
@@ -147,6 +198,10 @@ class Attached:
     def close(self) -> None:
         """Give everything back."""
         self.settle()
-        for fd in self._counters:
+        for fd in self._counters.values():
             os.close(fd)
-        self._counters = []
+        self._counters = {}
+
+
+def _value(fd: int) -> int:
+    return int.from_bytes(os.read(fd, 8), byteorder)

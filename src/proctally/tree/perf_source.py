@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from errno import EACCES, EBUSY, EMFILE, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM
+from time import sleep
 
 from proctally.errors import UNREADABLE
 from proctally.linux.descriptors import leave_spare
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from proctally.linux.machine import Machine
     from proctally.linux.perf_attach import Attached
 
-LISTINGS = 20  # of a tree that makes threads faster than they can be opened; the rest is missing
+LISTINGS = 20  # of a tree that makes threads faster than they can be opened; the rest may be missing
+QUIET_LISTINGS = 2  # without a new thread: the first can miss one whose fork has not ended
+FORKING_SECONDS = 0.002
 LATE_NS = 1_000_000  # a record may come so much later than the time it bears
 BY_ERRNO = {
     ENOSYS: codes.NO_SYSCALL,
@@ -151,13 +154,19 @@ class PerfSource:
             return
         self.missing = None
         try:
+            quiet = 0
             for _ in range(LISTINGS):
-                if not attached.take_in(threads(), self.machine.monotonic_ns):
+                quiet = 0 if attached.take_in(threads(), self.machine.monotonic_ns) else quiet + 1
+                if quiet == QUIET_LISTINGS:
                     break
+                if quiet:
+                    sleep(FORKING_SECONDS)
+            else:
+                attached.unsure = True
+            attached.finish(self.machine.monotonic_ns)
             leave_spare()
         except OSError as error:
             self.missing = self._code_of(error)
-        attached.settle()
         if attached.denied:
             self.missing = self._denied(library)
         if self.missing is not None or not len(attached):

@@ -27,6 +27,7 @@ from perf_made import (
     OPENED,
     PAGE,
     READ,
+    SHORT_FORK_NS,
     Call,
     Library,
     Making,
@@ -91,6 +92,7 @@ def output(monkeypatch: pytest.MonkeyPatch) -> None:
     """The files that stand for events know no PERF_EVENT_IOC_SET_OUTPUT."""
     monkeypatch.setattr(perf, "ioctl", lambda fd, request, argument: 0)
     monkeypatch.setattr(perf_attach, "ioctl", lambda fd, request, argument: 0)
+    monkeypatch.setattr(perf_attach, "FORK_NS", SHORT_FORK_NS)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def test_where_memory_is_too_short_it_is_refused(monkeypatch: pytest.MonkeyPatch
         (None, [1, 2], False),
         (50, [1, 2], False),
         (250, [1], False),
-        (OPENED[1], [1], False),
+        (OPENED[1] + SHORT_FORK_NS, [1], False),
     ],
 )
 @pytest.mark.usefixtures("output")

@@ -21,6 +21,7 @@ from perf_made import (
     OPENED,
     PAGE,
     READ,
+    SHORT_FORK_NS,
     Library,
     Making,
     fake,
@@ -265,6 +266,7 @@ def output(monkeypatch: pytest.MonkeyPatch) -> None:
     """The files that stand for events know no PERF_EVENT_IOC_SET_OUTPUT."""
     monkeypatch.setattr(perf, "ioctl", lambda fd, request, argument: 0)
     monkeypatch.setattr(perf_attach, "ioctl", lambda fd, request, argument: 0)
+    monkeypatch.setattr(perf_attach, "FORK_NS", SHORT_FORK_NS)
 
 
 def test_what_is_not_for_want_of_memory_is_not_tried_again() -> None:
@@ -406,17 +408,72 @@ def test_drain_orders_by_time_and_holds_back_what_is_too_new() -> None:
 # -- attaching to threads while they make others -----------------------------------------------------------------
 
 
+@pytest.mark.parametrize("when", [OPENED[0], OPENED[1] - 1, OPENED[1] + SHORT_FORK_NS - 1])
 @pytest.mark.usefixtures("output")
-def test_a_thread_that_was_made_while_its_makers_counter_was_opened_may_be_missing() -> None:
+def test_the_counter_of_a_maker_is_opened_again_where_its_fork_may_have_begun_before(when: int) -> None:
     """The kernel may have put that counter in place before it or after it."""
     library = Making()
     attached = perf_attach.Attached(Events(library, "x86_64"), [0])
-    clock = iter([*OPENED, 300, 400]).__next__
+    clock = iter([*OPENED, *range(300, 2000, 100)]).__next__
     attached.take_in([1], clock)
-    library.make(2, 1, (OPENED[0] + OPENED[1]) // 2)
-    attached.take_in([1, 2], clock)
+    os.pwrite(library.fds[-1], (7).to_bytes(8, "little"), 0)
+    library.make(4, 1, OPENED[1] + SHORT_FORK_NS)  # it has that counter until it is closed
+    attached.take_in([1, 4], clock)
+    library.make(2, 1, when)
+    attached.take_in([1, 2, 4], clock)
+    assert library.counted() == [1, 2]
+    assert attached.take_in([1, 2, 4], clock) == 2
+    assert attached.take_in([1, 2, 4], clock) == 0
+    attached.finish(clock)
+    assert (library.counted(), len(attached), attached.unsure) == ([1, 2, 1, 4], 3, False)
+    assert attached.read() == 7, "what the first counter had"
     attached.close()
-    assert attached.unsure
+
+
+@pytest.mark.usefixtures("output")
+def test_only_the_first_fork_after_an_opening_can_have_begun_before() -> None:
+    library = Making()
+    attached = perf_attach.Attached(Events(library, "x86_64"), [0])
+    clock = iter(range(100, 1000, 100)).__next__
+    attached.take_in([1], clock)
+    library.make(2, 1, OPENED[1])
+    library.make(3, 1, OPENED[1] + 1)
+    attached.take_in([1, 3], clock)
+    assert (library.counted(), attached.unsure) == ([1], False)
+    attached.close()
+
+
+@pytest.mark.usefixtures("output")
+def test_a_counter_is_opened_again_a_few_times_and_never_left_closed() -> None:
+    library = Making()
+    attached = perf_attach.Attached(Events(library, "x86_64"), [0])
+    clock = iter(range(100, 10_000, 100)).__next__
+    tids = [1]
+    attached.take_in(tids, clock)
+    while not attached.unsure:
+        opened = attached._opened.get(1)
+        if opened is not None:
+            library.make(len(tids) + 1, 1, opened[1])
+            tids.append(len(tids) + 1)
+        attached.take_in(tids, clock)
+        assert len(tids) < 10
+    attached.finish(clock)
+    assert library.counted().count(1) == 1 + perf_attach.REOPENINGS
+    assert 1 in attached._counters
+    attached.close()
+
+
+@pytest.mark.usefixtures("output")
+def test_who_is_closed_at_the_end_is_opened_again() -> None:
+    library = Making()
+    attached = perf_attach.Attached(Events(library, "x86_64"), [0])
+    clock = iter(range(100, 10_000, 100)).__next__
+    attached.take_in([1], clock)
+    library.make(2, 1, OPENED[1])
+    attached.take_in([1, 2], clock)
+    attached.finish(clock)
+    assert library.counted() == [1, 2, 1]
+    attached.close()
 
 
 @pytest.mark.usefixtures("output")
@@ -451,6 +508,21 @@ def test_who_made_it_may_have_ended_between_two_listings(first: int, second: int
     attached.take_in([1, 3], clock)
     assert (library.counted(), attached.unsure) == (counted, False)
     attached.close()
+
+
+@pytest.mark.usefixtures("output")
+def test_who_ended_before_it_had_a_counter_hands_none_on() -> None:
+    library = Making()
+    gone = 2
+    library.answer = lambda call: errno.ESRCH if (call.pid, call.word(8)) == (gone, perf.TASK_CLOCK) else 0
+    attached = perf_attach.Attached(Events(library, "x86_64"), [0])
+    clock = iter(range(100, 2000, 100)).__next__
+    attached.take_in([1, gone], clock)
+    library.make(3, gone, 1000)
+    attached.take_in([1, gone, 3], clock)
+    attached.close()
+    assert library.counted() == [1, gone, 3]
+    assert not attached.unsure
 
 
 def test_without_rings_nobody_new_is_opened() -> None:
