@@ -4,19 +4,17 @@
     process.rss_bytes(pid)
     process.cpu_time(pid, start_ticks=start)      # of that process alone, never of another that was given its pid
 
-The arguments are the same for all:
-
-`pid`: the process id; the id of a thread is not one. A bare pid names the process that has it now.
-`start_ticks`: clock ticks since boot at which the process started (from `liveness`, `processes.snapshot` or
-`processes.scan`). The function then answers for that process alone, and raises `ProcessGone` when another has its pid.
-`machine`: where to read, this machine by default. In a container that has the host's `/proc` at another place:
-`Machine("/host/proc", clock_gettime_ns=None)`, since the CPU clocks know only the pids of this container.
+The arguments are the same for all. `pid`: the process id; the id of a thread is not one. A bare pid names the process
+that has it now. `start_ticks`: clock ticks since boot at which the process started (from `liveness`,
+`processes.snapshot` or `processes.scan`). The function then answers for that process alone, and raises `ProcessGone`
+when another has its pid. `machine`: where to read, this machine by default. In a container that has the host's `/proc`
+at another place: `Machine("/host/proc", clock_gettime_ns=None)`, since the CPU clocks know only the pids of this
+container.
 
 So are the errors. `ProcessGone`: no such process. `AccessDenied`: this user cannot read that of it. `NoDescriptors`: no
 descriptor is left. ValueError: a file of the kernel cannot be parsed. FileNotFoundError: this kernel does not have
-the file.
-
-A zombie exists until it is reaped: it has CPU time and no memory. File names are those below `/proc/PID` (proc(5)).
+the file. A zombie exists until it is reaped: it has CPU time and no memory. File names are those below `/proc/PID`
+(proc(5)).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a test file in each folder may import, and which modules only one file of the source imports."""
+"""What a test file in each folder may import, which modules only one file of the source imports, and sizes."""
 
 import ast
 from collections.abc import Iterator
@@ -25,6 +25,7 @@ ONE_IMPORTER = {
     "_json": "record/writer.py", "_signal": "linux/child.py", "_socket": "linux/channel.py",
     "resource": "linux/descriptors.py",
 }  # fmt: skip
+MOST_OF_CLASS, MOST_OF_FUNCTION = 350, 60  # lines
 SOURCE = ROOT / "src" / "proctally"
 FILES = sorted(TESTS.rglob("test_*.py"))
 UNIT = [path for path in FILES if path.is_relative_to(TESTS / "unit")]
@@ -70,3 +71,11 @@ def test_one_file_imports_each_of_some_modules() -> None:
         if each.split(".")[0] == name
     }
     assert found == set(ONE_IMPORTER.items())
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_classes_and_functions_fit_in_a_head(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= (MOST_OF_CLASS if isinstance(node, ast.ClassDef) else MOST_OF_FUNCTION), node.name

@@ -101,7 +101,7 @@ class GpuReader:
             and len(namespace_pids(machine, "self")) <= 1
             and not os.path.exists(f"{dev}/dxg")  # the host is Windows
         )
-        self._strangers: set[int] = set()
+        self._foreign: set[int] = set()
 
     def read(self, add: list[int], drop: list[int]) -> GpuReading:
         """One reading, after these processes became members, and these ceased to be."""
@@ -175,8 +175,8 @@ class GpuReader:
         nvidia = any(device.driver == "nvidia" for device in reading.devices)
         if not self._has_drm and (self._host_pids or not nvidia):
             return
-        strangers = listed - set(self._clients.pids())
-        appeared, self._strangers = strangers - self._strangers, strangers
+        foreign = listed - set(self._clients.pids())
+        appeared, self._foreign = foreign - self._foreign, foreign
         reading.waiting = self._clients.look(all_anew=bool(appeared) and not self._host_pids)
         reading.nvidia_users, reading.kfd_users, reading.unread = self._clients.users()
         reading.clients = self._clients.read()

@@ -53,7 +53,7 @@ class Matching:
     """Which processes of NVIDIA's lists are members of the tree.
 
     On the host the pids are the tree's own. Elsewhere the driver may report those of the host, and a pid that a
-    member happens to have may be a stranger's: it is taken for the member only if that has the device open. `known`:
+    member happens to have may be a foreign one's: it is taken for the member only if that has the device open. `known`:
     every member that has it open was found in the lists, so that what is not found is not there. `certain`: no member
     can be behind a pid that is none of the tree's: none has it open, or the pids are the same.
 
@@ -77,9 +77,9 @@ class Matching:
         found = {self._names[pid] for pid in listed if pid in self._names}
         unread = set(reading.unread).intersection(members)
         self.certain = not users and not unread
-        strangers = listed - self._names.keys()
+        foreign = listed - self._names.keys()
         matched = not users or (users <= found and not reading.foreign)
-        self.known = matched and not reading.waiting and not (unread and strangers)
+        self.known = matched and not reading.waiting and not (unread and foreign)
 
     def member(self, pid: int) -> int | None:
         """The member that the driver calls so."""

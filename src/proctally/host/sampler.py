@@ -51,8 +51,8 @@ TREE = "tree"  # what of a section belongs into that of the tree
 class HostSampler:
     """The `system` and `gpus` sections of each sample, every device in full now and then, and the host once.
 
-    `stranger`: told the pid of each helper process: it is none of the tree. `fault`: one of our own, after which all of
-    it is null; tracking goes on without.
+    `started`: receives the pid of each helper process, which is not a member of the tree. `fault`: an error of
+    proctally, after which all of it is null; tracking continues.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class HostSampler:
         system: bool,
         gpu: bool,
         cloud: bool,
-        stranger: Callable[[int], object] | None = None,
+        started: Callable[[int], object] | None = None,
     ) -> None:
         self.machine = machine
         self.fault: Exception | None = None
-        self._zpool = ZpoolCommand(machine, started=stranger)
+        self._zpool = ZpoolCommand(machine, started=started)
         self._reader = SystemReader(machine, zpool=self._zpool, step_ns=DISCOVER_NS) if system else None
         self._discovers = system
-        self._gpus = GpuSampler(machine, started=stranger) if gpu else None
+        self._gpus = GpuSampler(machine, started=started) if gpu else None
         self._host: HostReader | None = HostReader(machine, environment=environment)
         self._cloud: CloudClient | None = None
         self._before: SystemReading | None = None
@@ -86,7 +86,7 @@ class HostSampler:
         if cloud:
             from proctally.host.cloud import CloudClient
 
-            self._cloud = CloudClient(machine, environment=environment, started=stranger)
+            self._cloud = CloudClient(machine, environment=environment, started=started)
         self._guarded(self._begin, None)
 
     def _begin(self) -> None:
@@ -317,7 +317,7 @@ class HostSampler:
 def begin(
     machine: Machine,
     environment: dict[str, str],
-    stranger: Callable[[int], object] | None = None,
+    started: Callable[[int], object] | None = None,
     *,
     system: bool,
     gpu: bool,
@@ -330,7 +330,7 @@ def begin(
         system=system,
         gpu=gpu,
         cloud=cloud,
-        stranger=stranger,
+        started=started,
     )
     try:
         leave_spare()

@@ -45,7 +45,7 @@ class SamplerClient:
         try:
             with self._lock:
                 self._reap()
-                message["strangers"] = sorted(self._unreaped)
+                message["foreign"] = sorted(self._unreaped)
                 try:
                     self._send(message, (theirs.fileno(), *fds), deadline)
                     self.users += 1

@@ -52,29 +52,11 @@ def track(
     Raises ValueError or TypeError for a wrong argument. Nothing is raised later: what goes wrong with tracking is a
     `TrackingWarning`. PROCTALLY_DISABLE=1 switches tracking off.
     """
+    _check(interval, tags, source, pss_budget, process_lines, done)
     options = Options()
-    if callable(interval):
-        raise TypeError("use @proctally.track(), with parentheses")
-    for what, number in (("interval", interval), ("pss_budget", pss_budget), ("process_lines", process_lines)):
-        if not isinstance(number, int | float):
-            raise TypeError(f"{what} is {number!r}; use a number")
-    if tags is not None and not hasattr(tags, "items"):
-        raise TypeError(f"tags is {tags!r}; use a dictionary")
-    if done is not None and not callable(done):
-        raise TypeError(f"done is {done!r}; use a function of one run")
-    if not MIN_INTERVAL <= interval <= 1e8:
-        raise ValueError(f"interval is {interval!r}; use {MIN_INTERVAL} seconds or more")
-    if not 0 <= pss_budget <= 1:
-        raise ValueError(f"pss_budget is {pss_budget!r}; use a ratio from 0 to 1")
-    if process_lines < 0:
-        raise ValueError(f"process_lines is {process_lines!r}; use 0 or more")
-    if source not in ("auto", "perf", "procfs"):
-        raise ValueError(f"source is {source!r}; use 'auto', 'perf' or 'procfs'")
-    if output is not None and (os.fspath(output) in OWN_STREAMS or os.fspath(output).startswith(OWN_DESCRIPTORS)):
-        raise ValueError(f"output is {output!r}: the sampler has none of this program's descriptors; give a file")
     options.interval = float(interval)
     options.name = None if name is None else str(name)
-    options.output = None if output is None else os.fspath(output)
+    options.output = None if output is None else _own_file(output)
     options.tag = {str(key): str(value) for key, value in (tags or {}).items()}
     options.no_system = not system
     options.no_gpu = not gpu
@@ -185,6 +167,34 @@ class Tracked:
     def _report(self, block: TrackedBlock, run: Run) -> None:
         if self._done is not None and block.is_ours():
             self._done(run)
+
+
+def _check(interval: float, tags: object, source: str, pss_budget: float, process_lines: float, done: object) -> None:
+    """Raise ValueError or TypeError for a wrong argument of `track`."""
+    if callable(interval):
+        raise TypeError("use @proctally.track(), with parentheses")
+    for what, number in (("interval", interval), ("pss_budget", pss_budget), ("process_lines", process_lines)):
+        if not isinstance(number, int | float):
+            raise TypeError(f"{what} is {number!r}; use a number")
+    if tags is not None and not hasattr(tags, "items"):
+        raise TypeError(f"tags is {tags!r}; use a dictionary")
+    if done is not None and not callable(done):
+        raise TypeError(f"done is {done!r}; use a function of one run")
+    if not MIN_INTERVAL <= interval <= 1e8:
+        raise ValueError(f"interval is {interval!r}; use {MIN_INTERVAL} seconds or more")
+    if not 0 <= pss_budget <= 1:
+        raise ValueError(f"pss_budget is {pss_budget!r}; use a ratio from 0 to 1")
+    if process_lines < 0:
+        raise ValueError(f"process_lines is {process_lines!r}; use 0 or more")
+    if source not in ("auto", "perf", "procfs"):
+        raise ValueError(f"source is {source!r}; use 'auto', 'perf' or 'procfs'")
+
+
+def _own_file(output: str | os.PathLike[str]) -> str:
+    path = os.fspath(output)
+    if path in OWN_STREAMS or path.startswith(OWN_DESCRIPTORS):
+        raise ValueError(f"output is {output!r}: the sampler has none of this program's descriptors; give a file")
+    return path
 
 
 def _is_on() -> bool:

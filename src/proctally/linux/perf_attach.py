@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from proctally.linux.perf import Events, Record
 
 
-FORK_NS = 20_000_000  # a fork hands counters on at most so long before its record: it copies page tables in between
+FORK_NS = 20_000_000  # a fork hands counters on at most this long before its record
 REOPENINGS = 3
 
 
@@ -42,7 +42,7 @@ class Attached:
 
     A record is written at the end of a fork (kernel: copy_process, then perf_event_fork). One that comes shortly after
     a counter was opened leaves open which it was. Then that counter is closed, and with it all that was inherited of
-    it, and opened again beside one for the new thread.
+    it, and opened again, as is one for the new thread.
     """
 
     def __init__(self, events: Events, cpus: Iterable[int]) -> None:
@@ -99,7 +99,7 @@ class Attached:
         self._opened[tid] = before, clock()
 
     def finish(self, clock: Callable[[], int]) -> None:
-        """End the snapshot: open what is closed, and give back what told of new threads."""
+        """End the snapshot: open what is closed, and close the events that record new threads."""
         for tid in self._reopened.keys() - self._opened.keys() - self._refused:
             self._open(tid, clock)
         self.settle()
@@ -123,7 +123,7 @@ class Attached:
         return None
 
     def _is_doubtful(self, when: int, maker: int) -> bool:
-        """Return whether a fork can have begun before the counter of its maker was opened, and ended after.
+        """Return whether a fork can have started before the counter of its maker was opened, and ended after.
 
         Forks of one thread follow each other: only the first that ends after the opening can.
         """

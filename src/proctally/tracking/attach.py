@@ -65,9 +65,9 @@ class AttachTracker(TreeTracker):
         """Have perf count it, if requested. Returns a code where perf is the only source and is missing."""
         source = self.options.source
         if source in ("auto", "perf"):
-            self.watch.attach(libc(), self.sampler.thread_ids)
-            self.watch.begin()
-        return self.watch.missing if source == "perf" else None
+            self.perf.attach(libc(), self.sampler.thread_ids)
+            self.perf.begin()
+        return self.perf.missing if source == "perf" else None
 
     def begin(self, command: list[str] | None, pid: int) -> None:
         """Write the first lines of a record, a sample among them, and open the default one."""
@@ -88,10 +88,10 @@ class AttachTracker(TreeTracker):
         outcome.reason |= oom_kills(self.enclosure, self.sampler.samples.rss_sampled, self.sampler.settle_kills()) or {}
         left = self.sampler.finish()
         tree = self.sampler.summary()
-        self.end_record(tree, outcome, of_attach(tree, self.watch, self.options.interval), left)
+        self.end_record(tree, outcome, of_attach(tree, self.perf, self.options.interval), left)
 
     def closing(self) -> list[Callable[[], object]]:
-        return [*super().closing(), self.watch.close, self.sampler.close, self.machine.close]
+        return [*super().closing(), self.perf.close, self.sampler.close, self.machine.close]
 
 
 class Exits(Source):

@@ -60,21 +60,21 @@ class Live:
         self,
         sample: Mapping[str, Any],
         sampler: TreeSampler,
-        watch: PerfSource | None,
+        perf: PerfSource | None,
         enclosure: Enclosure | None,
-        around: HostSampler | None,
+        host: HostSampler | None,
         late: int,
     ) -> list[JsonObject]:
         """After a sample of a tree. `late`: deadlines that were missed so far."""
         sources: dict[str, bool | None] = {"procfs": True}
-        if watch is not None and watch.missing != NOT_REQUESTED:
-            sources["perf"] = watch.missing is None
+        if perf is not None and perf.missing != NOT_REQUESTED:
+            sources["perf"] = perf.missing is None
         if enclosure is not None and enclosure.own is not None:
             sources["cgroup"] = sample.get("cgroup") is not None
-        lines = [line for line in (self._commands(sampler, watch),) if line is not None]
+        lines = [line for line in (self._commands(sampler, perf),) if line is not None]
         lines.append(self._processes(sampler))
         lines.append({"type": "members", "processes": self._members(sample, sampler)})
-        return [*lines, self._tracker(sample, sources, around, sampler.samples.count, late)]
+        return [*lines, self._tracker(sample, sources, host, sampler.samples.count, late)]
 
     def _processes(self, sampler: TreeSampler) -> JsonObject:
         """The gauges of the largest processes of the tree, by pid and program."""
@@ -89,25 +89,25 @@ class Live:
         count, rss = tree.processes, tree.rss_bytes
         return {"type": "gauges", "processes": processes, "process_count": count, "rss_total_bytes": rss}
 
-    def of_machine(self, sample: Mapping[str, Any], around: HostSampler, samples: int, late: int) -> list[JsonObject]:
+    def of_machine(self, sample: Mapping[str, Any], host: HostSampler, samples: int, late: int) -> list[JsonObject]:
         """After a sample of the machine alone."""
-        return [self._tracker(sample, {}, around, samples, late)]
+        return [self._tracker(sample, {}, host, samples, late)]
 
     def _tracker(
         self,
         sample: Mapping[str, Any],
         sources: dict[str, bool | None],
-        around: HostSampler | None,
+        host: HostSampler | None,
         samples: int,
         late: int,
     ) -> JsonObject:
         """How it is with the tracker itself: the last line of a sample."""
-        if around is not None:
-            if around.reads_system:
+        if host is not None:
+            if host.reads_system:
                 sources["system"] = sample.get("system") is not None
-            if sample.get("gpus") != [] and around.reads_gpus:
+            if sample.get("gpus") != [] and host.reads_gpus:
                 sources["gpu"] = sample.get("gpus") is not None and not sample.get("gpus_unavailable")
-                self._took["gpu"] = seconds(around.gpus_took_ns)
+                self._took["gpu"] = seconds(host.gpus_took_ns)
         try:
             resident = int(self._machine.read(f"{os.getpid()}/statm").split()[1]) * self._machine.page_size
         except (*UNREADABLE, IndexError):
@@ -125,14 +125,14 @@ class Live:
 
     # -- commands and processes ----------------------------------------------------------------------------------
 
-    def _commands(self, sampler: TreeSampler, watch: PerfSource | None) -> JsonObject | None:
+    def _commands(self, sampler: TreeSampler, perf: PerfSource | None) -> JsonObject | None:
         """CPU time by command so far; None where it is too early to sum up again."""
         begun = self._machine.monotonic_ns()
         if begun < self._commands_not_before:
             return None
         members = sampler.members.values()
         clocks = {member.pid: member.cpu - member.cpu_base for member in members}
-        roll = None if watch is None else watch.roll
+        roll = None if perf is None else perf.roll
         rows = roll.so_far(clocks) if roll is not None and roll.tells_time() else sampler.commands.so_far(members)
         started = sampler.processes_started()
         nameless = rows.pop(NO_NAME, None)

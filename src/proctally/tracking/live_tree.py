@@ -28,7 +28,7 @@ READ, WRITE = 4, 5  # places in /proc/PID/io
 NANOSECONDS = 1e9
 
 
-class Lookout:
+class LiveTree:
     """The tree of a process: totals since this was made, by every source that there is, and what each member does.
 
     Raises NoProcess.
@@ -41,9 +41,9 @@ class Lookout:
         if is_thread(machine, pid):
             raise NoProcess(f"{pid} is a thread; give the id of its process")
         kept = share(2, MAX_DESCRIPTORS)
-        self._watch = PerfSource(machine)
+        self._perf = PerfSource(machine)
         self._sampler = TreeSampler(
-            machine, perf=self._watch, descriptors=kept, interval_ns=int(interval_seconds * 1e9), process_lines=0
+            machine, perf=self._perf, descriptors=kept, interval_ns=int(interval_seconds * 1e9), process_lines=0
         )
         try:
             self._root = self._sampler.attach(pid, os.getpid())
@@ -55,9 +55,9 @@ class Lookout:
             raise NoProcess(f"cannot begin: {error.strerror}") from None
         self.started_at = machine.time()
         self.command = decode_name(self._root.command)
-        self._watch.attach(libc(), self._sampler.thread_ids)
-        self._watch.begin()
-        self.perf_missing = self._watch.missing
+        self._perf.attach(libc(), self._sampler.thread_ids)
+        self._perf.begin()
+        self.perf_missing = self._perf.missing
         self._seen: Seen = {}
         self._seen_ns: int | None = None
         self._lines: dict[int, tuple[int, str, str]] = {}
@@ -73,8 +73,8 @@ class Lookout:
             taken = self._sampler.sample()
         except NoDescriptors as error:
             raise NoProcess(f"cannot go on: {error.strerror}") from None
-        taken["sources"] = {name: seconds(used) for name, used in self._sampler.cpu_sources().items()}
-        taken["source"] = self._sampler.cpu_source()
+        taken["source"], sources = self._sampler.cpu_by_source()
+        taken["sources"] = {name: seconds(used) for name, used in sources.items()}
         taken["processes"] = self._processes()
         return taken
 
@@ -135,7 +135,7 @@ class Lookout:
 
     def close(self) -> None:
         """Give everything back."""
-        self._watch.close()
+        self._perf.close()
         self._sampler.close()
         self.machine.close()
 

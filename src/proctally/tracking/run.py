@@ -101,8 +101,8 @@ class RunTracker(TreeTracker):
         self._job = job
         self._began_machine = False
         self._rest_due_ns = 0
-        self.strangers = children(self.machine, job.own)  # those from before: a shell that execs us leaves its own
-        for pid in self.strangers:
+        self.foreign = children(self.machine, job.own)  # those from before: a shell that execs us leaves its own
+        for pid in self.foreign:
             self.exclude(pid)
 
     @property
@@ -112,17 +112,17 @@ class RunTracker(TreeTracker):
 
     def open_sources(self, pid: int) -> None:
         """Have the kernel count the held job, from its exec on."""
-        options, watch, enclosure = self.options, self.watch, self.enclosure
+        options, perf, enclosure = self.options, self.perf, self.enclosure
         # now: of a process that has ended v1 says nothing
         enclosure.look_around(pid)
         if options.source in ("auto", "perf"):
             name = os.fsencode(os.path.basename(self.command[0]))[:15]
             commands, counters = options.commands, options.counters
-            watch.open(self._job.library, pid, name, commands=commands, counters=counters, cpuset=enclosure.cpus)
-            if watch.roll is not None:
-                watch.roll.name_of = self.sampler.command_of
+            perf.open(self._job.library, pid, name, commands=commands, counters=counters, cpuset=enclosure.cpus)
+            if perf.roll is not None:
+                perf.roll.name_of = self.sampler.command_of
         # moving a process takes 10 ms and more: automatically only where no other source sees unreaped processes
-        if options.cgroup or options.source == "cgroup" or (options.source == "auto" and watch.missing is not None):
+        if options.cgroup or options.source == "cgroup" or (options.source == "auto" and perf.missing is not None):
             enclosure.enclose(pid, self._job.own, memory=options.cgroup or options.source == "cgroup")
             if enclosure.own is not None:
                 enclosure.look_around(pid)
@@ -130,7 +130,7 @@ class RunTracker(TreeTracker):
 
     def refused(self) -> str | None:
         """Return the message for a source that is requested as the only one, and is missing."""
-        for source, code in (("perf", self.watch.missing), ("cgroup", self.enclosure.missing)):
+        for source, code in (("perf", self.perf.missing), ("cgroup", self.enclosure.missing)):
             if self.options.source == source and code is not None:
                 from proctally.text.words import missing
 
@@ -146,14 +146,14 @@ class RunTracker(TreeTracker):
 
     def start(self) -> JsonObject:
         """Start the exporter, and take the first sample."""
-        self.watch.begin()
+        self.perf.begin()
         return super().start()
 
     def begin_machine(self) -> None:
         """Start to read the machine: by now the job runs, and what the start of that takes does not delay it."""
         self._began_machine = True
         super().begin_machine()
-        for line in () if self.around is None else self.around.lines():
+        for line in () if self.host is None else self.host.lines():
             self.session.write(line)
 
     def act(self, now: int, ready: Collection[int]) -> Outcome | None:
@@ -172,7 +172,7 @@ class RunTracker(TreeTracker):
         sample = self.measured(last=last)
         if not (self._began_machine or self.options.no_gpu):
             sample["gpus_skipped"] = JUST_STARTED
-        timed("perf", self.watch.take)
+        timed("perf", self.perf.take)
         self.session.write(sample)
         if self.termination is not None:
             self.termination.check_memory(self.machine.monotonic_ns())
@@ -182,8 +182,8 @@ class RunTracker(TreeTracker):
     def gap_ended(self) -> None:
         """Start the next interval: the job was stopped until now."""
         self.sampler.gap_ended()
-        if self.around is not None:
-            self.around.gap_ended()
+        if self.host is not None:
+            self.host.gap_ended()
         self.schedule.gap_ended(self.machine.monotonic_ns())
 
     def used(self) -> float | None:
@@ -217,7 +217,7 @@ class RunTracker(TreeTracker):
 
     def take_last(self, failed: bool) -> None:
         """Read the counters of perf to their end."""
-        self.watch.take(last=True)
+        self.perf.take(last=True)
         self.sampler.take_last(failed=failed)
 
     def end(self, failed: bool) -> None:
@@ -243,10 +243,10 @@ class RunTracker(TreeTracker):
             self._warn_of_memory(tree.memory["peak_high_bytes"])
         found = gaps.of_run(
             tree,
-            self.watch,
+            self.perf,
             client=client is not None,
             subreaper=self._job.subreaper,
-            foreign=len(self.strangers),
+            foreign=len(self.foreign),
             left=left or 0,
             hidden=hidden + self.sampler.hidden_living(),
         )
@@ -259,11 +259,11 @@ class RunTracker(TreeTracker):
         """
         if not self._job.has_children():
             return 0, 0
-        members, is_stranger = self.sampler.members, self.sampler.is_foreign
+        members, is_foreign = self.sampler.members, self.sampler.is_foreign
         listed = children(self.machine, self._job.own)
         unseen = hidden = 0
-        for pid in listed - self.strangers - members.keys():
-            if is_stranger(pid):
+        for pid in listed - self.foreign - members.keys():
+            if is_foreign(pid):
                 continue
             try:
                 unseen += read_stat(self.machine, pid).state not in b"ZXx"
@@ -283,7 +283,7 @@ class RunTracker(TreeTracker):
             self.session.warnings.append(f"--max-memory {size(most)}: memory might have reached {size(high)}")
 
     def closing(self) -> list[Callable[[], object]]:
-        return [*super().closing(), self.watch.close, self.enclosure.close, self.marks.close]
+        return [*super().closing(), self.perf.close, self.enclosure.close, self.marks.close]
 
 
 class Runner(Source):
@@ -366,7 +366,7 @@ class Runner(Source):
         if first is not None:
             self.guarded(tracker.export, first)
         if self.error is None:
-            self._loop.replace([Rings(tracker.watch), tracker.marks, *self._ends, tracker])
+            self._loop.replace([Rings(tracker.perf), tracker.marks, *self._ends, tracker])
         self._loop.run()
         if not (self.options.wait_all or self.tracker.fired):
             self.last(self._await_helpers)
@@ -445,9 +445,9 @@ class Runner(Source):
         if not (self.options.wait_all or self.tracker.fired) or not remain:
             return True
         is_member_left = self.guarded(self.tracker.scan_rest)
-        return self._only_strangers() if self.error is not None else not is_member_left
+        return self._is_only_foreign_left() if self.error is not None else not is_member_left
 
-    def _only_strangers(self) -> bool:
+    def _is_only_foreign_left(self) -> bool:
         """Return True if the children that are left are helper processes of proctally."""
         return all(map(self.tracker.sampler.is_foreign, children(self.machine, self.job.own)))
 
@@ -456,7 +456,7 @@ class Runner(Source):
 
     def _reaped(self, child: Reaped) -> None:
         sampler = self.tracker.sampler
-        for helpers in (self.tracker.around, self.session.exports):
+        for helpers in (self.tracker.host, self.session.exports):
             if helpers is not None:
                 helpers.reaped(child.pid, round((child.usage.ru_utime + child.usage.ru_stime) * 1e9))
         if self.error is not None and not sampler.is_foreign(child.pid):

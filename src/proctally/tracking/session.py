@@ -244,8 +244,8 @@ class Session:
             record.discard()
         self.records = []
 
-    def header(self, command: list[str] | None, pid: int, around: CgroupLimits) -> JsonObject:
-        """Return the first line. `around`: what the cgroups around the process allow."""
+    def header(self, command: list[str] | None, pid: int, found: CgroupLimits) -> JsonObject:
+        """Return the first line. `found`: what the cgroups around the process allow."""
         options = self.options
         environment = self.environment
         try:
@@ -267,7 +267,7 @@ class Session:
             "pid": pid,
             "started_at": round(self.started_at, 3),
             "interval_seconds": options.interval,
-            "limits": limits(around),
+            "limits": limits(found),
             "scheduler": scheduler or None,
             "tags": {argument_text(key): argument_text(value) for key, value in options.tag.items()},
         }

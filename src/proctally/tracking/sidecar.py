@@ -254,7 +254,7 @@ class Sidecar(Source):
         )
         kept = self.descriptors // SHARE
         tracker = AttachTracker(session, self.pid, descriptors=kept, slower_ns=SLOWER_NS)
-        for pid in message["strangers"]:
+        for pid in message["foreign"]:
             tracker.exclude(pid)
         return Block(channel, tracker)
 

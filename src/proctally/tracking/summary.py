@@ -38,14 +38,14 @@ def of_tree(
 
     `left`: processes that live on; `system_missing`: code, why the machine was not read.
     """
-    covered, watch = coverage(gaps), tree.perf
+    covered, perf = coverage(gaps), tree.perf
     return {
         "cpu": _cpu(tree, wall_ns, enclosure, system_missing) | {"coverage": covered["cpu"]},
         "memory": _memory(tree, enclosure, cgroup) | {"coverage": covered["memory"]},
         "io": _io(tree) | {"coverage": covered["io"]},
         "processes": {
             "started": tree.started,
-            "source": "procfs" if watch is None or watch.roll is None else "perf",
+            "source": "procfs" if perf is None or perf.roll is None else "perf",
             "peak": tree.peak_processes,
             "left": left,
             "killed_by": None if tree.kills is None else tree.kills.killed_by() or None,
@@ -55,7 +55,7 @@ def of_tree(
         "time": tree.time,
         "phases": [] if phases is None else phases.summary(),
         "waiting": _waiting(tree, enclosure.throttled()),
-        "counters": None if watch is None else watch.counters(),
+        "counters": None if perf is None else perf.counters(),
     }
 
 
@@ -79,7 +79,7 @@ def _cpu(tree: TreeSummary, wall_ns: int, enclosure: Enclosure, system_missing: 
         "system_seconds": seconds(total[SYSTEM]),
         "mean_cores": round(mean, 4),
         "peak_cores": round(max(tree.peak_cores or 0.0, mean), 4),
-        "source": ledger.source(),
+        "source": ledger.choose().source,
         "sources": {source: seconds(max(0, used)) for source, used in ledger.sources().items()},
         "unavailable": _unavailable(tree.perf, enclosure, system_missing),
     }
@@ -135,11 +135,11 @@ def _io(tree: TreeSummary) -> JsonObject:
     }
 
 
-def _unavailable(watch: PerfSource | None, enclosure: Enclosure, system_missing: str | None) -> dict[str, str]:
+def _unavailable(perf: PerfSource | None, enclosure: Enclosure, system_missing: str | None) -> dict[str, str]:
     """Return the code of each source that is missing."""
     found: dict[str, str | None] = {"system": system_missing}
-    if watch is not None:
-        found |= {"perf": watch.missing, "commands": None if watch.missing else watch.commands_missing}
+    if perf is not None:
+        found |= {"perf": perf.missing, "commands": None if perf.missing else perf.commands_missing}
     found["cgroup"] = enclosure.missing or (CGROUP_LEFT if enclosure.left else None)
     found["memory_cgroup"] = enclosure.missing_memory
     found["limits"] = enclosure.limits_missing

@@ -41,12 +41,12 @@ class SystemTracker(Tracker):
 
     def begin_machine(self) -> None:
         options = self.options
-        self.around = HostSampler(
+        self.host = HostSampler(
             self.machine, self.session.environment, system=True, gpu=not options.no_gpu, cloud=options.cloud
         )
 
     def sample(self, *, last: bool = False) -> JsonObject:
-        assert self.around is not None
+        assert self.host is not None
         now = self.machine.monotonic_ns()
         interval = None if self._sampled_ns is None else now - self._sampled_ns
         self._sampled_ns = now
@@ -60,7 +60,7 @@ class SystemTracker(Tracker):
             "cgroup": self.enclosure.around(),
             "top": [],
         }
-        sections: JsonObject = self.session.timed("system", self.around.sample, (), first=interval is None)
+        sections: JsonObject = self.session.timed("system", self.host.sample, (), first=interval is None)
         sections.pop(TREE, None)
         sample |= sections
         self.session.write(sample)
@@ -68,8 +68,8 @@ class SystemTracker(Tracker):
         return sample
 
     def lines_for_export(self, live: Live, sample: JsonObject) -> list[JsonObject]:
-        assert self.around is not None
-        return live.of_machine(sample, self.around, self.samples, self.schedule.late)
+        assert self.host is not None
+        return live.of_machine(sample, self.host, self.samples, self.schedule.late)
 
     def end(self, outcome: Outcome) -> None:
         """Take the last sample and write the last lines."""

@@ -104,7 +104,7 @@ class Termination(Source):
                 send_signal(machine, pid, start, number)
 
     def _descendants(self, pid: int, depth: int) -> Iterator[tuple[int, int]]:
-        """Pid and start of all below a process, strangers left out; it takes nothing but /proc."""
+        """Pid and start of all below a process, foreign ones left out; it takes nothing but /proc."""
         machine = self.sampler.machine
         try:
             children = read_children(machine, pid)

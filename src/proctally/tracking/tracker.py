@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Tracker(Source):
     """The machine, and the samples of a record.
 
-    In their order: `begin`, then `act` as the loop calls it, `end`, `close`. `around`: the machine, None before it is
+    In their order: `begin`, then `act` as the loop calls it, `end`, `close`. `host`: the machine, None before it is
     read; `around_every_ns`: minimum time between two readings of it; samples between them have null.
     """
 
@@ -40,12 +40,12 @@ class Tracker(Source):
         self.options = session.options
         self.machine = session.machine
         self.enclosure = Enclosure(self.machine)
-        self.around: HostSampler | None = None
+        self.host: HostSampler | None = None
         self.system_missing: str | None = None  # code: why the machine is not read
         self.ended_ns: int | None = None  # None: not before the summary is made
         self.schedule = self._scheduled()
         self._around_every_ns = around_every_ns
-        self._around_ns = 0
+        self._host_ns = 0
 
     def _scheduled(self) -> Schedule:
         return Schedule(self.session.started_ns, int(self.options.interval * 1e9), self.early)
@@ -72,7 +72,7 @@ class Tracker(Source):
         from proctally.host.sampler import begin
 
         options = self.options
-        self.around = begin(
+        self.host = begin(
             self.machine,
             self.session.environment,
             self.exclude,
@@ -80,7 +80,7 @@ class Tracker(Source):
             gpu=not options.no_gpu,
             cloud=options.cloud,
         )
-        if self.around is None:
+        if self.host is None:
             self.system_missing = NO_DESCRIPTORS
 
     def exclude(self, pid: int) -> None:
@@ -107,7 +107,7 @@ class Tracker(Source):
     def timeout(self, now: int) -> int:
         """Return the nanoseconds until something is due."""
         timeout = self._scan_timeout(now)
-        soon = None if self.around is None else self.around.timeout(now, self._around_next_ns())
+        soon = None if self.host is None else self.host.timeout(now, self._host_next_ns())
         return timeout if soon is None or soon > timeout else soon
 
     def _scan_timeout(self, now: int) -> int:
@@ -115,7 +115,7 @@ class Tracker(Source):
 
     def fds(self, now: int) -> list[int]:
         """Return the descriptors of helper processes that read the machine."""
-        return [] if self.around is None else self.around.fds
+        return [] if self.host is None else self.host.fds
 
     def act(self, now: int, ready: Collection[int]) -> Outcome | None:
         """Take the sample that is due, and read what is due of the machine."""
@@ -132,30 +132,30 @@ class Tracker(Source):
 
     def read_machine(self, now: int) -> None:
         """Write the lines of the machine that are due, and have its GPUs read before a sample."""
-        if self.around is not None:
-            for line in self.around.go_on(now, self._around_next_ns(), self.pids()):
+        if self.host is not None:
+            for line in self.host.go_on(now, self._host_next_ns(), self.pids()):
                 self.session.write(line)
 
     def is_machine_due(self, now: int, *, last: bool) -> bool:
         """Return True if the machine belongs into a sample of this moment."""
-        if self.around is None or not (last or now >= self._around_ns):
+        if self.host is None or not (last or now >= self._host_ns):
             return False
-        self._around_ns = now + self._around_every_ns
+        self._host_ns = now + self._around_every_ns
         return True
 
-    def _around_next_ns(self) -> int:
+    def _host_next_ns(self) -> int:
         """Return the moment of the next sample with the machine."""
         sample_ns = self.schedule.next_ns
-        return sample_ns if sample_ns > self._around_ns else self._around_ns
+        return sample_ns if sample_ns > self._host_ns else self._host_ns
 
     def last_machine_lines(self) -> None:
         """Write what was not due before."""
-        for line in () if self.around is None else self.around.lines(last=True):
+        for line in () if self.host is None else self.host.lines(last=True):
             self.session.write(line)
 
     def helpers_ns(self) -> int:
         """Return the CPU time of the processes that read the machine."""
-        return 0 if self.around is None else self.around.cpu_ns()
+        return 0 if self.host is None else self.host.cpu_ns()
 
     def cost(self, samples: int) -> JsonObject:
         """Return the `tracker` section of the summary."""
@@ -170,7 +170,7 @@ class Tracker(Source):
         self, outcome: Outcome, gaps: list[Gap], sections: JsonObject, cgroup: JsonObject | None, samples: int
     ) -> None:
         """Write the last line. `sections`: what it has of a tree."""
-        machine, around = self.machine, self.around
+        machine, host = self.machine, self.host
         wall_ns = self.wall_ns()
         ended_ago_ns = machine.monotonic_ns() - self.session.started_ns - wall_ns
         self.session.end(
@@ -186,19 +186,19 @@ class Tracker(Source):
                 **sections,
                 "limits": summary.limits(self.enclosure.limits),
                 "cgroup": cgroup,
-                "system": None if around is None else around.system(),
-                "gpu": None if around is None else around.peaks.gpu(),
+                "system": None if host is None else host.system(),
+                "gpu": None if host is None else host.peaks.gpu(),
                 "tracker": self.cost(samples),
             }
         )
 
     def closing(self) -> list[Callable[[], object]]:
         """Return the steps that close everything."""
-        around = self.around
-        if around is not None and around.fault is not None:
-            why = said(around.fault)
+        host = self.host
+        if host is not None and host.fault is not None:
+            why = said(host.fault)
             self.session.warnings.append(f"reading the machine ended before the run did, by a fault of its own ({why})")
-        return [self.session.close, *([] if around is None else [around.close])]
+        return [self.session.close, *([] if host is None else [host.close])]
 
     def close(self) -> None:
         """Close the outputs and the machine."""
@@ -224,11 +224,11 @@ class TreeTracker(Tracker):
     ) -> None:
         super().__init__(session, around_every_ns=slower_ns)
         options = self.options
-        self.watch = PerfSource(self.machine)
+        self.perf = PerfSource(self.machine)
         self.sampler = TreeSampler(
             self.machine,
             own=own,
-            perf=self.watch,
+            perf=self.perf,
             enclosure=self.enclosure,
             source=source,
             descriptors=descriptors,
@@ -280,11 +280,11 @@ class TreeTracker(Tracker):
         if self.is_machine_due(self.sampler.read_ns, last=last):
             from proctally.host.sampler import joined
 
-            sample = timed("system", joined, sample, self.around, self.pids())
+            sample = timed("system", joined, sample, self.host, self.pids())
         return sample
 
     def lines_for_export(self, live: Live, sample: JsonObject) -> list[JsonObject]:
-        return live.of_tree(sample, self.sampler, self.watch, self.enclosure, self.around, self.schedule.late)
+        return live.of_tree(sample, self.sampler, self.perf, self.enclosure, self.host, self.schedule.late)
 
     def end_record(self, tree: TreeSummary, outcome: Outcome, gaps: list[Gap], left: int | None) -> None:
         """Write the summary. `left`: processes that live on; None where that is unknown."""

@@ -33,12 +33,12 @@ class Exits:
         return self.small_ns + self.large_ns
 
 
-def of_exits(tree: TreeSummary, watch: PerfSource) -> Exits | None:
+def of_exits(tree: TreeSummary, perf: PerfSource) -> Exits | None:
     """Return what perf lacks of the exits that it recorded; None where it recorded none."""
-    if watch.roll is None:
+    if perf.roll is None:
         return None
     exits = Exits()
-    for name, (processes, _) in watch.roll.so_far({}).items():
+    for name, (processes, _) in perf.roll.so_far({}).items():
         use = tree.uses.get(name)
         size = (0 if use is None else use.peak_rss) or ASSUMED_BYTES
         if size >= LARGE_BYTES:

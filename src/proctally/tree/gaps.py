@@ -61,17 +61,17 @@ def coverage(gaps: Iterable[Gap]) -> dict[str, str]:
 
 
 def of_run(
-    tree: TreeSummary, watch: PerfSource, *, client: bool, subreaper: bool, foreign: int, left: int, hidden: int = 0
+    tree: TreeSummary, perf: PerfSource, *, client: bool, subreaper: bool, foreign: int, left: int, hidden: int = 0
 ) -> list[Gap]:
     """Return the gaps of a `run`.
 
     `client`: the command has others do its work; `foreign`: children from before; `left`: members that live on, of
     which no listing shows `hidden`.
     """
-    found = _run_cpu(tree, watch) + _split(tree)
+    found = _run_cpu(tree, perf) + _split(tree)
     if client:
         found.append(gap(CPU, codes.CLIENT_ONLY))
-    if not subreaper and tree.ledger.source() in ("rusage", "procfs"):
+    if not subreaper and tree.ledger.choose().source in ("rusage", "procfs"):
         found.append(gap(CPU, codes.NO_SUBREAPER))
     if foreign:
         found.append(gap(CPU, codes.EARLIER_CHILDREN, count=foreign))
@@ -81,18 +81,18 @@ def of_run(
         found.append(gap(CPU, codes.LEFT_RUNNING, count=left))
     if hidden:
         found.append(gap(CPU, codes.HIDDEN, count=hidden))
-    found += _run_io(tree, watch, subreaper=subreaper) + _memory(tree)
-    return found + _processes(watch) + _time(tree)
+    found += _run_io(tree, perf, subreaper=subreaper) + _memory(tree)
+    return found + _processes(perf) + _time(tree)
 
 
-def of_attach(tree: TreeSummary, watch: PerfSource, interval_seconds: float) -> list[Gap]:
+def of_attach(tree: TreeSummary, perf: PerfSource, interval_seconds: float) -> list[Gap]:
     """Return the gaps of an `attach`, or of a block of `track`: of a tree that existed before."""
     from proctally.tree import bounds
 
     found = [gap(CPU, codes.LAST_MOMENTS, high_seconds=_seconds(bounds.of_last_moments(tree)))]
-    if watch.total_ns is None or _is_excess(tree.ledger.choose()):
+    if perf.total_ns is None or _is_excess(tree.ledger.choose()):
         found.append(gap(CPU, codes.ORPHANS_UNSEEN))
-    if watch.unsure:
+    if perf.unsure:
         found.append(gap(CPU, codes.ATTACH_THREADS))
     found += _split(tree)
     if tree.ledger.io_known:
@@ -109,21 +109,21 @@ def of_failure() -> list[Gap]:
     return [gap(section, codes.TRACKING_FAILED) for section in (CPU, IO, MEMORY, PROCESSES)]
 
 
-def _run_cpu(tree: TreeSummary, watch: PerfSource) -> list[Gap]:
+def _run_cpu(tree: TreeSummary, perf: PerfSource) -> list[Gap]:
     ledger = tree.ledger
     choice = ledger.choose()
     if choice.source == "cgroup":
         return [gap(CPU, codes.CGROUP_LEFT)] if ledger.cpu.left else []
-    if watch.total_ns is None:
+    if perf.total_ns is None:
         return [_unreaped(tree, CPU)]
-    found = _unwaited(tree, watch, choice)
-    found += _threads_ended(watch, choice.total_ns)
-    if _dropped(watch):
-        found.append(gap(CPU, codes.SETUID, count=_dropped(watch)))
+    found = _unwaited(tree, perf, choice)
+    found += _threads_ended(perf, choice.total_ns)
+    if _dropped(perf):
+        found.append(gap(CPU, codes.SETUID, count=_dropped(perf)))
     return found
 
 
-def _unwaited(tree: TreeSummary, watch: PerfSource, choice: Choice) -> list[Gap]:
+def _unwaited(tree: TreeSummary, perf: PerfSource, choice: Choice) -> list[Gap]:
     """Return the gaps of unreaped processes, where perf counts."""
     ledger, surplus = tree.ledger, choice.surplus_ns
     by_perf, excess = "perf" in (ledger.cpu.only, choice.source), _is_excess(choice)
@@ -131,7 +131,7 @@ def _unwaited(tree: TreeSummary, watch: PerfSource, choice: Choice) -> list[Gap]
         return []
     from proctally.tree import bounds
 
-    exits = bounds.of_exits(tree, watch)
+    exits = bounds.of_exits(tree, perf)
     if ledger.cpu.only == "perf":
         return [gap(CPU, codes.TEARDOWN, high_seconds=None if exits is None else seconds(exits.all_ns))]
     if by_perf:
@@ -171,18 +171,18 @@ def _seconds(nanoseconds: int | None) -> float | None:
     return None if nanoseconds is None else seconds(nanoseconds)
 
 
-def _threads_ended(watch: PerfSource, total_ns: int) -> list[Gap]:
+def _threads_ended(perf: PerfSource, total_ns: int) -> list[Gap]:
     """Return the gap of the CPU time that threads use after their last accounting."""
-    most = 0 if watch.roll is None else watch.roll.threads_ended * THREAD_END_NS
+    most = 0 if perf.roll is None else perf.roll.threads_ended * THREAD_END_NS
     if most <= max(THREADS_NS, total_ns // THREADS_DIVISOR):
         return []
-    assert watch.roll is not None
-    return [gap(CPU, codes.THREADS_ENDED, count=watch.roll.threads_ended, high_seconds=seconds(most))]
+    assert perf.roll is not None
+    return [gap(CPU, codes.THREADS_ENDED, count=perf.roll.threads_ended, high_seconds=seconds(most))]
 
 
-def _dropped(watch: PerfSource) -> int:
+def _dropped(perf: PerfSource) -> int:
     """Return how many processes perf may have lost: it does not count a setuid program for ordinary users."""
-    return 0 if watch.roll is None else watch.roll.dropped
+    return 0 if perf.roll is None else perf.roll.dropped
 
 
 def _unreaped(tree: TreeSummary, section: str) -> Gap:
@@ -192,30 +192,30 @@ def _unreaped(tree: TreeSummary, section: str) -> Gap:
     return gap(section, codes.UNREAPED_UNKNOWN)
 
 
-def _run_io(tree: TreeSummary, watch: PerfSource, *, subreaper: bool) -> list[Gap]:
+def _run_io(tree: TreeSummary, perf: PerfSource, *, subreaper: bool) -> list[Gap]:
     ledger = tree.ledger
     if not ledger.io_known:
         return [gap(IO, codes.IO_UNAVAILABLE)]
     found = []
-    counted = max(ledger.cpu.enclosed or 0, (watch.total_ns or 0) - ledger.cpu.doubtful) - ledger.procfs_cpu()
-    if watch.roll is not None:
-        counted -= watch.roll.threads_ended * THREAD_END_NS
-    if tree.ignorers or (ledger.cpu.enclosed is None and watch.total_ns is None):
+    counted = max(ledger.cpu.enclosed or 0, (perf.total_ns or 0) - ledger.cpu.doubtful) - ledger.procfs_cpu()
+    if perf.roll is not None:
+        counted -= perf.roll.threads_ended * THREAD_END_NS
+    if tree.ignorers or (ledger.cpu.enclosed is None and perf.total_ns is None):
         found.append(_unreaped(tree, IO))
-        unseen = 0 if watch.roll is None else watch.roll.started - tree.seen
+        unseen = 0 if perf.roll is None else perf.roll.started - tree.seen
         if unseen > 0 and tree.ignorers:
             found.append(gap(IO, codes.UNREAPED, count=unseen))
-    elif counted > UNREAPED_NS and not _all_reaped(tree, watch):
+    elif counted > UNREAPED_NS and not _all_reaped(tree, perf):
         found.append(gap(IO, codes.UNREAPED))
     if not subreaper:
         found.append(gap(IO, codes.NO_SUBREAPER))
     return found + _io_denied(tree)
 
 
-def _all_reaped(tree: TreeSummary, watch: PerfSource) -> bool:
+def _all_reaped(tree: TreeSummary, perf: PerfSource) -> bool:
     """Return True if this process reaped all processes of the tree."""
-    roll = watch.roll
-    return roll is not None and not watch.lost and not roll.dropped and roll.started <= tree.ledger.waited
+    roll = perf.roll
+    return roll is not None and not perf.lost and not roll.dropped and roll.started <= tree.ledger.waited
 
 
 def _io_denied(tree: TreeSummary) -> list[Gap]:
@@ -248,24 +248,24 @@ def _rounded(nanoseconds: float) -> float:
     return seconds(round(nanoseconds))
 
 
-def _processes(watch: PerfSource) -> list[Gap]:
-    roll = watch.roll
+def _processes(perf: PerfSource) -> list[Gap]:
+    roll = perf.roll
     if roll is None:
         return [gap(PROCESSES, codes.PROCESSES_SAMPLED)]
     found = []
-    if watch.lost is None:
+    if perf.lost is None:
         found.append(gap(PROCESSES, codes.LOST_UNKNOWN))
-    if watch.lost:
-        found.append(gap(PROCESSES, codes.LOST_RECORDS, count=watch.lost))
+    if perf.lost:
+        found.append(gap(PROCESSES, codes.LOST_RECORDS, count=perf.lost))
     elif roll.strays:
         found.append(gap(PROCESSES, codes.FORKS_UNSEEN, count=roll.strays))
-    if watch.broken:
-        found.append(gap(PROCESSES, codes.BUFFERS_UNREADABLE, count=watch.broken))
-    if watch.new_cpus():
-        found.append(gap(PROCESSES, codes.NEW_CPUS, count=len(watch.new_cpus())))
-    if _dropped(watch):
-        found.append(gap(PROCESSES, codes.SETUID, count=_dropped(watch)))
-    if not roll.tells_time() and not watch.lost:
+    if perf.broken:
+        found.append(gap(PROCESSES, codes.BUFFERS_UNREADABLE, count=perf.broken))
+    if perf.new_cpus():
+        found.append(gap(PROCESSES, codes.NEW_CPUS, count=len(perf.new_cpus())))
+    if _dropped(perf):
+        found.append(gap(PROCESSES, codes.SETUID, count=_dropped(perf)))
+    if not roll.tells_time() and not perf.lost:
         found.append(gap(PROCESSES, codes.COMMAND_TIME_SAMPLED))
     elif roll.unread():
         found.append(gap(PROCESSES, codes.THREAD_TIME_MERGED, count=roll.unread()))

@@ -146,11 +146,10 @@ class Ledger:
 
     def update_io(self, member: Member, io: tuple[int, ...]) -> None:
         """Take in a new reading of `/proc/PID/io` that differs from the last one."""
-        live = self._live
         self.io_known = True
         old = member.io or NO_IO
         for place in range(IO_FIELDS):
-            live[IO + place] += io[place] - old[place]
+            self._live[IO + place] += io[place] - old[place]
         member.io = io
         if (member, IO) in self._unbased:
             self._unbased.remove((member, IO))
@@ -159,27 +158,22 @@ class Ledger:
 
     def update_waiting(self, member: Member, switches: int | None, delays: dict[int, int] | None) -> None:
         """Take in context switches of the main thread, and the run delay of each living thread."""
-        live = self._live
         if switches is not None and switches > member.context_switches:
-            live[SWITCHES] += switches - member.context_switches
+            self._live[SWITCHES] += switches - member.context_switches
             member.context_switches = switches
         if switches is not None and (member, SWITCHES) in self._unbased:
             self._unbased.remove((member, SWITCHES))
             self.base[SWITCHES] += switches
         if delays is not None:
             self.delay_known = True
-            seen = member.run_delays
-            growth = 0
+            before = member.run_delay
             for tid, delay in delays.items():
-                growth += max(0, delay - seen.get(tid, 0))
-                seen[tid] = delay
-            if len(seen) > len(delays):
+                self.update_delay(member, tid, delay)
+            if len(member.run_delays) > len(delays):
                 member.run_delays = delays
-            live[DELAY] += growth
-            member.run_delay += growth
             if (member, DELAY) in self._unbased:
                 self._unbased.remove((member, DELAY))
-                self.base[DELAY] += growth
+                self.base[DELAY] += member.run_delay - before
 
     def update_delay(self, member: Member, tid: int, delay: int) -> None:
         """Take in the run delay of one thread."""
@@ -390,10 +384,6 @@ class Ledger:
         }
         return {source: used for source, used in sources.items() if used is not None}
 
-    def source(self) -> str:
-        """Name the source of the CPU total."""
-        return self.choose().source
-
     def choose(self) -> Choice:
         """Return the CPU total by its best source, or by the only one that totals may come from."""
         sources, only = self.sources(), self.cpu.only
@@ -406,10 +396,6 @@ class Ledger:
             root_reaped=self.root_reaped,
             has_reaped=self.waited > 0,
         )
-
-    def splice(self) -> None:
-        """Keep what /proc and perf show in one scan that found the root of an attached tree alive."""
-        self.cpu.splice(self.procfs_cpu())
 
     def excess(self) -> int:
         """Nanoseconds that perf counted and the other sources did not."""

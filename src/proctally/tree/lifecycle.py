@@ -252,7 +252,7 @@ class Lifecycle:
     def root_lives(self) -> None:
         """Keep what a scan showed that found an attached root alive."""
         if self.ledger.attached and self.tree.root is not None and self.tree.root.alive:
-            self.ledger.splice()
+            self.ledger.cpu.splice(self.ledger.procfs_cpu())
             self.root_seen_ns = self.state.read_ns
             self.root_waiters = len(self.ledger.waiters)
             if self.outer is not None:

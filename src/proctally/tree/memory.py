@@ -248,11 +248,9 @@ class MemoryModel:
         assert family is not None
         process.living = False
         if not executed:
-            shared = 0
             if len(family.members) > 1 or family.left_tick == self.tick:
                 family.left_tick = self.tick
-                shared = process.shared_at_most()
-            self._room += shared
+                self._room += process.shared_at_most()
             if self.tick - process.entered <= YOUNG_SCANS:
                 self._room += max(0, self._largest.get(process.command, 0) - process.anon)
                 # what it has in common with its parent is not its own

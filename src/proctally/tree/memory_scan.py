@@ -8,34 +8,31 @@ from __future__ import annotations
 
 import os
 
-from proctally.errors import UNREADABLE, AccessDenied, ProcessGone
-from proctally.linux.child import libc
+from proctally.errors import UNREADABLE, AccessDenied
 from proctally.linux.machine import NANOSECONDS, cpu_ns
 from proctally.linux.memory_levels import MemoryLevels, parse_meminfo_levels, parse_memory_stat
-from proctally.linux.proc import parse_stat, read_threads
+from proctally.linux.proc import parse_stat
 from proctally.linux.proc_memory import (
-    parse_memory,
-    parse_program,
     read_rollup,
-    share_address_space,
 )
 from proctally.text.escape import decode_name
 from proctally.tree.memory import MemoryModel
 from proctally.tree.memory_around import Around
 from proctally.tree.memory_claims import Claims
 from proctally.tree.memory_exits import Exits
+from proctally.tree.memory_members import MemberReadings
 from proctally.tree.memory_moments import NARROW_BYTES
 from proctally.tree.memory_peaks import RUN_CGROUP, gaps
 from proctally.tree.memory_pss import PssBudget, snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection
 
     from proctally.linux.cgroup import Place
     from proctally.linux.machine import Machine
     from proctally.linux.proc import Files, Stat
-    from proctally.linux.proc_memory import Rollup, Sizes
+    from proctally.linux.proc_memory import Rollup
     from proctally.record import JsonObject
     from proctally.tree.member import Member
     from proctally.tree.memory_families import Family, ProcessMemory
@@ -79,7 +76,6 @@ class MemoryScan:
     ) -> None:
         self._machine = machine
         self._files = files
-        self._root = root
         self._discover = discover
         self._faults = faults
         self._lived = lived
@@ -91,16 +87,11 @@ class MemoryScan:
         # The other processes are not read before a run starts, so nothing is known of what they did until the first
         # scan: it is the anchor.
         self.model.neighbours(None)
+        self.members = MemberReadings(machine, files, self.model, self._around, root)
         self._follows_start = start is not None
         self._run_cgroup = run_cgroup
-        # pids of another procfs are not those of kcmp(2)
-        self._library = libc() if machine.proc == "/proc" else None
-        self._keys: dict[Member, Key] = {}
-        self._taken: dict[Member, Reading] = {}  # readings of this scan, made when the sampler read a member
         self._level: MemoryLevels | None = None  # of the surroundings, before the first of them
         self._level_ns = self._started_ns = 0  # when it was read; when the scan started
-        self._known: dict[Member, ProcessMemory] = {}
-        self._sharing: dict[Member, int] = {}  # members in the address space of their parents -> bytes of their faults
         self._left = False  # whether a member left since the last scan
         self._shmem: int | None = None  # level of the last scan
         self._claims = Claims(machine, since)
@@ -115,34 +106,23 @@ class MemoryScan:
 
     def begin(self) -> None:
         """Start a scan, before its members are read."""
-        self._taken.clear()
+        self.members.begin()
         self._level = None
 
     def read_moved(self, member: Member, raw: bytes) -> None:
-        """Read `status` of a member whose new `stat` is `raw`, if its memory moved.
-
-        The two belong together: faults and sizes of one moment bound each other.
-        """
-        stat = member.stat
-        key = self._keys.get(member)
-        if key is None or not _has_moved(key, stat, stat.rss * self._machine.page_size) or stat.state in b"ZXx":
+        """Read `status` of a member whose new `stat` is `raw`, if its memory moved."""
+        if not self.members.is_to_read(member):
             return
         if self._level is None:
             self._level = self._around.levels()
             self._level_ns = self._machine.monotonic_ns()
-        try:
-            self._taken[member] = raw, stat, self._files.status_bytes(member, member.pid)
-        except UNREADABLE:
-            pass
+        self.members.take(member, raw)
 
     def leave(self, member: Member) -> None:
         """Remove a member that exited, or that is a zombie."""
-        self._keys.pop(member, None)
-        self._sharing.pop(member, None)
-        process = self._known.pop(member, None)
+        process = self.members.leave(member)
         if process is not None:
             self._exits.add(member, process.faults)
-            self.model.leave(process)
             self._left = True
 
     def scan(
@@ -161,7 +141,7 @@ class MemoryScan:
         """
         if members:
             self._scanned_ns = elapsed_ns
-        moved = self._moved(ran) + self._moved(idle)
+        moved = self.members.moved(ran) + self.members.moved(idle)
         around = self._around
         levels = None
         if not moved and not self._left and not self._wants_pss(elapsed_ns):
@@ -175,7 +155,7 @@ class MemoryScan:
         anon_before = 0 if levels is None else levels.anon
         self._left = False
         self._started_ns = started_ns
-        self._read_all(moved)
+        self.members.read_all(moved)
         last = self._bracket(anon_before, members, begun_ns)
         if last.source != RUN_CGROUP and self._claims.search(last, self.model.members.values()):
             last = self._bracket(anon_before, members, begun_ns)
@@ -196,15 +176,6 @@ class MemoryScan:
         """Return the page faults of the tree in bytes."""
         return self._faults() * self._machine.page_size
 
-    def _moved(self, members: Collection[Member]) -> list[Member]:
-        """Return those whose faults or RSS are not those of their last reading."""
-        keys = self._keys
-        return [
-            member
-            for member in members
-            if ((key := keys.get(member)) is None or _has_moved(key, member.stat, member.rss)) and member.alive
-        ]
-
     def _is_late(self) -> bool:
         return self._machine.monotonic_ns() - self._started_ns > LATE_NS
 
@@ -214,22 +185,10 @@ class MemoryScan:
         Where processes follow each other faster than a scan reads them, a sum over all that it read holds memory of
         different moments. Those that live at its end held theirs together.
         """
-        ended = [member for member in self._known if self._has_ended(member)]
+        ended = [member for member in self.members.known if self.members.has_ended(member)]
         for member in ended:
             self.leave(member)
         return bool(ended)
-
-    def _has_ended(self, member: Member) -> bool:
-        try:
-            raw = self._files.stat_bytes(member, member.pid)
-            if not raw.startswith(b"Z", raw.rfind(b") ") + 2):
-                return False
-            stat = parse_stat(raw)
-        except ProcessGone:
-            return True
-        except UNREADABLE:
-            return False
-        return stat.threads <= 1
 
     def _bracket(self, anon_before: int, members: Collection[int], begun_ns: int) -> Bracket:
         model, around, machine = self.model, self._around, self._machine
@@ -247,103 +206,6 @@ class MemoryScan:
         """Note that a member left the run cgroup: its figures are no longer those of the tree."""
         if self._run_cgroup:
             self._run_cgroup = self.model.run_cgroup = self._around.is_complete = False
-
-    # -- members ---------------------------------------------------------------------------------------------------
-
-    def _read_all(self, moved: Iterable[Member]) -> None:
-        """Read these members, and again the parents of those that are new."""
-        parents: dict[Member, None] = {}
-        for member in moved:
-            is_new = member not in self._known
-            if self._read(member) and is_new and member.parent is not None:
-                parents[member.parent] = None
-        for parent in parents:
-            if parent in self._known:
-                self._read(parent)
-
-    def _read(self, member: Member) -> bool:
-        """Read one; return whether it is in the model.
-
-        Whether a new one shares the address space of its parent is asked before its sizes are read: of one that
-        executes its program meanwhile, they are its own.
-        """
-        process = self._known.get(member)
-        taken = self._taken.pop(member, None)
-        try:
-            shares = process is None and self._shares_address_space(member)
-            if taken is not None and process is not None:
-                raw, stat, status = taken
-                tid = None
-            else:
-                raw = self._files.stat_bytes(member, member.pid)
-                stat = parse_stat(raw)
-                if stat.start != member.start or (stat.state in b"ZXx" and stat.threads <= 1):
-                    return False
-                tid = self._living_thread(member.pid) if stat.state == b"Z" else None
-                status = b"" if shares else self._status(member, tid)
-            sizes = None if shares else parse_memory(status)
-            program = parse_program(raw, len(stat.head)) if tid is None else self._program_of(member, tid)
-        except UNREADABLE:
-            return False
-        self._keys[member] = stat.minor_faults, stat.major_faults, stat.rss * self._machine.page_size
-        if shares:
-            self._note_sharing(member, stat)
-            return False
-        if sizes is None:
-            if process is not None:
-                self.model.fade(process)
-            return False
-        if process is None:
-            process = self._enter(member, program)
-        elif not process.living:
-            return False
-        self._update(process, program, sizes, stat)
-        return True
-
-    def _shares_address_space(self, member: Member) -> bool:
-        parent = None if member.parent is None else self._known.get(member.parent)
-        return (
-            parent is not None
-            and parent.family is not None
-            and bool(share_address_space(self._library, member.pid, parent.pid))
-        )
-
-    def _enter(self, member: Member, program: bytes) -> ProcessMemory:
-        """Add a new member."""
-        parent = None if member.parent is None else self._known.get(member.parent)
-        self._around.check(member.pid)
-        process = self._known[member] = self.model.enter(
-            member.pid, member.start, member.command, program, parent, is_root=member is self._root
-        )
-        process.faults = self._sharing.pop(member, 0)
-        return process
-
-    def _note_sharing(self, member: Member, stat: Stat) -> None:
-        """Note the faults of a member in the address space of its parent: the sizes of that show what they made."""
-        faults = (stat.minor_faults + stat.major_faults) * self._machine.page_size
-        self.model.turnover.faulted += faults - self._sharing.get(member, 0)
-        self._sharing[member] = faults
-
-    def _update(self, process: ProcessMemory, program: bytes, sizes: Sizes, stat: Stat) -> None:
-        faults = (stat.minor_faults + stat.major_faults) * self._machine.page_size
-        process.command = stat.comm
-        self.model.update(process, program, sizes, faults, stat.threads)
-
-    def _status(self, member: Member, tid: int | None) -> bytes:
-        if tid is None:
-            return self._files.status_bytes(member, member.pid)
-        return self._machine.read(f"{member.pid}/task/{tid}/status")
-
-    def _living_thread(self, pid: int) -> int | None:
-        return next((tid for tid in read_threads(self._machine, pid) if tid != pid), None)
-
-    def _program_of(self, member: Member, tid: int) -> bytes:
-        """Return the program of a process whose main thread exited: its `stat` has none."""
-        process = self._known.get(member)
-        if process is not None and process.family is not None:
-            return process.family.program
-        raw = self._machine.read(f"{member.pid}/task/{tid}/stat")
-        return parse_program(raw, len(parse_stat(raw).head))
 
     # -- PSS -------------------------------------------------------------------------------------------------------
 
@@ -371,7 +233,7 @@ class MemoryScan:
     def _read_family(self, budget: PssBudget, family: Family) -> bool:
         started = cpu_ns(self._machine)
         first = snapshot(family)
-        owners = {process: member for member, process in self._known.items()}
+        owners = {process: member for member, process in self.members.known.items()}
         readings: dict[ProcessMemory, tuple[int, Rollup]] = {}
         for process, _, _ in first:
             reading = self._read_rollup(process, owners[process])
@@ -380,7 +242,7 @@ class MemoryScan:
                 rollup = reading[1]
                 self._take_pss(owners[process], rollup.pss_anon + rollup.pss_file + rollup.pss_shmem)
         living = [owners[process] for process, _, _ in first if process.living]
-        self._read_all([*living, *self._discover(living)])  # a child forked meanwhile has its share of each page
+        self.members.read_all([*living, *self._discover(living)])  # a child forked meanwhile has its share of each page
         self.model.take(family, first, readings)
         budget.spend(family, cpu_ns(self._machine) - started)
         return bool(readings)
@@ -388,7 +250,7 @@ class MemoryScan:
     def _read_rollup(self, process: ProcessMemory, member: Member) -> tuple[int, Rollup] | None:
         try:
             stat = parse_stat(self._files.stat_bytes(member, member.pid))
-            tid = self._living_thread(member.pid) if stat.state == b"Z" else None
+            tid = self.members.living_thread(member.pid) if stat.state == b"Z" else None
             rollup = read_rollup(self._machine, member.pid, tid)
         except AccessDenied:
             self.denied.add(member.pid)
@@ -446,10 +308,6 @@ class MemoryScan:
             "at_peak": [_part(part) for part in candidate.parts()],
             "source": bracket.source,
         }
-
-
-def _has_moved(key: Key, stat: Stat, rss: int) -> bool:
-    return key[0] != stat.minor_faults or key[2] != rss or key[1] != stat.major_faults
 
 
 def _part(part: PeakEntry) -> JsonObject:

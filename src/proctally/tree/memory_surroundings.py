@@ -146,8 +146,8 @@ class SharedMemory:
     def explain(self, faulted: int) -> int:
         """Return what is left of the bytes of faults that no member shows, less those that made shared memory.
 
-        A process can write to shared memory and exit between two scans. What it wrote is in `high`, so it is no unseen
-        memory. The scan that sees the memory can be one before that which sees the faults.
+        A process can write to shared memory and exit between two scans. What it wrote is in `high`, so no scan
+        missed it. The scan that sees the memory can be one before that which sees the faults.
         """
         mapped = sum(process.shmem for process in self.mapping)
         before = self.high if self._high_taken is None else self._high_taken

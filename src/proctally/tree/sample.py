@@ -80,7 +80,7 @@ class Samples:
         now, ledger = self.state.read_ns, self.ledger
         total = ledger.advance()
         interval = None if self._sampled_ns is None else max(1, now - self._sampled_ns)
-        cores = self._cores(now, ledger.source(), ledger.levels())
+        cores = self._cores(now, ledger.choose().source, ledger.levels())
         at = round(self.machine.time() - (self.machine.monotonic_ns() - now) / NANOSECONDS, 3)
         sample = {
             "type": "sample",

@@ -171,7 +171,7 @@ class TreeSampler:
     def thread_ids(self) -> list[int]:
         """Return the threads of all members at this moment, new members included."""
         members = list(self.tree.members.values())
-        tids: list[int] = []
+        tids = []
         for member in [*members, *self.lifecycle.discover(members)]:
             try:
                 tids += read_threads(self.machine, member.pid)
@@ -191,8 +191,8 @@ class TreeSampler:
         state, tree, lifecycle = self.state, self.tree, self.lifecycle
         begun_ns = self.machine.monotonic_ns()
         begun_cpu_ns = cpu_ns(self.machine)
-        with_memory = self.memory.begin(begun_ns, between=between)
         tree.since_ns = state.read_ns
+        with_memory = self.memory.begin(begun_ns, between=between)
         lifecycle.read_outer_parent()
         state.tick += 1
         self.files.tick = state.tick
@@ -287,8 +287,7 @@ class TreeSampler:
     @property
     def due_ns(self) -> int | None:
         """The monotonic clock of the next scan between two samples; None without one."""
-        time_ns, memory_ns = self.time.due_ns, self.memory.due_ns
-        return min(time_ns, memory_ns) if time_ns and memory_ns else time_ns or memory_ns
+        return min(filter(None, (self.time.due_ns, self.memory.due_ns)), default=None)
 
     @property
     def total(self) -> list[int]:
@@ -319,13 +318,9 @@ class TreeSampler:
         """The number of the last scan, as in `Member.moved_tick`."""
         return self.state.tick
 
-    def cpu_sources(self) -> dict[str, int]:
-        """Return nanoseconds of CPU by each source that there is."""
-        return self.ledger.sources()
-
-    def cpu_source(self) -> str:
-        """Name the source of the CPU total."""
-        return self.ledger.source()
+    def cpu_by_source(self) -> tuple[str, dict[str, int]]:
+        """Return the source of the CPU total, and nanoseconds of CPU by each source that there is."""
+        return self.ledger.choose().source, self.ledger.sources()
 
     def procfs_ns(self) -> int:
         """Return nanoseconds of CPU by /proc and wait4."""

@@ -67,7 +67,7 @@ def test_pools_are_asked_for_by_a_process_that_is_none_of_the_job(tmp_path: Path
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
     strangers: list[int] = []
-    around = HostSampler(machine, {}, system=True, gpu=False, cloud=False, stranger=strangers.append)
+    around = HostSampler(machine, {}, system=True, gpu=False, cloud=False, started=strangers.append)
     try:
         assert [line["disk"]["pools"] for line in around.lines() if line["type"] == "devices"] == [None]
         assert len(strangers) == 1
@@ -251,8 +251,8 @@ def test_the_time_of_helpers_is_ours() -> None:
 
     machine = host_machine()
     tracker = Tracker(Session("run", Options(), {}, machine, "name"))
-    around: Any = Busy()
-    tracker.around = around
+    host: Any = Busy()
+    tracker.host = host
     assert tracker.cost(0)["cpu_seconds"] > 1000
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proctally.errors import NoProcess
-from proctally.tracking.live_tree import Lookout
+from proctally.tracking.live_tree import LiveTree
 from proctally.views.top.sampled import Living
 from scenes import Written
 from top_views import shown
@@ -38,20 +38,20 @@ def test_each_process_is_told_apart(tmp_path: Path) -> None:
         puppet.do("child = os.fork() or (time.sleep(60), os._exit(0))")
         child = int(puppet.ask("child"))
         puppet.do(f"exec({BURN!r})")
-        lookout = Lookout(puppet.job, 1.0)
-        first = lookout.sample()
+        live = LiveTree(puppet.job, 1.0)
+        first = live.sample()
         assert of(puppet.job, first)["cpu_seconds"] < 0.1, "what it used before is not told"
         assert {process["pid"] for process in first["processes"]} == {puppet.job, child}
         assert of(child, first)["parent"] == puppet.job
         assert of(child, first)["cpu_cores"] is None, "there is nothing to compare with"
         puppet.do(f"exec({BURN!r})")
-        second = lookout.sample()
+        second = live.sample()
         assert of(puppet.job, second)["cpu_cores"] > 0.1
         assert of(child, second)["cpu_cores"] < 0.05, "the end of its fork, at most"
         assert second["sources"]["procfs"] >= 0.15
-        assert not lookout.has_ended
-        assert lookout.command_line(puppet.job).startswith(PYTHON[0])
-        lookout.close()
+        assert not live.has_ended
+        assert live.command_line(puppet.job).startswith(PYTHON[0])
+        live.close()
         puppet.do("os.kill(child, 9)")
 
 
@@ -61,23 +61,23 @@ def test_io_of_a_child_that_was_waited_for_is_no_news(tmp_path: Path) -> None:
     job = subprocess.Popen(["sh", "-c", f"{script}; :"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert job.stdin is not None and job.stdout is not None
     try:
-        lookout = Lookout(job.pid, 1.0)
-        lookout.sample()
+        live = LiveTree(job.pid, 1.0)
+        live.sample()
         assert job.stdout.readline() == b"done\n"
-        shell = {process["pid"]: process for process in lookout.sample()["processes"]}
+        shell = {process["pid"]: process for process in live.sample()["processes"]}
         if shell[job.pid]["write_bytes_per_second"] is None:
             pytest.skip("no I/O accounting here")
         wrote = [process["write_bytes_per_second"] for pid, process in shell.items() if pid != job.pid]
         if not wrote[0]:
             pytest.skip("nothing is written to storage here")
-        before = lookout.sample()["tree"]["write_bytes"]
+        before = live.sample()["tree"]["write_bytes"]
         job.stdin.write(b"x\n")
         job.stdin.flush()
         assert job.stdout.readline() == b"waited\n"
-        after = lookout.sample()
+        after = live.sample()
         assert after["tree"]["write_bytes"] - before < 1 << 20
         assert of(job.pid, after)["write_bytes_per_second"] < 1 << 20, "8 MiB of its child's are its own by the kernel"
-        lookout.close()
+        live.close()
     finally:
         job.kill()
         job.wait()
@@ -87,7 +87,7 @@ def test_io_of_a_child_that_was_waited_for_is_no_news(tmp_path: Path) -> None:
 
 def test_the_end_of_a_tree() -> None:
     job = subprocess.Popen(["sleep", "60"])
-    living = Living(Lookout(job.pid, 1.0))
+    living = Living(LiveTree(job.pid, 1.0))
     try:
         assert living.tick() and not living.has_ended
     finally:
@@ -103,7 +103,7 @@ def test_no_such_process() -> None:
     job = subprocess.Popen(["true"])
     job.wait()
     with pytest.raises(NoProcess, match=f"there is no process {job.pid}"):
-        Lookout(job.pid, 1.0)
+        LiveTree(job.pid, 1.0)
 
 
 def test_secrets_of_command_lines_are_masked() -> None:
@@ -113,9 +113,9 @@ def test_secrets_of_command_lines_are_masked() -> None:
     try:
         assert job.stdout is not None
         job.stdout.readline()
-        lookout = Lookout(job.pid, 1.0)
-        assert "--password=***" in lookout.command_line(job.pid) and "hunter2" not in lookout.command_line(job.pid)
-        lookout.close()
+        live = LiveTree(job.pid, 1.0)
+        assert "--password=***" in live.command_line(job.pid) and "hunter2" not in live.command_line(job.pid)
+        live.close()
         job.stdout.close()
     finally:
         job.kill()

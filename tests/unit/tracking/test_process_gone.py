@@ -40,4 +40,4 @@ def test_live_tree_of_process_that_exits_names_it(host: FakeHost, monkeypatch: p
     monkeypatch.setattr(live_tree, "host_machine", host.machine)
     host.once(f"{PID}/stat", lambda: vanish(host))
     with pytest.raises(NoProcess, match=f"there is no process {PID}"):
-        live_tree.Lookout(PID, 1.0)
+        live_tree.LiveTree(PID, 1.0)

@@ -101,16 +101,16 @@ def attached_ledger() -> Ledger:
     ledger = Ledger(TICK_NS, attached=True)
     ledger.dead[CPU] = 10 * SECOND
     ledger.cpu.counted = 9 * SECOND
-    ledger.splice()
+    ledger.cpu.splice(ledger.procfs_cpu())
     return ledger
 
 
 def test_ledger_splices_perf_behind_the_root() -> None:
     ledger = attached_ledger()
-    assert (ledger.source(), ledger.total()[CPU]) == ("procfs", 10 * SECOND)
+    assert (ledger.choose().source, ledger.total()[CPU]) == ("procfs", 10 * SECOND)
     assert (ledger.cpu.counted, ledger.excess()) == (9 * SECOND, -SECOND)
     ledger.cpu.counted = 11 * SECOND
-    assert (ledger.source(), ledger.total()[CPU]) == ("procfs+perf", 12 * SECOND)
+    assert (ledger.choose().source, ledger.total()[CPU]) == ("procfs+perf", 12 * SECOND)
     assert ledger.levels()["procfs+perf"] == 12 * SECOND
     assert ledger.excess() == -SECOND
 
@@ -135,15 +135,15 @@ def test_a_scan_splices_as_long_as_the_root_lives(attached: Job) -> None:
 def test_ledger_without_perf_has_nothing_to_splice() -> None:
     ledger = attached_ledger()
     ledger.cpu.counted = ledger.cpu.spliced = None
-    ledger.splice()
-    assert (ledger.cpu.spliced, ledger.source(), "procfs+perf" in ledger.levels()) == (None, "procfs", False)
+    ledger.cpu.splice(ledger.procfs_cpu())
+    assert (ledger.cpu.spliced, ledger.choose().source, "procfs+perf" in ledger.levels()) == (None, "procfs", False)
 
 
 def test_ledger_of_a_run_leaves_out_the_dead_where_perf_counts() -> None:
     ledger = Ledger(TICK_NS)
     ledger.waited = 1
     ledger.reaped[CPU], ledger.dead[CPU], ledger.cpu.counted = 14 * SECOND, 60 * SECOND, 14 * SECOND
-    assert (ledger.source(), ledger.total()[CPU]) == ("rusage", 14 * SECOND)
+    assert (ledger.choose().source, ledger.total()[CPU]) == ("rusage", 14 * SECOND)
     ledger.cpu.counted = None
     assert ledger.total()[CPU] == 74 * SECOND
 

@@ -32,8 +32,8 @@ class Case:
         self.ledger.waited = 1
         self.sampler.lifecycle.started = 2
         self.ledger.io_known = self.ledger.delay_known = True
-        self.watch = PerfSource(self.sampler.machine)
-        self.watch.roll = SimpleNamespace(  # type: ignore[assignment]
+        self.perf = PerfSource(self.sampler.machine)
+        self.perf.roll = SimpleNamespace(  # type: ignore[assignment]
             dropped=0,
             strays=0,
             started=2,  # so many as scans saw
@@ -55,7 +55,7 @@ class Case:
         """Milliseconds of CPU time."""
         ledger = self.ledger
         ledger.reaped[CPU] = ledger.best[CPU] = ledger.best[USER] = reaped * MS
-        ledger.cpu.counted = self.watch.total_ns = None if counted is None else counted * MS
+        ledger.cpu.counted = self.perf.total_ns = None if counted is None else counted * MS
         ledger.cpu.enclosed = None if enclosed is None else enclosed * MS
         ledger.cpu.doubtful = doubtful * MS
         self.sampler.readings.ignores_children = set(range(ignorers))
@@ -69,11 +69,11 @@ class Case:
 
     def gaps(self, **named: Any) -> list[gaps.Gap]:
         named = {"client": False, "subreaper": True, "foreign": 0, "left": 0} | named
-        return gaps.of_run(self.tree(), self.watch, **named)
+        return gaps.of_run(self.tree(), self.perf, **named)
 
     def found(self, **named: Any) -> tuple[str, dict[tuple[Any, Any], dict[str, Any]]]:
         """The source, and what is known of each gap, by section and code."""
-        return self.ledger.source(), known(self.gaps(**named))
+        return self.ledger.choose().source, known(self.gaps(**named))
 
 
 def known(found: list[gaps.Gap]) -> dict[tuple[Any, Any], dict[str, Any]]:
@@ -109,7 +109,7 @@ def test_those_that_ignore_children_and_perf_saw_the_most(case: Case) -> None:
 
 
 def test_io_of_children_that_no_scan_saw(case: Case) -> None:
-    roll: Any = case.seen(1000, 999, ignorers=1).watch.roll
+    roll: Any = case.seen(1000, 999, ignorers=1).perf.roll
     roll.started, case.sampler.lifecycle.started = 21, 8
     assert case.found()[1][("io", "unreaped")] == {"count": 13}
     case.sampler.lifecycle.started = 21
@@ -150,7 +150,7 @@ def test_a_cgroup_that_was_left(case: Case) -> None:
 
 
 def test_neither_perf_nor_cgroup(case: Case) -> None:
-    case.watch.roll = None
+    case.perf.roll = None
     unknown = {
         ("cpu", "unreaped_unknown"): {},
         ("io", "unreaped_unknown"): {},
@@ -162,7 +162,7 @@ def test_neither_perf_nor_cgroup(case: Case) -> None:
 def test_perf_alone_lacks_the_end_of_each_process(case: Case) -> None:
     case.ledger.cpu.only = "perf"
     assert case.seen(1000, 1000).found() == ("perf", {("cpu", "teardown"): {"high_seconds": EXITS}})
-    case.watch.roll = None
+    case.perf.roll = None
     assert case.found()[1][("cpu", "teardown")] == {}
 
 
@@ -214,19 +214,19 @@ def test_memory(case: Case) -> None:
 
 
 def test_processes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    watch: Any = case.seen(1000, 999).watch
-    watch.lost = None
-    watch.roll.strays = 2
-    watch.roll.tells_time = lambda: False
+    perf: Any = case.seen(1000, 999).perf
+    perf.lost = None
+    perf.roll.strays = 2
+    perf.roll.tells_time = lambda: False
     assert case.found()[1] == {
         ("processes", "lost_unknown"): {},
         ("processes", "forks_unseen"): {"count": 2},
         ("processes", "command_time_sampled"): {},
     }
-    watch.lost = 7
-    watch.broken = 1
-    watch.roll.dropped = 3
-    watch.roll.unread = lambda: 5
+    perf.lost = 7
+    perf.broken = 1
+    perf.roll.dropped = 3
+    perf.roll.unread = lambda: 5
     monkeypatch.setattr(PerfSource, "new_cpus", lambda self: [8, 9])
     assert case.found()[1] == {
         ("cpu", "setuid"): {"count": 3},
@@ -254,7 +254,7 @@ def test_large_processes_that_nobody_waited_for(case: Case) -> None:
 
 @pytest.mark.parametrize(("ended", "raised"), [(454, False), (455, True)])
 def test_ends_of_threads_are_in_no_source_but_the_cgroup(case: Case, ended: int, raised: bool) -> None:
-    roll: Any = case.seen(900, 899).watch.roll
+    roll: Any = case.seen(900, 899).perf.roll
     roll.threads_ended = ended
     expected = {("cpu", "threads_ended"): {"count": ended, "high_seconds": 0.005}} if raised else {}
     assert case.found()[1] == expected
@@ -264,11 +264,11 @@ def test_ends_of_threads_are_in_no_source_but_the_cgroup(case: Case, ended: int,
 
 
 def test_a_cgroup_blames_no_process_where_all_were_reaped(case: Case) -> None:
-    roll: Any = case.seen(872, 800, enclosed=1106).watch.roll
+    roll: Any = case.seen(872, 800, enclosed=1106).perf.roll
     assert case.found() == ("cgroup", {("io", "unreaped"): {}})
     roll.started = 1
     assert case.found() == ("cgroup", {})
-    case.watch.lost = 1
+    case.perf.lost = 1
     assert ("io", "unreaped") in case.found()[1]
 
 
@@ -298,7 +298,7 @@ def test_children_that_no_listing_shows(case: Case) -> None:
 def test_attach_without_perf(tmp_path: Path) -> None:
     case = Case(tmp_path, own=None)
     case.sampler.readings.io_denied = {5}
-    assert known(gaps.of_attach(case.tree(), case.watch, 0.5)) == {
+    assert known(gaps.of_attach(case.tree(), case.perf, 0.5)) == {
         ("cpu", "last_moments"): {"high_seconds": 0.02},
         ("cpu", "orphans_unseen"): {},
         ("io", "last_moments"): {"high_seconds": 0.5},
@@ -310,11 +310,11 @@ def test_attach_without_perf(tmp_path: Path) -> None:
 
 def test_attach_with_perf(tmp_path: Path) -> None:
     case = Case(tmp_path, own=None)
-    case.watch.total_ns = 5
-    assert ("cpu", "attach_threads") not in known(gaps.of_attach(case.tree(), case.watch, 0.5))
-    case.watch.unsure = True
+    case.perf.total_ns = 5
+    assert ("cpu", "attach_threads") not in known(gaps.of_attach(case.tree(), case.perf, 0.5))
+    case.perf.unsure = True
     case.ledger.io_known = False
-    assert known(gaps.of_attach(case.tree(), case.watch, 0.5)) == {
+    assert known(gaps.of_attach(case.tree(), case.perf, 0.5)) == {
         ("cpu", "last_moments"): {"high_seconds": 0.02},
         ("cpu", "attach_threads"): {},
         ("io", "io_unavailable"): {},
@@ -324,7 +324,7 @@ def test_attach_with_perf(tmp_path: Path) -> None:
 
 
 def last_moments(case: Case) -> dict[str, Any]:
-    return known(gaps.of_attach(case.tree(), case.watch, 0.5))[("cpu", "last_moments")]
+    return known(gaps.of_attach(case.tree(), case.perf, 0.5))[("cpu", "last_moments")]
 
 
 def test_last_moments_of_an_attach(tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_last_moments_of_an_attach(tmp_path: Path) -> None:
     assert last_moments(case) == {"high_seconds": 0.52}
     case.ledger.cpu.counted = 9000 * MS
     assert last_moments(case) == {"high_seconds": 0.04}
-    case.ledger.cpu.counted = case.watch.total_ns = None
+    case.ledger.cpu.counted = case.perf.total_ns = None
     assert last_moments(case) == {"high_seconds": 0.64}
     case.ledger.root_reaped = True
     assert last_moments(case) == {"high_seconds": 0.04}, "the parent of the root shows all but ticks"
@@ -350,11 +350,11 @@ def test_attach_where_perf_saw_processes_that_no_scan_did(tmp_path: Path) -> Non
     case.seen(0, 1000)
     case.ledger.cpu.spliced = 6 * MS, 2 * MS
     case.ledger.best[CPU] = 1000 * MS
-    found = known(gaps.of_attach(case.tree(), case.watch, 0.5))
+    found = known(gaps.of_attach(case.tree(), case.perf, 0.5))
     assert found[("cpu", "split_unknown")] == {"low_seconds": 1.0, "high_seconds": 1.0}
     assert ("cpu", "orphans_unseen") not in found, "all of it was since the last scan of the root"
     case.ledger.cpu.spliced = 6 * MS, 900 * MS
-    found = known(gaps.of_attach(case.tree(), case.watch, 0.5))
+    found = known(gaps.of_attach(case.tree(), case.perf, 0.5))
     assert found[("cpu", "orphans_unseen")] == {}
 
 

@@ -715,5 +715,5 @@ def test_a_cgroup_that_was_left_is_a_bound_like_others(left: bool, enclosed: int
     ledger.cpu.counted = 4 * SECOND
     ledger.cpu.enclosed = enclosed * SECOND
     ledger.cpu.left = left
-    assert ledger.source() == source
+    assert ledger.choose().source == source
     assert ledger.total()[CPU] == ledger.sources()[source]

@@ -188,11 +188,11 @@ class SharedAddressSpaces:
 
 def test_child_in_the_address_space_of_its_parent_is_not_counted(job: Job) -> None:
     job.scan()
-    job.memory._library = SharedAddressSpaces()
+    job.memory.members._library = SharedAddressSpaces()
     job.host.spawn(200, ROOT, pages=PAGES)
     job.host.run(200, minor=PAGES)
     assert job.scan() == (1, 1)
-    job.memory._library.shared = False
+    job.memory.members._library.shared = False
     job.host.exec(200, b"true", pages=2 * PAGES)
     assert job.scan() == (3, 3)
 
@@ -206,7 +206,7 @@ def test_child_that_leaves_the_address_space_of_its_parent_meanwhile_has_its_own
             job.host.exec(200, b"true", pages=2 * PAGES)
             return 1
 
-    job.memory._library = Executes()
+    job.memory.members._library = Executes()
     job.host.spawn(200, ROOT, pages=8 * PAGES)
     job.host.run(200, minor=PAGES)
     assert job.scan() == (10, 10)

@@ -66,7 +66,7 @@ def test_the_last_interval_has_what_perf_lacks(job: Attached) -> None:
     job.look()
     assert close(job.cpu(), 1.05, ticks=2)
     assert job.sampler.total[MINOR] == job.truth()[MINOR]
-    assert job.sampler.ledger.source() == "procfs"
+    assert job.sampler.ledger.choose().source == "procfs"
     job.settle()
     assert close(job.cpu(), 1.05, ticks=2)
     assert job.sampler.lifecycle.outside == 0

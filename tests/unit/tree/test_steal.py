@@ -31,7 +31,7 @@ def ledger(procfs: int, counted: int, doubtful: int) -> Ledger:
 )
 def test_what_others_took_is_not_taken_for_the_job(procfs: int, counted: int, doubtful: int, source: str) -> None:
     said = ledger(procfs, counted, doubtful)
-    assert said.source() == source
+    assert said.choose().source == source
     assert said.total()[CPU] == said.sources()[source]
     said.cpu.only = "perf"
     assert said.total()[CPU] == counted

@@ -112,11 +112,11 @@ def _top(options: Options, words: list[str], environment: dict[str, str], on_ter
 def _watched(word: str, options: Options, environment: dict[str, str]) -> Living | Followed:
     """A process that lives, else a record. Raises CannotShow, NoRecord."""
     if word.isascii() and word.isdecimal() and len(word) <= MOST_PID_DIGITS:
-        from proctally.tracking.live_tree import Lookout
+        from proctally.tracking.live_tree import LiveTree
         from proctally.views.top.sampled import Living
 
         try:
-            return Living(Lookout(int(word), options.interval))
+            return Living(LiveTree(int(word), options.interval))
         except NoProcess as error:
             try:
                 path = one(word, environment)

@@ -35,7 +35,7 @@ class Living:
     """A tree that is sampled at each tick."""
 
     def __init__(self, tree: SampledTree) -> None:
-        self._lookout = tree
+        self._live = tree
         self.scene = Scene(tree.command_line(tree.pid) or tree.command)
         self.scene.root = tree.pid
         self.scene.identity = f"pid {tree.pid}"
@@ -52,14 +52,14 @@ class Living:
         if self.has_ended:
             return False
         try:
-            self.scene.enter(self._lookout.sample())
+            self.scene.enter(self._live.sample())
         except NoProcess as error:
             raise CannotShow(str(error)) from None
         sources = self.scene.sample["sources"]
         best = self.scene.sample["source"]
         self.scene.sources = {best: sources.get(best, self.scene.figure("tree.cpu_seconds"))} | sources
         self.scene.notes = self._notes
-        if self._lookout.has_ended:
+        if self._live.has_ended:
             self.scene.ending = self._ending()
         return True
 
@@ -79,8 +79,8 @@ class Living:
         return said
 
     def _line_of(self, process: Process) -> str:
-        return self._lookout.command_line(process.pid) or process.command
+        return self._live.command_line(process.pid) or process.command
 
     def close(self) -> None:
         """Give everything back."""
-        self._lookout.close()
+        self._live.close()
