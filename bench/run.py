@@ -28,6 +28,7 @@ from system_cost import system_cost
 from table import HEAD, Line, Row
 from top_cost import top_cost
 from track_cost import track_cost
+from tracker_cost import tracker_cost
 from wall_time import wall_time
 from wrapper import end_latency, forks, record_size, rss, startup
 
@@ -42,6 +43,7 @@ BENCHES: dict[str, Callable[[Programs], Iterator[Line]]] = {
     "system_cost": system_cost,
     "library_cost": library_cost,
     "track_cost": track_cost,
+    "tracker_cost": tracker_cost,
     "scrape_cost": scrape_cost,
     "listing_cost": listing_cost,
     "decide_cost": decide_cost,
