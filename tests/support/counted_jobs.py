@@ -7,7 +7,7 @@ from typing import Any
 
 from compiled import NO_COMPILER
 from proctally.linux import perf
-from proctally.linux.child import libc
+from proctally.linux.c_library import libc
 from proctally.linux.perf import Events, PerfRefused, Unsupported
 from tracked import (
     Done,

@@ -6,7 +6,7 @@ import os
 import signal
 
 from proctally.linux import perf
-from proctally.linux.child import libc
+from proctally.linux.c_library import libc
 
 
 def perf_denied(user: int) -> str | None:

@@ -17,8 +17,8 @@ import pytest
 from compiled import NO_COMPILER, Programs
 from perf_refused import Giving, machine, spare
 from proctally.linux import perf
+from proctally.linux.c_library import libc
 from proctally.linux.cgroup import places
-from proctally.linux.child import libc
 from proctally.linux.machine import Machine
 from proctally.linux.perf import Events, PerfRefused, Unsupported
 from proctally.text.words import missing
@@ -340,7 +340,7 @@ HOARD = """
 import os, resource, sys
 from proctally.linux import perf
 from proctally.linux.proc import parse_cpu_list
-from proctally.linux.child import libc
+from proctally.linux.c_library import libc
 resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
 perf.RING_BYTES = (131072, 65536, 32768, 16384)
 cpus = sorted(parse_cpu_list(open("/sys/devices/system/cpu/online", "rb").read()))

@@ -10,6 +10,7 @@ import os
 import sys
 
 from proctally.errors import UNREADABLE
+from proctally.linux.c_library import libc
 from proctally.linux.drm import Clients, cards, kfd_devices, kfd_memory, read_card
 from proctally.linux.gpu import GpuDevice, GpuReading, has_drm, has_nvidia, pack, shows_host_pids
 from proctally.linux.machine import NANOSECONDS, Machine
@@ -43,12 +44,9 @@ def main() -> None:
 
 def _die_with(parent: int) -> None:
     """End with the thread that started this process, also while a call of the driver waits (not in state D)."""
-    try:
-        import ctypes
-
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
-    except (ImportError, OSError, AttributeError):
-        pass
+    library = libc()
+    if library is not None:
+        library.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(0)
 

@@ -1,7 +1,7 @@
 """Children and signals: subreaper, signal descriptors, pidfds, waiting.
 
-prctl(2) and signalfd(2) are not in the standard library, so they are called through ctypes. No other module imports
-`_signal`, the built-in module below `signal`: that one builds enumerations, and its import takes 4.6 ms instead of 0.1.
+No other module imports `_signal`, the built-in module below `signal`: the latter builds enumerations, and its import
+takes 4.6 ms instead of 0.1.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from proctally.linux.proc import read_stat
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from ctypes import CDLL
     from resource import struct_rusage
     from typing import Any
 
+    from proctally.linux.c_library import CLibrary
     from proctally.linux.machine import Machine
 
 PR_SET_CHILD_SUBREAPER = 36  # include/uapi/linux/prctl.h
@@ -48,23 +48,13 @@ SIGTTIN = 21
 SIGTTOU = 22
 
 
-def libc() -> CDLL | None:
-    """The C library of this process, or None where ctypes cannot load it."""
-    try:
-        import ctypes
-
-        return ctypes.CDLL(None, use_errno=True)
-    except (ImportError, OSError):
-        return None
-
-
 def stopping() -> tuple[int, ...]:
     """The signals that ask who tracks on its own to stop: the end of the terminal is none under nohup(1)."""
     asking = (SIGINT, SIGTERM, SIGHUP)
     return asking if _signal.getsignal(SIGHUP) != _signal.SIG_IGN else asking[:2]
 
 
-def become_subreaper(library: CDLL | None) -> bool:
+def become_subreaper(library: CLibrary | None) -> bool:
     """Have orphaned descendants come back to this process (PR_SET_CHILD_SUBREAPER, prctl(2)); False if refused."""
     return library is not None and library.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
@@ -137,7 +127,7 @@ class SignalFd:
     `wait` returns when one arrives, when one of the given descriptors is ready, or at the deadline.
     """
 
-    def __init__(self, library: CDLL | None, numbers: Iterable[int]) -> None:
+    def __init__(self, library: CLibrary | None, numbers: Iterable[int]) -> None:
         self._mask = frozenset(numbers)
         self.previous: set[int] = _signal.pthread_sigmask(_signal.SIG_BLOCK, self._mask)
         self._fd = _signalfd(library, self._mask)
@@ -200,7 +190,7 @@ class SignalFd:
                 return ready
 
 
-def _signalfd(library: CDLL | None, mask: Iterable[int]) -> int | None:
+def _signalfd(library: CLibrary | None, mask: Iterable[int]) -> int | None:
     """A descriptor for these signals, or None where the kernel or a sandbox has no signalfd(2)."""
     if library is None:
         return None

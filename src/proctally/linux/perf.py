@@ -17,7 +17,8 @@ from sys import byteorder, maxsize
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from ctypes import CDLL
+
+    from proctally.linux.c_library import CLibrary
 
 SYSCALL = {"x86_64": 298, "aarch64": 241}
 FLAG_FD_CLOEXEC = 8
@@ -89,7 +90,7 @@ LOWER = 0xFFFFFFFF
 
 
 class Unsupported(Exception):
-    """perf_event_open cannot be called: it needs ctypes, on x86_64 or aarch64."""
+    """perf_event_open cannot be called: it needs the C library, on x86_64 or aarch64."""
 
 
 class PerfRefused(OSError):
@@ -97,15 +98,15 @@ class PerfRefused(OSError):
 
 
 class Events:
-    """The system call, by ctypes. `library` is the C library of this process (`child.libc`), or None."""
+    """The system call. `library` is the C library of this process (`c_library.libc`), or None."""
 
-    def __init__(self, library: CDLL | None, architecture: str | None = None) -> None:
+    def __init__(self, library: CLibrary | None, architecture: str | None = None) -> None:
         number = SYSCALL.get(architecture or os.uname().machine)
         if library is None or number is None or byteorder != "little" or maxsize < 1 << 32:
             raise Unsupported
-        import ctypes
+        from proctally.linux.c_library import Long, last_errno
 
-        self._types = ctypes
+        self._long, self._errno = Long, last_errno
         self._number = number
         self._call = library.syscall
 
@@ -129,12 +130,10 @@ class Events:
             ATTR, type, ATTR_BYTES, config, 0, sample_type, read_format, flags, watermark, 0, 0, 0,
             0, 0, 0, clock, 0, 0, 0, 0,
         )  # fmt: skip
-        c = self._types
-        fd: int = self._call(
-            c.c_long(self._number), attr, c.c_int(pid), c.c_int(cpu), c.c_int(-1), c.c_ulong(FLAG_FD_CLOEXEC)
-        )
+        long = self._long
+        fd: int = self._call(long(self._number), attr, long(pid), long(cpu), long(-1), long(FLAG_FD_CLOEXEC))
         if fd < 0:
-            number = c.get_errno()
+            number = self._errno()
             raise PerfRefused(number, os.strerror(number))
         return fd
 

@@ -13,8 +13,7 @@ from proctally.linux.proc import kilobytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ctypes import CDLL
-
+    from proctally.linux.c_library import CLibrary
     from proctally.linux.machine import Machine
 
     # peak (VmHWM), anon, file, shmem, page tables, swap, hugetlb
@@ -162,11 +161,11 @@ def read_rollup(machine: Machine, pid: int, tid: int | None = None) -> Rollup | 
         return None
 
 
-def share_address_space(library: CDLL | None, pid: int, other: int) -> bool | None:
+def share_address_space(library: CLibrary | None, pid: int, other: int) -> bool | None:
     """Return whether two processes have one address space, as after vfork.
 
-    It calls kcmp(2). `library` is the C library (`child.libc`), or None. None where the kernel or a filter refuses the
-    call.
+    It calls kcmp(2). `library` is the C library (`c_library.libc`), or None. None where the kernel or a filter refuses
+    the call.
     """
     result = -1 if library is None or KCMP is None else library.syscall(KCMP, pid, other, KCMP_VM, 0, 0)
     return None if result < 0 else result == 0

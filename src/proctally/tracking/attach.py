@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from proctally.errors import UNREADABLE, AccessDenied, CannotStart, NoDescriptors, ProcessGone
-from proctally.linux.child import SignalFd, libc, pidfd_open, stopping
+from proctally.linux.c_library import libc
+from proctally.linux.child import SignalFd, pidfd_open, stopping
 from proctally.linux.descriptors import raise_limit
 from proctally.linux.machine import Machine, host_machine
 from proctally.linux.proc import is_thread, read_stat

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from proctally.errors import UNREADABLE, AccessDenied, NoDescriptors, NoProcess, ProcessGone
-from proctally.linux.child import libc
+from proctally.linux.c_library import libc
 from proctally.linux.descriptors import share
 from proctally.linux.machine import host_machine
 from proctally.linux.proc import is_thread

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from proctally.errors import UNREADABLE, CannotStart
-from proctally.linux.child import SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, initial_environment, libc
+from proctally.linux.c_library import libc
+from proctally.linux.child import SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, initial_environment
 from proctally.linux.machine import Machine, host_machine
 from proctally.linux.proc import read_children, read_stat
 from proctally.record.codes import JUST_STARTED

@@ -6,7 +6,8 @@ import os
 
 from proctally.errors import CannotStart
 from proctally.host.sampler import TREE, HostSampler
-from proctally.linux.child import SignalFd, libc, stopping
+from proctally.linux.c_library import libc
+from proctally.linux.child import SignalFd, stopping
 from proctally.linux.machine import host_machine
 from proctally.record import seconds
 from proctally.text.terminal import say

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proctally.errors import UNREADABLE, ProcessGone
-from proctally.linux.child import libc
+from proctally.linux.c_library import libc
 from proctally.linux.proc import parse_stat, read_threads
 from proctally.linux.proc_memory import parse_memory, parse_program, share_address_space
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from proctally.linux.child import SignalFd, libc
+from proctally.linux.c_library import libc
+from proctally.linux.child import SignalFd
 
 LONG_NS = 5_000_000_000
 SHORT_NS = 30_000_000

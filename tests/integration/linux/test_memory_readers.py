@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from proctally.errors import UNREADABLE, ProcessGone
-from proctally.linux.child import libc
+from proctally.linux.c_library import libc
 from proctally.linux.machine import Machine
 from proctally.linux.memory_levels import read_machine_levels, read_sysvipc_shm
 from proctally.linux.proc import parse_stat

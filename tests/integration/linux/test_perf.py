@@ -38,7 +38,7 @@ from perf_made import (
 )
 from places import SUPPORT
 from proctally.linux import perf, perf_attach
-from proctally.linux.child import libc
+from proctally.linux.c_library import libc
 from proctally.linux.perf import (
     Events,
     PerfRefused,
