@@ -78,20 +78,6 @@ class Machine:
     clocks of the schedule, of process starts, and of the calendar.
     """
 
-    __slots__ = (
-        "_last_pid_fd",
-        "boottime_ns",
-        "clock_gettime_ns",
-        "memory_bytes",
-        "monotonic_ns",
-        "page_size",
-        "proc",
-        "sys",
-        "tick_ns",
-        "ticks",
-        "time",
-    )
-
     def __init__(
         self,
         proc: str = "/proc",

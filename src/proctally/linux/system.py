@@ -246,20 +246,6 @@ class SystemReading:
     as long as it stays, what does not count (models, states, masters) is unchanged. `errors`: by file.
     """
 
-    __slots__ = (
-        "at_ns",
-        "cpu",
-        "disks",
-        "errors",
-        "load",
-        "memory",
-        "net",
-        "pressure",
-        "processes",
-        "ticks",
-        "version",
-    )
-
     def __init__(self, at_ns: int, ticks: int) -> None:
         self.at_ns = at_ns
         self.ticks = ticks

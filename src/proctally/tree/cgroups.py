@@ -80,23 +80,6 @@ class Enclosure:
     `limits_missing` is its code.
     """
 
-    __slots__ = (
-        "_children",
-        "_enclosing_ns",
-        "_kills",
-        "_machine_kills",
-        "_throttling",
-        "found",
-        "left",
-        "limits",
-        "limits_missing",
-        "machine",
-        "memory_before",
-        "missing",
-        "missing_memory",
-        "own",
-    )
-
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.limits = CgroupLimits()

@@ -60,14 +60,15 @@ class Clocks:
         self._clocks = clocks
         return moved
 
-    def align(self, read_counters: Callable[[], None]) -> None:
+    def align(self, ran: list[Member], read_counters: Callable[[], None]) -> None:
         """Bring every clock to one moment again, where this process was kept from running while it read.
 
         On a busy machine that takes long enough for a sample to show more cores than there are: what was read last
-        then contains time that the moment of the clocks does not. `read_counters` reads the other sources then.
+        then contains time that the moment of the clocks does not. `read_counters` reads the other sources then. Where no
+        member `ran`, there is nothing to align.
         """
         machine, state = self.machine, self.state
-        if machine.clock_gettime_ns is None:
+        if machine.clock_gettime_ns is None or not ran:
             return
         started = state.read_ns
         for _ in range(ALIGN_AT_MOST):

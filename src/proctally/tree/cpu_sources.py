@@ -98,19 +98,6 @@ class CpuSources:
     root of an attached tree lived.
     """
 
-    __slots__ = (
-        "attached",
-        "counted",
-        "doubtful",
-        "enclosed",
-        "enclosed_split",
-        "ignored",
-        "left",
-        "lost",
-        "only",
-        "spliced",
-    )
-
     def __init__(self, *, attached: bool, only: str | None) -> None:
         self.attached = attached
         self.only = only

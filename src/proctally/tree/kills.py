@@ -42,20 +42,6 @@ class Kills:
     children that a signal ended, by its number; the root is not in it.
     """
 
-    __slots__ = (
-        "_credit",
-        "_elsewhere",
-        "_known",
-        "_noted",
-        "_shared",
-        "_started_ns",
-        "by_signal",
-        "counts",
-        "enclosure",
-        "machine",
-        "ooms",
-    )
-
     def __init__(self, machine: Machine, enclosure: Enclosure, started_ns: int) -> None:
         self.machine = machine
         self.enclosure = enclosure

@@ -68,25 +68,6 @@ class Roll:
     (perf_event_context_sched_out), and the root has one event more that none inherits.
     """
 
-    __slots__ = (
-        "_alive",
-        "_ended",
-        "_ends",
-        "_entries",
-        "_lived",
-        "_most_alive",
-        "_past",
-        "_read_ns",
-        "_reads",
-        "_root",
-        "_tallies",
-        "dropped",
-        "name_of",
-        "started",
-        "strays",
-        "threads_ended",
-    )
-
     def __init__(self, root: int, command: bytes, begun_ns: int) -> None:
         self.started = 1
         self._alive = self._most_alive = 1

@@ -12,6 +12,7 @@ from time import sleep
 
 from proctally.errors import UNREADABLE
 from proctally.linux.descriptors import leave_spare
+from proctally.linux.machine import NANOSECONDS
 from proctally.linux.perf import (
     ALWAYS,
     COUNTERS,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 LISTINGS = 20  # of a tree that makes threads faster than they can be opened; the rest may be missing
 QUIET_LISTINGS = 2  # without a new thread: the first can miss one whose fork has not ended
 FORKING_SECONDS = 0.002
+IDLE_NS = 10 * NANOSECONDS
 LATE_NS = 1_000_000  # a record may come so much later than the time it bears
 BY_ERRNO = {
     ENOSYS: codes.NO_SYSCALL,
@@ -61,23 +63,6 @@ class PerfSource:
     None where there is.
     """
 
-    __slots__ = (
-        "_counter",
-        "_counters",
-        "_cpuset",
-        "_known_cpus",
-        "_rings",
-        "_stolen",
-        "broken",
-        "commands_missing",
-        "lost",
-        "machine",
-        "missing",
-        "roll",
-        "total_ns",
-        "unsure",
-    )
-
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.total_ns: int | None = None
@@ -92,6 +77,7 @@ class PerfSource:
         self._cpuset: Callable[[], Collection[int]] = set
         self._known_cpus: list[int] = []
         self._stolen: Stolen | None = None
+        self._idle_ns = self._read_ns = 0
         self.unsure = False  # whether threads that were made during an attach may be missing
 
     def open(
@@ -173,6 +159,7 @@ class PerfSource:
             attached.close()
             return
         self.unsure = attached.unsure
+        self._idle_ns = IDLE_NS
         self._counter = attached
 
     def _denied(self, library: Any) -> str:
@@ -223,16 +210,27 @@ class PerfSource:
         """Descriptors that become ready when records should be taken."""
         return self._rings.fds if self._rings is not None else []
 
-    def read(self) -> int | None:
-        """Nanoseconds that the tree has used since its exec; None without a counter."""
+    def read(self, *, is_idle: bool = False) -> int | None:
+        """Return nanoseconds that the tree has used since its exec; None without a counter.
+
+        `is_idle`: whether no member ran since the last reading. Then the counters of an attached tree, one for each
+        thread, are read every 10 s only: they show what runs unseen.
+        """
         try:
             if self._rings is not None:
                 self.total_ns = self._rings.read()
-            elif self._counter is not None:
+            elif self._counter is not None and not (is_idle and self._is_recent()):
                 self.total_ns = self._counter.read()
         except OSError:
             pass  # what was read before stands
         return self.total_ns
+
+    def _is_recent(self) -> bool:
+        now = self.machine.monotonic_ns()
+        if now - self._read_ns < self._idle_ns:
+            return True
+        self._read_ns = now
+        return False
 
     @property
     def has_lost_processes(self) -> bool:

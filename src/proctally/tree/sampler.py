@@ -199,7 +199,7 @@ class TreeSampler:
         state.grown = False
         self.kills.poll(self.memory.reader)
         moved = self.clocks.moved()
-        self._read_counters()
+        self._read_counters(is_idle=not (moved or last))
         ran, gone = self.readings.read_all(moved)
         if state.grown:
             # A parent shows the time of a child that it reaped after the clock of that child was read in this scan:
@@ -213,7 +213,7 @@ class TreeSampler:
             ran += found  # all of them are asked again: any may have forked since
         lifecycle.remove(gone)
         lifecycle.settle()
-        self.clocks.align(self._read_counters)
+        self.clocks.align(ran, self._read_counters)
         lifecycle.root_lives()
         self.time.scan(ran)
         now = self.machine.monotonic_ns()
@@ -237,11 +237,11 @@ class TreeSampler:
             self.ledger.cpu.doubtful = self.perf.doubtful_ns()
         return self.samples.make()
 
-    def _read_counters(self) -> None:
+    def _read_counters(self, *, is_idle: bool = False) -> None:
         """Pass to the ledger what perf and the cgroup of the run count at this moment."""
         ledger, perf, enclosure = self.ledger, self.perf, self.enclosure
         if perf is not None:
-            ledger.cpu.note_perf(perf.read(), lost=perf.has_lost_processes)
+            ledger.cpu.note_perf(perf.read(is_idle=is_idle), lost=perf.has_lost_processes)
         if enclosure is not None:
             ledger.cpu.note_cgroup(enclosure.used_ns(), enclosure.split_ns, left=enclosure.left)
 

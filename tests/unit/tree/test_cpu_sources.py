@@ -119,7 +119,7 @@ def test_a_scan_splices_as_long_as_the_root_lives(attached: Job) -> None:
     job, counted = attached, [SECOND]
     job.start()
     job.sampler.perf = SimpleNamespace(
-        read=lambda: counted[0], roll=None, has_lost_processes=False, doubtful_ns=lambda: 0
+        read=lambda **_: counted[0], roll=None, has_lost_processes=False, doubtful_ns=lambda: 0
     )  # type: ignore[assignment]
     job.sampler.sample()
     assert job.sampler.ledger.cpu.spliced == (job.sampler.ledger.procfs_cpu(), SECOND)

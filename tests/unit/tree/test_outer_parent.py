@@ -26,7 +26,7 @@ class Attached(Job):
     def start(self) -> None:
         super().start()
         self.sampler.perf = SimpleNamespace(  # type: ignore[assignment]
-            read=lambda: self.counted, roll=None, has_lost_processes=False, doubtful_ns=lambda: 0
+            read=lambda **_: self.counted, roll=None, has_lost_processes=False, doubtful_ns=lambda: 0
         )
         self.sampler.lifecycle.follow_parent()
         self.look()

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from proctally.linux.machine import Machine
+from perf_made import fake
+from proctally.linux import perf_attach
+from proctally.linux.machine import NANOSECONDS, Machine
 from proctally.tree.perf_source import PerfSource
 
 
@@ -34,9 +36,9 @@ def machine(folder: Path, level: int | None) -> Machine:
 
 
 def opened(machine: Machine, library: object, commands: str = "auto") -> PerfSource:
-    watch = PerfSource(machine)
-    watch.open(library, 1, b"job", commands=commands, counters=False)
-    return watch
+    source = PerfSource(machine)
+    source.open(library, 1, b"job", commands=commands, counters=False)
+    return source
 
 
 @pytest.mark.parametrize("level", [-1, 0, 2, 3, 4, None])
@@ -78,3 +80,21 @@ def test_no_library(tmp_path: Path) -> None:
 def test_commands_that_are_switched_off(tmp_path: Path) -> None:
     watch = opened(machine(tmp_path, 2), Refusing(errno.ENOSYS), "off")
     assert (watch.missing, watch.commands_missing) == ("no_syscall", "switched_off")
+
+
+def test_counters_of_an_idle_tree_are_read_every_ten_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, values = [0], iter(range(1, 100))
+    host = machine(tmp_path, None)
+    monkeypatch.setattr(host, "monotonic_ns", lambda: now[0])
+    monkeypatch.setattr(perf_attach, "ioctl", lambda fd, request, argument: 0)
+    monkeypatch.setattr(perf_attach, "_value", lambda fd: next(values))
+    source = PerfSource(host)
+    library, _ = fake(lambda call: 0)
+    now[0] = 20 * NANOSECONDS
+    source.attach(library, lambda: [1])
+    assert [source.read(), source.read(), source.read(is_idle=True), source.read(is_idle=True)] == [1, 2, 3, 3]
+    now[0] += 10 * NANOSECONDS - 1
+    assert source.read(is_idle=True) == 3
+    now[0] += 1
+    assert [source.read(is_idle=True), source.read(is_idle=True), source.read()] == [4, 4, 5]
+    source.close()
