@@ -64,8 +64,8 @@ class Clocks:
         """Bring every clock to one moment again, where this process was kept from running while it read.
 
         On a busy machine that takes long enough for a sample to show more cores than there are: what was read last
-        then contains time that the moment of the clocks does not. `read_counters` reads the other sources then. Where no
-        member `ran`, there is nothing to align.
+        then contains time that the moment of the clocks does not. `read_counters` reads the other sources then. Where
+        no member `ran`, there is nothing to align.
         """
         machine, state = self.machine, self.state
         if machine.clock_gettime_ns is None or not ran:

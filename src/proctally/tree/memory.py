@@ -64,7 +64,7 @@ from proctally.tree import memory_pss
 from proctally.tree.memory_fading import Fading
 from proctally.tree.memory_families import NO_SIZES, Family, ProcessMemory
 from proctally.tree.memory_moments import Bracket, PeakEntry, Turnover
-from proctally.tree.memory_peaks import PROCESSES, RUN_CGROUP, SURROUNDINGS, Peaks, entries
+from proctally.tree.memory_peaks import NOISE_BYTES, PROCESSES, RUN_CGROUP, SURROUNDINGS, Peaks, entries
 from proctally.tree.memory_surroundings import SharedMemory, Surroundings
 
 TYPE_CHECKING = False
@@ -189,6 +189,8 @@ class MemoryModel:
                 self.shared.mapping.pop(process, None)
         process.peak, process.anon, process.file, process.shmem = peak, anon, file, shmem
         filled, process.faults = faults - process.faults, faults
+        if filled > NOISE_BYTES and peak - anon - file - shmem > NOISE_BYTES:
+            self.peaks.below_mark[process] = None
         kernel = tables + threads * THREAD_BYTES + PROCESS_BYTES
         self._kernel += kernel - process.kernel
         self._swap += swap - process.swap
@@ -251,11 +253,13 @@ class MemoryModel:
             if len(family.members) > 1 or family.left_tick == self.tick:
                 family.left_tick = self.tick
                 self._room += process.shared_at_most()
+            most = process.most_anon()
             if self.tick - process.entered <= YOUNG_SCANS:
-                self._room += max(0, self._largest.get(process.command, 0) - process.anon)
+                most = max(most, self._largest.get(process.command, 0))
                 # what it has in common with its parent is not its own
                 unseen = self.peaks.unseen
                 unseen.largest = max(unseen.largest, min(process.most_anon(), process.faults))
+            self._room += most - process.anon
         family.remove(process, self.tick, self.huge, executed=executed)
         if family.members:
             self._changed[family] = None
@@ -268,6 +272,7 @@ class MemoryModel:
             self._mapped_changed = True
         self.shared.mapping.pop(process, None)
         self.peaks.marked.pop(process, None)
+        self.peaks.below_mark.pop(process, None)
         self.turnover.released += process.anon
         self._kernel -= process.kernel
         self._swap -= process.swap

@@ -50,6 +50,8 @@ class Peaks:
         self.low = 0
         self.sampled = True
         self.marked: dict[ProcessMemory, None] = {}  # members whose mark rose in this scan
+        self.below_mark: dict[ProcessMemory, None] = {}  # members below their mark that took faults in this scan
+        self.refilled = 0  # bytes that those can have held and released since the last scan
         self.candidates: list[Candidate] = []
         self.unseen = Unseen()
         self._least_high = 0  # high bound of dropped candidates, and of processes that no scan met
@@ -98,7 +100,7 @@ class Peaks:
         self._previous = bracket, families_low, turnover
         if previous is None and self._attached:
             self._largest_mark = max([process.peak for process in self.marked], default=0)
-            self.marked = {}
+            self.marked, self.below_mark = {}, {}
         spikes, before_more, proved = self._spikes(current, tick, families_low, previous)
         self.low = max(self.low, bracket.low, proved)
         before_more += ending
@@ -137,6 +139,7 @@ class Peaks:
             shmem_low = min(shmem_low, previous[0].shmem_low)
             earlier_low = previous[1]
         spikes: list[PeakEntry] = []
+        spiked: set[ProcessMemory] = set()
         before_more = proved = 0
         for process in self.marked:
             if process.peak > self._largest_mark:
@@ -146,6 +149,7 @@ class Peaks:
             spike = _Spike(process, tick)
             if spike.size <= NOISE_BYTES:
                 continue
+            spiked.add(process)
             current.spike += process.peak - spike.seen
             before_more += max(0, process.peak - spike.earlier)
             anon = process.peak - spike.file - process.shmem
@@ -154,8 +158,25 @@ class Peaks:
             if spike.by_faults and process.family is not None:
                 rest = min(families_low - process.family.low, max(0, earlier_low - spike.earlier_anon))
                 proved = max(proved, rest + anon + shmem_low)
-        self.marked = {}
-        return spikes, before_more, proved
+        return spikes, before_more + self._refill(current, tick, spiked), proved
+
+    def _refill(self, moment: Candidate, tick: int, spiked: set[ProcessMemory]) -> int:
+        """Add what members can have held again without a new mark: at most their faults, up to their mark.
+
+        Returns what that adds to the previous scan.
+        """
+        now = before = 0
+        for process in self.below_mark:
+            if process in spiked or process.entered == tick or process.before is None:
+                continue
+            faulted = process.faults - process.faults_before
+            now += min(faulted, process.peak - process.anon - process.file - process.shmem)
+            before += max(0, min(faulted, process.peak - sum(process.before[1:4])))
+        self.marked, self.below_mark = {}, {}
+        self.refilled = now
+        if now > SMALLEST_SPIKE:
+            moment.spike += now
+        return before if before > SMALLEST_SPIKE else 0
 
     def _add(self, new: Candidate, families: Collection[Family], spikes: list[PeakEntry]) -> None:
         """Keep a moment unless a narrow one has a larger high bound."""

@@ -169,7 +169,7 @@ class MemoryScan:
             self.is_sampled = True
             exiting = self._exits.take_faults()
             self.model.settle(elapsed_ns / NANOSECONDS, self._tree_faults(), exiting, self._lived())
-            if self.model.missed > last.low * WIDE_RATIO + NARROW_BYTES:
+            if self.model.missed + self.model.peaks.refilled > last.low * WIDE_RATIO + NARROW_BYTES:
                 self._missed_ns = elapsed_ns
 
     def _tree_faults(self) -> int:

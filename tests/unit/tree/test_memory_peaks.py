@@ -20,6 +20,57 @@ def found(job: MemoryJob) -> dict[str, float | None]:
     return {code: None if size is None else size / MIB for code, _, size in gaps(job.model.peaks)}
 
 
+# -- memory that is made and released again ----------------------------------------------------------------------------
+
+
+def test_memory_that_members_made_again_below_their_marks_is_in_the_peak() -> None:
+    """Each of two workers had 30 MiB more once; it can have held that again, as far as its faults go."""
+    job = MemoryJob()
+    workers = [job.start(anon=100, command=b"worker") for _ in range(2)]
+    job.scan()
+    for worker in workers:
+        job.read(worker, anon=100, faults=140, peak=100 + FILE + 30)
+    job.scan()
+    assert peak(job)[1] == 260, "the marks rose"
+    for faults in (160, 250):
+        high = peak(job)[1]
+        for worker in workers:
+            job.read(worker, anon=130, faults=faults, peak=100 + FILE + 30)
+        job.scan()
+        assert peak(job)[1] == high == 260, "they hold it now"
+    other = job.start(anon=50)
+    job.scan()
+    assert peak(job) == (310, 310)
+    job.read(other, anon=50, faults=60)
+    for worker, faults in zip(workers, (270, 300), strict=True):
+        job.read(worker, anon=100, faults=faults)
+    job.scan()
+    assert peak(job) == (310, 310)
+    job.start(anon=100)
+    for worker, faults in zip(workers, (280, 400), strict=True):
+        job.read(worker, anon=100, faults=faults)
+    job.scan()
+    assert peak(job) == (350, 350 + 10 + 30), "10 of faults, and no more than up to the mark"
+    assert found(job) == {"spike_between_samples": 40}
+    assert job.model.peaks.refilled == 40 * MIB
+
+
+def test_member_that_leaves_can_have_grown_to_its_mark() -> None:
+    job = MemoryJob()
+    worker, other = job.start(anon=100), job.start(anon=10)
+    for _ in range(4):
+        job.scan()
+    job.read(worker, anon=100, faults=140, peak=100 + FILE + 30)
+    job.read(other, anon=40)
+    job.scan()
+    assert peak(job)[1] == 170
+    job.read(other, anon=60)
+    job.scan()
+    job.model.leave(worker)
+    job.scan(unseen=25, exiting=20)
+    assert peak(job)[1] == 160 + 20 + 5
+
+
 # -- memory that no scan sees ------------------------------------------------------------------------------------------
 
 
