@@ -69,6 +69,8 @@ from proctally.tree.memory_surroundings import SharedMemory, Surroundings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from proctally.linux.memory_levels import MemoryLevels
     from proctally.linux.proc_memory import Sizes
     from proctally.tree.memory_unseen import Lived
@@ -146,8 +148,7 @@ class MemoryModel:
         parent's address space (kcmp) or that has not executed the job yet (it has the launcher's program) is not
         entered before it executes its own program.
         """
-        process = ProcessMemory(pid, start, command, self.tick)
-        self.members[pid, start] = process
+        process = self.members[pid, start] = ProcessMemory(pid, start, command, self.tick)
         self.entered += 1
         # Its parent had another program at the previous scan: it executed its own.
         process.forked = not is_root and (parent is None or parent.entered == self.tick)
@@ -351,20 +352,7 @@ class MemoryModel:
         self._changed = {}
         if self._mapped_changed:
             self._mapped_changed = False
-            self._mapped_file = self._largest_of_each_program()
-
-    def _largest_of_each_program(self) -> int:
-        """Return mapped files: of each command the family that maps most.
-
-        Processes of one command map the same files.
-        """
-        largest: dict[bytes, int] = {}
-        for family in self.families.values():
-            size = family.mapped_file
-            command = next(iter(family.members)).command
-            if size > largest.get(command, 0):
-                largest[command] = size
-        return sum(largest.values())
+            self._mapped_file = _mapped_files(self.families.values())
 
     def _hugetlb_bounds(self) -> tuple[int, int]:
         """Return bounds of hugetlb pages.
@@ -420,8 +408,8 @@ class MemoryModel:
         ending = min(exiting, self._room)
         faulted = self.shared.explain(self.missed - exiting)
         unseen = peaks.unseen.size_of(faulted, len(self.members) - self.entered, lived)
-        mark = self.turnover.mark(self.huge)
-        peaks.note(now, self.last, self.families.values(), self.tick, self._low, mark, ending, unseen)
+        turnover = self.turnover.mark(self.huge)
+        peaks.note(now, self.last, self.families.values(), self.tick, self._low, turnover, ending, unseen)
         self.entered = self._room = 0
         self.tick += 1
 
@@ -433,3 +421,15 @@ class MemoryModel:
         """
         before = self._unseen_faults
         return 0 if before is None else max(0, faults - self.turnover.faulted - before)
+
+
+def _mapped_files(families: Iterable[Family]) -> int:
+    """Return mapped files: of each command the family that maps most.
+
+    Processes of one command map the same files.
+    """
+    largest: dict[bytes, int] = {}
+    for family in families:
+        command = next(iter(family.members)).command
+        largest[command] = max(largest.get(command, 0), family.mapped_file)
+    return sum(largest.values())
