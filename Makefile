@@ -24,11 +24,11 @@ demo: .venv/installed-wheel
 	.venv/bin/proctally run -- sh examples/build.sh
 
 # Unit tests share the cores, and keep their many small files in memory where there is a /dev/shm. Of the other tests,
-# those with the mark `shared` do too; the rest measures cores, disks and moments, and runs one after the other. A
-# measurement that fails is repeated once and listed: other work on the machine can be in it.
+# those with the mark `shared` do too; the rest measures cores, disks and moments, and runs one after the other. What
+# fails there is repeated once, alone: other work on the machine can be in a measurement.
 PYTEST = .venv/bin/python -m pytest
 SPREAD = -n auto --maxprocesses 4
-AGAIN = --reruns 1 -rR
+AGAIN = --last-failed --last-failed-no-failures none
 UNIT = TMPDIR=$(or $(wildcard /dev/shm),$(TMPDIR),/tmp) $(PYTEST) $(SPREAD)
 REST = --hypothesis-profile=full tests/project tests/integration tests/system
 
@@ -38,8 +38,8 @@ test: .venv/installed-dev tools
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	$(UNIT) --hypothesis-profile=full tests/unit
-	$(PYTEST) $(SPREAD) --dist loadfile -m shared $(REST); shared=$$?; \
-	$(PYTEST) $(AGAIN) -m "not shared" $(REST) && exit $$shared
+	$(PYTEST) $(SPREAD) --dist loadfile -m shared $(REST) || $(PYTEST) $(AGAIN) -m shared $(REST); shared=$$?; \
+	{ $(PYTEST) -m "not shared" $(REST) || $(PYTEST) $(AGAIN) -m "not shared" $(REST); } && exit $$shared
 
 test-unit: .venv/installed-dev
 	$(UNIT) -m "not slow" tests/unit tests/project

@@ -146,7 +146,7 @@ class FakeHost:
         self._once: dict[str, list[Callable[[], object]]] = {}
         self._truth: dict[int, list[int]] = {}
         self._last_start: dict[int, int] = {}
-        self._serial = 0
+        self.serial = 0
         if children_files:
             (self.proc / "thread-self").mkdir()
             (self.proc / "thread-self" / "children").touch()
@@ -242,11 +242,11 @@ class FakeHost:
         if by is None and parent.leader_ended:
             by = next(tid for tid in parent.threads if tid != ppid)
         parent.threads[ppid if by is None else by].children.append(pid)
-        self._serial += 1
-        self._spend(process, SYSTEM, self._serial)  # no two processes have the same clock
+        self.serial += 1
+        self._spend(process, SYSTEM, self.serial)  # no two processes have the same clock
         self._spend(parent, SYSTEM, 1)
-        self._write(process)
-        self._write(parent)
+        self.write(process)
+        self.write(parent)
         return process
 
     def run(
@@ -273,14 +273,14 @@ class FakeHost:
             self._spend(process, IO + place, value)
         if pages is not None:
             self._set_pages(process, pages)
-        self._write(process)
+        self.write(process)
 
     def reclaim(self, pid: int, pages: int) -> None:
         """The kernel takes memory from a process that does not run."""
         process = self.processes[pid]
         process.swap_pages += process.pages - pages
         self._set_pages(process, pages)
-        self._write(process)
+        self.write(process)
 
     def waits(self, tid: int, seconds: float, pid: int | None = None) -> None:
         """A thread waited for a CPU before it ran."""
@@ -318,9 +318,9 @@ class FakeHost:
         process = self.processes[pid]
         process.comm = comm
         if pages is not None:
-            self._serial += 1
+            self.serial += 1
             process.peak_waited = max(process.peak_waited, process.peak_pages)  # ru_maxrss goes on through exec
-            process.program, process.peak_pages = PROGRAMS + self._serial, 0
+            process.program, process.peak_pages = PROGRAMS + self.serial, 0
         self.run(pid, pages=pages)
 
     def set_state(self, pid: int, state: str) -> None:
@@ -328,7 +328,7 @@ class FakeHost:
         process = self.processes[pid]
         process.state = state
         if state == "X":
-            self._write(process)
+            self.write(process)
         else:
             self.run(pid)
 
@@ -345,7 +345,7 @@ class FakeHost:
         process.leader_ended = False
         process.pages = process.pss_pages = process.swap_pages = 0
         orphans, process.threads[pid].children = process.threads[pid].children, []
-        self._write(process)
+        self.write(process)
         for orphan in orphans:
             self.reparent(orphan, self._reaper_of(process))
         if self.processes[process.ppid].ignores:
@@ -356,11 +356,11 @@ class FakeHost:
         process, parent = self.processes[pid], self.processes[ppid]
         if before := self.processes.get(process.ppid):
             self._forget_child(before, pid)
-            self._write(before)
+            self.write(before)
         process.ppid = ppid
         parent.threads[next(reversed(parent.threads)) if parent.leader_ended else ppid].children.append(pid)
-        self._write(process)
-        self._write(parent)
+        self.write(process)
+        self.write(parent)
 
     def begin_reap(self, pid: int) -> None:
         """Its parent has its times, and it is still there, in state X (kernel: wait_task_zombie, release_task)."""
@@ -372,8 +372,8 @@ class FakeHost:
         parent.peak_waited = max(parent.peak_waited, process.peak_pages, process.peak_waited)
         process.state, process.reaping = "X", True
         self._spend(parent, SYSTEM, 1)
-        self._write(process)
-        self._write(parent)
+        self.write(process)
+        self.write(parent)
 
     def reap(self, pid: int) -> Reaped:
         """Its parent waits for it: what it used, and what it had waited for, moves into the parent's counters."""
@@ -445,7 +445,7 @@ class FakeHost:
         process = FakeProcess(pid, ppid, start, comm, family, folder, {tid: FakeThread(tid) for tid in tids})
         self.processes[pid] = process
         self._give_out(pid)
-        self._write(process)
+        self.write(process)
         return process
 
     def _give_out(self, pid: int) -> None:
@@ -486,7 +486,7 @@ class FakeHost:
             os.truncate(process.folder / name, 0)  # who keeps it open reads nothing any more
         if not process.hidden:
             self._bury_folder(process)
-        self._write(parent)
+        self.write(parent)
 
     def _bury_folder(self, process: FakeProcess) -> None:
         process.folder = process.folder.rename(self._graves / f"{process.pid}-{process.start}")
@@ -495,7 +495,7 @@ class FakeHost:
         shutil.rmtree(process.folder / "task" / str(tid))
         process.written = {name: data for name, data in process.written.items() if not name.startswith(f"task/{tid}/")}
 
-    def _write(self, process: FakeProcess) -> None:
+    def write(self, process: FakeProcess) -> None:
         """Show it: files that changed are written over in place, so that kept descriptors read the new text."""
         for name, data in self._files(process):
             if process.written.get(name) != data:

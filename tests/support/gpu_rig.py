@@ -76,7 +76,7 @@ class Rig:
         gpus = self.gpus
         assert gpus is not None
         asked = time.monotonic_ns()
-        last = gpus._now
+        last = gpus.last
         while time.monotonic_ns() - asked < PATIENCE * 1e9:
             if gpus.poller.fileno is not None:
                 select.select([gpus.poller.fileno], [], [], 0.05)

@@ -89,26 +89,26 @@ class Server(ThreadingMixIn, HTTPServer):
         self.socket = listening
         self.texts = texts
         self._lock = threading.Lock()
-        self._open: dict[Request, None] = {}  # who asked last stands last
+        self.requests: dict[Request, None] = {}  # who asked last stands last
 
     def process_request(self, request: Request, client_address: object) -> None:
         """In a thread of its own."""
         with self._lock:
-            if len(self._open) >= CONNECTIONS:
-                self._end(next(iter(self._open)))
-            self._open[request] = None
+            if len(self.requests) >= CONNECTIONS:
+                self._end(next(iter(self.requests)))
+            self.requests[request] = None
         super().process_request(request, client_address)
 
     def asked(self, request: Request) -> None:
         """Something was asked for on this connection."""
         with self._lock:
-            if request in self._open:
-                del self._open[request]
-                self._open[request] = None
+            if request in self.requests:
+                del self.requests[request]
+                self.requests[request] = None
 
     def _end(self, request: Request) -> None:
         """Have a connection end: its thread finds it closed."""
-        del self._open[request]
+        del self.requests[request]
         assert isinstance(request, socket.socket)
         try:
             request.shutdown(socket.SHUT_RDWR)
@@ -118,7 +118,7 @@ class Server(ThreadingMixIn, HTTPServer):
     def shutdown_request(self, request: Request) -> None:
         """The end of a connection, also of one for which no thread could be had."""
         with self._lock:
-            self._open.pop(request, None)
+            self.requests.pop(request, None)
             super().shutdown_request(request)
 
     def handle_error(self, request: Request, client_address: object) -> None:

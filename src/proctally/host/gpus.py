@@ -336,7 +336,7 @@ class GpuSampler:
         self._dev = dev
         self.poller = poller or GpuPoller(machine, dev=dev, started=started)
         self._before: GpuReading | None = None
-        self._now: GpuReading | None = None
+        self.last: GpuReading | None = None
         self._members: list[frozenset[int]] = []  # for which the last two readings were asked
         self.present = False
         self.skipped: str | None = None
@@ -363,40 +363,40 @@ class GpuSampler:
             return None
         reading = self.poller.take()
         if reading is not None:
-            self._before, self._now = self._now, reading
+            self._before, self.last = self.last, reading
             self.missing = reading.nvidia_missing
-        elif self._now is None or self._machine.monotonic_ns() - self._now.at_ns - self._now.took_ns > LATE_NS:
+        elif self.last is None or self._machine.monotonic_ns() - self.last.at_ns - self.last.took_ns > LATE_NS:
             self.skipped = self.poller.missing or NO_ANSWER
             return None
         self.skipped = None
-        return self._now
+        return self.last
 
     def derive(
         self, members: Collection[int], *, facts: bool = True
     ) -> tuple[list[dict[str, object]], dict[str, object]]:
         """What `derive` makes of the last two readings; call it where `take` gave one."""
-        assert self._now is not None
+        assert self.last is not None
         ended = frozenset().union(*self._members).difference(members)
-        return derive(self._before, self._now, members, ended=ended, facts=facts)
+        return derive(self._before, self.last, members, ended=ended, facts=facts)
 
     def facts(self) -> list[dict[str, object]] | None:
         """What does not change of each device, as of the last reading; None before the first."""
-        if self._now is None:
+        if self.last is None:
             return None
         return [
-            {"index": device.index} | {name: getattr(device, name) for name in FACTS} for device in self._now.devices
+            {"index": device.index} | {name: getattr(device, name) for name in FACTS} for device in self.last.devices
         ]
 
     @property
     def awaited(self) -> bool:
         """Whether the first reading is still to come, as far as is known."""
-        return self.present and self._now is None and self.poller.missing is None
+        return self.present and self.last is None and self.poller.missing is None
 
     @property
     def took_ns(self) -> int:
         """How long the last reading took: so much earlier the next one is to be asked for."""
-        return 0 if self._now is None else self._now.took_ns
+        return 0 if self.last is None else self.last.took_ns
 
     def age_seconds(self) -> float | None:
         """How old the last reading is; None before the first."""
-        return None if self._now is None else (self._machine.monotonic_ns() - self._now.at_ns) / NANOSECONDS
+        return None if self.last is None else (self._machine.monotonic_ns() - self.last.at_ns) / NANOSECONDS

@@ -70,7 +70,7 @@ class HostSampler:
         self._zpool = ZpoolCommand(machine, started=started)
         self._reader = SystemReader(machine, zpool=self._zpool, step_ns=DISCOVER_NS) if system else None
         self._discovers = system
-        self._gpus = GpuSampler(machine, started=started) if gpu else None
+        self.gpus = GpuSampler(machine, started=started) if gpu else None
         self._host: HostReader | None = HostReader(machine, environment=environment)
         self._cloud: CloudClient | None = None
         self._before: SystemReading | None = None
@@ -97,8 +97,8 @@ class HostSampler:
             self._version = _version(self._before)
             self._unavailable = _unavailable(self._before)
             self.peaks.begin(self._derived)
-        if self._gpus is not None:
-            self._gpus.start()
+        if self.gpus is not None:
+            self.gpus.start()
         if self._cloud is not None:
             self._cloud.start()
 
@@ -119,12 +119,12 @@ class HostSampler:
     @property
     def reads_gpus(self) -> bool:
         """Whether GPUs are read, where there are any."""
-        return self._gpus is not None
+        return self.gpus is not None
 
     @property
     def gpus_took_ns(self) -> int:
         """How long the last reading of the GPUs took."""
-        return 0 if self._gpus is None else self._gpus.took_ns
+        return 0 if self.gpus is None else self.gpus.took_ns
 
     @property
     def fds(self) -> list[int]:
@@ -145,13 +145,13 @@ class HostSampler:
     def _timeout(self, now: int, next_ns: int) -> int | None:
         if not self._is_host_read or self._discovers:
             return SOON_NS
-        if self._gpus is not None and self._gpus.present and self._asked_for != next_ns:
+        if self.gpus is not None and self.gpus.present and self._asked_for != next_ns:
             return max(0, next_ns - self._ahead_ns() - now)
         return None
 
     def _ahead_ns(self) -> int:
-        assert self._gpus is not None
-        return AHEAD_NS + min(self._gpus.took_ns, MOST_AHEAD_NS)
+        assert self.gpus is not None
+        return AHEAD_NS + min(self.gpus.took_ns, MOST_AHEAD_NS)
 
     def go_on(self, now: int, next_ns: int, members: Collection[int]) -> list[JsonObject]:
         """Have the GPUs read shortly before a sample, which takes what they answered; the lines that are due.
@@ -164,13 +164,13 @@ class HostSampler:
         return lines
 
     def _ask(self, now: int, next_ns: int, members: Collection[int]) -> None:
-        if self._gpus is not None and self._gpus.present:
+        if self.gpus is not None and self.gpus.present:
             if self._asked_for != next_ns and now >= next_ns - self._ahead_ns():
                 self._asked_for = next_ns
-                self._gpus.ask(members)
+                self.gpus.ask(members)
             elif self._is_host_read and not self._asked_for:
                 self._asked_for = now
-                self._gpus.ask(members)
+                self.gpus.ask(members)
 
     def gap_ended(self) -> None:
         """The job was stopped until now: the next interval begins here, and what others did meanwhile is in none."""
@@ -192,7 +192,7 @@ class HostSampler:
 
     def _host_line(self, *, last: bool) -> JsonObject | None:
         """Read on, for a moment; the line, once what others are asked for is there as well."""
-        host, gpus, cloud = self._host, self._gpus, self._cloud
+        host, gpus, cloud = self._host, self.gpus, self._cloud
         if host is None:
             return None
         ended = self.machine.monotonic_ns() + STEP_NS
@@ -232,12 +232,12 @@ class HostSampler:
             version = _version(reading)
             if version != self._version:
                 self._version, self._devices_ns = version, 0
-        if self._gpus is not None:
+        if self.gpus is not None:
             said |= self._read_gpus(members)
         return said
 
     def _read_gpus(self, members: Collection[int]) -> JsonObject:
-        gpus = self._gpus
+        gpus = self.gpus
         assert gpus is not None
         if not gpus.present:
             return {"gpus": []}
@@ -295,7 +295,7 @@ class HostSampler:
         return sum(each.cpu_ns() for each in self._helpers())
 
     def _helpers(self) -> list[HelperClient]:
-        gpus = None if self._gpus is None else self._gpus.poller
+        gpus = None if self.gpus is None else self.gpus.poller
         return [each for each in (self._zpool, gpus, self._cloud) if each is not None]
 
     def close(self) -> None:

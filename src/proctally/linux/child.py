@@ -130,7 +130,7 @@ class SignalFd:
     def __init__(self, library: CLibrary | None, numbers: Iterable[int]) -> None:
         self._mask = frozenset(numbers)
         self.previous: set[int] = _signal.pthread_sigmask(_signal.SIG_BLOCK, self._mask)
-        self._fd = _signalfd(library, self._mask)
+        self.fd = _signalfd(library, self._mask)
         self._poller = Poller()
         self._received: list[Signal] = []
 
@@ -145,11 +145,11 @@ class SignalFd:
 
     def wait(self, fds: list[int], timeout_ns: int | None) -> list[int]:
         """Return the given descriptors that are ready, as `Poller.wait`, or none when a signal is there to take."""
-        if self._fd is None:
+        if self.fd is None:
             return self._wait_without_descriptor(fds, timeout_ns)
-        ready = self._poller.wait([self._fd, *fds], timeout_ns)
-        if self._fd in ready:
-            ready.remove(self._fd)
+        ready = self._poller.wait([self.fd, *fds], timeout_ns)
+        if self.fd in ready:
+            ready.remove(self.fd)
             self._received += self._read()
         return ready
 
@@ -160,10 +160,10 @@ class SignalFd:
 
     def _read(self) -> list[Signal]:
         found: list[Signal] = []
-        assert self._fd is not None
+        assert self.fd is not None
         while True:
             try:
-                data = os.read(self._fd, SIGNALFD_READ_BYTES)
+                data = os.read(self.fd, SIGNALFD_READ_BYTES)
             except BlockingIOError:
                 return found
             for at in range(0, len(data), SIGNALFD_SIGINFO_BYTES):

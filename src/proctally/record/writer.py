@@ -56,7 +56,7 @@ class RecordWriter:
     `format`: what becomes of a line, None for one of which nothing is written.
     """
 
-    __slots__ = ("_fd", "_made", "_queue", "error", "format", "lost_samples", "path")
+    __slots__ = ("fd", "_made", "_queue", "error", "format", "lost_samples", "path")
 
     def __init__(self, fd: int, path: str, *, made: bool = False) -> None:
         self.path = path
@@ -64,7 +64,7 @@ class RecordWriter:
         self.format: Callable[[JsonObject], bytes | None] = json_line
         self.error: OSError | None = None
         self.lost_samples = 0
-        self._fd = fd
+        self.fd = fd
         self._queue = LineQueue(lambda data: os.write(fd, data), KEPT_LINES, KEPT_BYTES)
 
     def write(self, line: JsonObject) -> None:
@@ -82,7 +82,7 @@ class RecordWriter:
 
     def discard(self) -> None:
         """Close it, and remove the file if it was made for this run."""
-        os.close(self._fd)
+        os.close(self.fd)
         if self._made:
             try:
                 os.unlink(self.path)
@@ -100,7 +100,7 @@ class RecordWriter:
                 self.close()
                 self._raise()
         finally:
-            if self._fd >= 0:
+            if self.fd >= 0:
                 self.discard()
 
     def drain(self) -> None:
@@ -141,7 +141,7 @@ class RecordWriter:
         import time
 
         poller = select.poll()
-        poller.register(self._fd, select.POLLOUT)
+        poller.register(self.fd, select.POLLOUT)
         begun = progress = time.monotonic()
         while True:
             is_read = self._flush()
@@ -159,7 +159,7 @@ class RecordWriter:
         self.lost_samples = self.unwritten(patience_ms)
         if self._queue and self.error is None:
             self.error = OSError(EAGAIN, "its reader does not read")
-        fd, self._fd = self._fd, -1
+        fd, self.fd = self.fd, -1
         try:
             os.close(fd)
         except OSError as error:

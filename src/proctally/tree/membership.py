@@ -108,8 +108,8 @@ class Membership:
         self._verify_ns = VERIFY_NS
         self.since_ns = self._verified_at  # the last scan before this one
         self.hidden: Hidden | None = None  # from the first member on that this user cannot read
-        self._children_ns = 12_000.0  # what reading the children of one thread costs here: measured as it goes
-        self._scan_ns = 900.0  # what one entry of a listing costs here
+        self.children_ns = 12_000.0  # what reading the children of one thread costs here: measured as it goes
+        self.scan_ns = 900.0  # what one entry of a listing costs here
 
     def admit(self, pid: int, parent: Member | None) -> Member | None:
         """Take a process into the tree; None when it is gone already."""
@@ -181,8 +181,8 @@ class Membership:
             return []
         listed = process_count(self.machine)
         unseen = max(0, listed - len(self._others) - len(self.members))
-        by_listing = listed * self._scan_ns + unseen * UNSEEN_NS
-        by_asking = (sum(member.threads or 1 for member in ran) + 1) * self._children_ns
+        by_listing = listed * self.scan_ns + unseen * UNSEEN_NS
+        by_asking = (sum(member.threads or 1 for member in ran) + 1) * self.children_ns
         by_pid = len(fresh) * UNSEEN_NS if fresh is not None else by_listing
         if not self.has_children_files:
             by_asking = by_listing
@@ -196,7 +196,7 @@ class Membership:
             cost_ns = self.machine.monotonic_ns() - now
             self._verify_ns = max(VERIFY_SOON_NS, min(VERIFY_NS, cost_ns * VERIFY_DIVISOR))
             cost = (cost_ns - unseen * UNSEEN_NS) / max(1, listed)
-            self._scan_ns += (max(0.0, cost) - self._scan_ns) * 0.2
+            self.scan_ns += (max(0.0, cost) - self.scan_ns) * 0.2
             return found
         if fresh is not None and by_pid <= by_asking:
             return self._discover_by_pid(fresh, now, ran)
@@ -206,10 +206,8 @@ class Membership:
         found = self._discover_by_children(ran)
         # one whose parent ended while it was asked is now the child of one that was asked before
         self._unresolved = [pid for pid in fresh or () if pid not in self.members and pid not in again]
-        cost = (
-            (self.machine.monotonic_ns() - now) * self._children_ns / (by_asking + 2 * len(found) * self._children_ns)
-        )
-        self._children_ns += (cost - self._children_ns) * 0.2
+        cost = (self.machine.monotonic_ns() - now) * self.children_ns / (by_asking + 2 * len(found) * self.children_ns)
+        self.children_ns += (cost - self.children_ns) * 0.2
         return found
 
     def _given_out(self, last: int | None, now: int) -> list[int] | None:

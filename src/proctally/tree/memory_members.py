@@ -33,7 +33,7 @@ class MemberReadings:
         self._around = around
         self._root = root
         # pids of another procfs are not those of kcmp(2)
-        self._library = libc() if machine.proc == "/proc" else None
+        self.library = libc() if machine.proc == "/proc" else None
         self.known: dict[Member, ProcessMemory] = {}
         self._keys: dict[Member, Key] = {}
         self._taken: dict[Member, Reading] = {}  # readings of this scan, made when the sampler read a member
@@ -143,7 +143,7 @@ class MemberReadings:
         return (
             parent is not None
             and parent.family is not None
-            and bool(share_address_space(self._library, member.pid, parent.pid))
+            and bool(share_address_space(self.library, member.pid, parent.pid))
         )
 
     def _enter(self, member: Member, program: bytes) -> ProcessMemory:

@@ -68,7 +68,7 @@ class TimeScan:
         self.start = self.model.start
         self._is_paused = False
         self._used_ns = self._throttled_ns = 0
-        self._cost_ns = 0
+        self.cost_ns = 0
         self._quiet = 0
         self._shown = [0.0] * len(PARTS)
         for member in members:
@@ -117,12 +117,12 @@ class TimeScan:
         else:
             self.model.take(one)
         self._quiet = 0 if has_moved else min(MAX_QUIET, self._quiet + 1)
-        pace_ns = max(PACE_NS, (self._cost_ns + WAKE_UP_NS) * PACE_DIVISOR) << max(0, self._quiet - QUIET_AT_PACE)
+        pace_ns = max(PACE_NS, (self.cost_ns + WAKE_UP_NS) * PACE_DIVISOR) << max(0, self._quiet - QUIET_AT_PACE)
         self.due_ns = now + pace_ns if pace_ns < self._interval_ns else None
 
     def note_cost(self, cost_ns: int) -> None:
         """Take in the CPU time of a scan between two samples: it sets their pace."""
-        self._cost_ns = (self._cost_ns + cost_ns) // 2 if self._cost_ns else cost_ns
+        self.cost_ns = (self.cost_ns + cost_ns) // 2 if self.cost_ns else cost_ns
 
     def _note_delays(self, moved: Iterable[Member], threads: Iterable[tuple[int, int]]) -> None:
         """Pass the run delay of threads to the ledger."""

@@ -51,12 +51,12 @@ def test_slow_clients_keep_nobody_else_out(endpoint: tuple[Server, str]) -> None
         begun = time.monotonic()
         assert "proctally_run_state" in get(f"{url}/metrics")
         assert time.monotonic() - begun < 2
-        assert len(server._open) <= CONNECTIONS
+        assert len(server.requests) <= CONNECTIONS
         assert _is_closed(half[0])
     finally:
         for each in half:
             each.close()
-    until(lambda: not server._open, "they are given up")
+    until(lambda: not server.requests, "they are given up")
 
 
 def test_who_asks_stays_connected(endpoint: tuple[Server, str]) -> None:
@@ -65,7 +65,7 @@ def test_who_asks_stays_connected(endpoint: tuple[Server, str]) -> None:
     try:
         asking.connect()
         idle = connected(url, CONNECTIONS - 1)
-        until(lambda: len(server._open) == CONNECTIONS, "all places are taken")
+        until(lambda: len(server.requests) == CONNECTIONS, "all places are taken")
         first = asking.sock
         asking.request("GET", "/metrics")
         assert asking.getresponse().read()
@@ -91,7 +91,7 @@ def test_a_thread_that_cannot_be_had_costs_one_connection(
         patch.setattr(threading.Thread, "start", without)
         for _ in range(CONNECTIONS + 1):
             assert not answers(f"{url}/metrics")
-    assert not server._open
+    assert not server.requests
     assert answers(f"{url}/metrics")
 
 

@@ -40,7 +40,7 @@ def test_a_hanging_call_is_given_up_and_the_end_is_at_once(rig: Rig) -> None:
     gpus = rig.start(late_ns=50_000_000, hang_ns=200_000_000)
     rig.read()
     rig.add("0.nvmlDeviceGetTemperature.hang")
-    gpus._now = None
+    gpus.last = None
     assert gpus.ask(())
     first = gpus.poller.pid
     while gpus.poller.pid:
@@ -126,7 +126,7 @@ def test_starts_anew_are_spaced_out(rig: Rig) -> None:
 def test_a_slow_answer_is_skipped_and_then_there(rig: Rig) -> None:
     gpus = rig.start(late_ns=100_000_000)
     rig.read()
-    gpus._now = None
+    gpus.last = None
     rig.add("0.nvmlDeviceGetTemperature.sleep 400")
     assert gpus.ask(())
     pid = gpus.poller.pid
@@ -154,7 +154,7 @@ def test_a_reading_that_is_too_old_is_not_given_again(rig: Rig) -> None:
 def test_an_answer_that_came_late_is_received_without_being_taken(rig: Rig) -> None:
     gpus = rig.start()
     rig.read()
-    last = gpus._now
+    last = gpus.last
     assert gpus.ask(())
     assert gpus.poller.fileno is not None
     select.select([gpus.poller.fileno], [], [], 0.5)

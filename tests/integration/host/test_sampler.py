@@ -226,7 +226,7 @@ def test_gpus_are_asked_at_first_and_once_before_each_sample(tmp_path: Path) -> 
     machine, clock = unpack("server", tmp_path)
     around = HostSampler(machine, {}, system=False, gpu=False, cloud=False)
     gpus: Any = FakeGpus()
-    around._gpus = gpus
+    around.gpus = gpus
     next_ns = clock.now_ns + 1_000_000_000
     asked = []
     for _ in range(100):

@@ -21,13 +21,13 @@ SHORT_NS = 30_000_000
 @pytest.fixture(params=["signalfd", "without"])
 def signals(request: pytest.FixtureRequest) -> Iterator[SignalFd]:
     made = SignalFd(libc() if request.param == "signalfd" else None, [signal.SIGUSR2])
-    assert (made._fd is None) == (request.param == "without")
+    assert (made.fd is None) == (request.param == "without")
     try:
         yield made
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, made.previous)
-        if made._fd is not None:
-            os.close(made._fd)
+        if made.fd is not None:
+            os.close(made.fd)
 
 
 @pytest.fixture(params=[0, 1100], ids=["low", "above 1024"])

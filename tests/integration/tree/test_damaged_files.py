@@ -113,7 +113,7 @@ def test_sampler_shows_the_right_value_or_none(
             each.sample()
         host = case.host
         for _ in range(2):
-            write = host._write
+            write = host.write
             path = path_of(host, pid, name)
 
             def write_damaged(process: Any, write: Any = write, path: Path = path) -> None:
@@ -121,12 +121,12 @@ def test_sampler_shows_the_right_value_or_none(
                 if process.pid == pid:
                     path.write_bytes(damaged(path.read_bytes(), kind))
 
-            host._write = write_damaged  # type: ignore[method-assign]
+            host.write = write_damaged  # type: ignore[method-assign]
             check(case.sample(), twin.sample())
-            host._write = write  # type: ignore[method-assign]
+            host.write = write  # type: ignore[method-assign]
             for process_ in host.processes.values():
                 process_.written.clear()
-                host._write(process_)
+                host.write(process_)
         for _ in range(3):
             found, right = case.sample(), twin.sample()
         for field in ("cpu_seconds", "processes", "read_bytes", "write_bytes", "minor_faults", "context_switches"):

@@ -116,7 +116,7 @@ def test_what_does_not_change_of_gpus_is_told_once_and_when_it_changed(tmp_path:
     machine, _ = unpack("server", tmp_path)
     around = HostSampler(machine, {}, system=False, gpu=False, cloud=False)
     gpus: Any = FakeGpus()
-    around._gpus = gpus
+    around.gpus = gpus
     around.sample((), first=True)
     around.sample((), first=False)
     gpus.names = ["a", "b"]
@@ -129,7 +129,7 @@ def test_a_reading_that_two_samples_have_counts_once(tmp_path: Path) -> None:
     machine, _ = unpack("server", tmp_path)
     around = HostSampler(machine, {}, system=False, gpu=False, cloud=False)
     gpus: Any = FakeGpus()
-    around._gpus = gpus
+    around.gpus = gpus
     readings = iter([1, 1, 2])
     ratios = iter([0.5, 0.5, 1.0])
     entry = {"memory_used_bytes": 1, "state": "ok"}

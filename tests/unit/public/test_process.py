@@ -122,7 +122,7 @@ def test_a_process_that_is_just_being_reaped_is_gone(tmp_path: Path) -> None:
     host.set_state(1, "S")
     assert process.liveness(100, machine=host.machine()).state == "Z"
     host.processes[100].state = "X"
-    host._write(host.processes[100])
+    host.write(host.processes[100])
     for function in (process.liveness, process.parent, process.cpu_time_with_children, process.all_stats):
         with pytest.raises(proctally.ProcessGone):
             function(100, machine=host.machine())

@@ -98,9 +98,9 @@ def test_a_pid_that_is_used_again_is_another_for_a_scanner(tmp_path: Path) -> No
     host.spawn(100, INIT)
     scanner = processes.Scanner(machine=host.machine())
     before = scanner.scan()[100]
-    serial = host._serial
+    serial = host.serial
     host.end(100)
-    host._serial = serial - 1  # the very clock of the other, too
+    host.serial = serial - 1  # the very clock of the other, too
     host.spawn(100, INIT, comm=b"another")
     assert host.processes[100].used[0] == before.cpu_ns
     after = scanner.scan()[100]

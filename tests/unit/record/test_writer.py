@@ -341,7 +341,7 @@ def test_reader_that_goes_away_in_the_middle_of_a_line() -> None:
 
 def test_closed_descriptor_is_no_exception() -> None:
     record = open_output("/dev/null")
-    os.close(record._fd)
+    os.close(record.fd)
     record.write(sample(1))
     record.close()
     assert record.error is not None
@@ -363,8 +363,8 @@ def test_new_file_is_private(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert mode_of(path) == 0o600
-    assert not os.get_inheritable(record._fd)
-    assert fcntl.fcntl(record._fd, fcntl.F_GETFL) & os.O_APPEND
+    assert not os.get_inheritable(record.fd)
+    assert fcntl.fcntl(record.fd, fcntl.F_GETFL) & os.O_APPEND
     record.close()
 
 

@@ -25,9 +25,9 @@ class Job:
         self.tree = self.sampler.tree
         assert self.tree.has_children_files == (by != "scan")
         if by != "scan":
-            self.tree._scan_ns = 1e12  # a listing is never cheaper, nor due
+            self.tree.scan_ns = 1e12  # a listing is never cheaper, nor due
         if by == "pid":
-            self.tree._children_ns = 1e6
+            self.tree.children_ns = 1e6
 
     def start(self, root: int) -> None:
         if self.tree.own is None:
@@ -122,7 +122,7 @@ def test_a_parent_that_ends_while_it_is_admitted_leaves_its_child(tmp_path: Path
 def test_a_parent_that_ends_before_it_is_asked_leaves_its_child(tmp_path: Path, last_pid: bool) -> None:
     job = Job(tmp_path, "pid" if last_pid else "children")
     if last_pid:
-        job.tree._children_ns = 1.0
+        job.tree.children_ns = 1.0
     host = job.host
     job.start(ROOT)
     job.look()
@@ -136,7 +136,7 @@ def test_a_parent_that_ends_before_it_is_asked_leaves_its_child(tmp_path: Path, 
 
 def test_children_made_while_others_are_found(tmp_path: Path) -> None:
     job = Job(tmp_path, "pid")
-    job.tree._children_ns = 1.0  # each that ran is asked
+    job.tree.children_ns = 1.0  # each that ran is asked
     host = job.host
     job.start(ROOT)
     host.spawn(200, ROOT)
@@ -182,17 +182,17 @@ def test_fork_preempted_for_seconds_is_found_by_a_listing(tmp_path: Path) -> Non
     job = Job(tmp_path, "pid")
     job.start(ROOT)
     job.look()
-    job.tree._scan_ns = 900
+    job.tree.scan_ns = 900
     job.host.advance(20)
     job.host.run(ROOT, user=0.01)
     job.look()  # a listing: nobody is missing
-    job.tree._scan_ns = 1e12
+    job.tree.scan_ns = 1e12
     (job.host.proc / "loadavg").write_bytes(b"0.00 0.01 0.05 1/2 200\n")
     for _ in range(4):
         job.host.run(ROOT, user=0.01)
         job.look()
     job.host.spawn(200, ROOT)
-    job.tree._scan_ns = 900
+    job.tree.scan_ns = 900
     for _ in range(12):
         job.host.run(ROOT, user=0.01)
         job.look()
@@ -517,7 +517,7 @@ def test_listing_verifies_what_children_files_did_not_show(tmp_path: Path) -> No
     host.spawn(200, ROOT)
     path = host.processes[ROOT].folder / "task" / str(ROOT) / "children"
     path.write_bytes(b"")  # imprecise while children exit (kernel: Documentation/filesystems/proc.rst)
-    sampler.tree._children_ns = 1e-3
+    sampler.tree.children_ns = 1e-3
     sampler.scan()
     assert list(sampler.members) == [ROOT]
     host.advance(11)

@@ -188,11 +188,11 @@ class SharedAddressSpaces:
 
 def test_child_in_the_address_space_of_its_parent_is_not_counted(job: Job) -> None:
     job.scan()
-    job.memory.members._library = SharedAddressSpaces()
+    job.memory.members.library = SharedAddressSpaces()
     job.host.spawn(200, ROOT, pages=PAGES)
     job.host.run(200, minor=PAGES)
     assert job.scan() == (1, 1)
-    job.memory.members._library.shared = False
+    job.memory.members.library.shared = False
     job.host.exec(200, b"true", pages=2 * PAGES)
     assert job.scan() == (3, 3)
 
@@ -206,7 +206,7 @@ def test_child_that_leaves_the_address_space_of_its_parent_meanwhile_has_its_own
             job.host.exec(200, b"true", pages=2 * PAGES)
             return 1
 
-    job.memory.members._library = Executes()
+    job.memory.members.library = Executes()
     job.host.spawn(200, ROOT, pages=8 * PAGES)
     job.host.run(200, minor=PAGES)
     assert job.scan() == (10, 10)
@@ -428,7 +428,7 @@ def fork_pool(job: Job) -> None:
         host.run(pid, minor=40 * PAGES)
     for pid in (ROOT, 200, 201):
         host.processes[pid].pss_pages = 14 * PAGES
-        host._write(host.processes[pid])
+        host.write(host.processes[pid])
 
 
 def test_late_scan_sums_members_that_live_at_its_end(tmp_path: Path) -> None:
