@@ -190,8 +190,8 @@ class MemoryModel:
                 self.shared.mapping.pop(process, None)
         process.peak, process.anon, process.file, process.shmem = peak, anon, file, shmem
         filled, process.faults = faults - process.faults, faults
-        if filled > NOISE_BYTES and peak - anon - file - shmem > NOISE_BYTES:
-            self.peaks.below_mark[process] = None
+        if filled > NOISE_BYTES:
+            self.peaks.faulting[process] = None
         kernel = tables + threads * THREAD_BYTES + PROCESS_BYTES
         self._kernel += kernel - process.kernel
         self._swap += swap - process.swap
@@ -273,7 +273,7 @@ class MemoryModel:
             self._mapped_changed = True
         self.shared.mapping.pop(process, None)
         self.peaks.marked.pop(process, None)
-        self.peaks.below_mark.pop(process, None)
+        self.peaks.faulting.pop(process, None)
         self.turnover.released += process.anon
         self._kernel -= process.kernel
         self._swap -= process.swap

@@ -50,7 +50,7 @@ class Peaks:
         self.low = 0
         self.sampled = True
         self.marked: dict[ProcessMemory, None] = {}  # members whose mark rose in this scan
-        self.below_mark: dict[ProcessMemory, None] = {}  # members below their mark that took faults in this scan
+        self.faulting: dict[ProcessMemory, None] = {}  # members that took faults in this scan
         self.refilled = 0  # bytes that those can have held and released since the last scan
         self.candidates: list[Candidate] = []
         self.unseen = Unseen()
@@ -100,7 +100,7 @@ class Peaks:
         self._previous = bracket, families_low, turnover
         if previous is None and self._attached:
             self._largest_mark = max([process.peak for process in self.marked], default=0)
-            self.marked, self.below_mark = {}, {}
+            self.marked, self.faulting = {}, {}
         spikes, before_more, proved = self._spikes(current, tick, families_low, previous)
         self.low = max(self.low, bracket.low, proved)
         before_more += ending
@@ -128,7 +128,11 @@ class Peaks:
         return earlier
 
     def _spikes(
-        self, current: Candidate, tick: int, families_low: int, previous: tuple[Bracket, int, Turnover] | None
+        self,
+        current: Candidate,
+        tick: int,
+        families_low: int,
+        previous: tuple[Bracket, int, Turnover] | None,
     ) -> tuple[list[PeakEntry], int, int]:
         """Add the spikes of this scan to a moment.
 
@@ -161,18 +165,23 @@ class Peaks:
         return spikes, before_more + self._refill(current, tick, spiked), proved
 
     def _refill(self, moment: Candidate, tick: int, spiked: set[ProcessMemory]) -> int:
-        """Add what members can have held again without a new mark: at most their faults, up to their mark.
+        """Add what members can have held and released again without a new mark, at most what they faulted in.
 
+        It is memory up to their mark, and copies of what they shared with a member that left: no size shows those.
         Returns what that adds to the previous scan.
         """
         now = before = 0
-        for process in self.below_mark:
+        for process in self.faulting:
             if process in spiked or process.entered == tick or process.before is None:
                 continue
             faulted = process.faults - process.faults_before
-            now += min(faulted, process.peak - process.anon - process.file - process.shmem)
-            before += max(0, min(faulted, process.peak - sum(process.before[1:4])))
-        self.marked, self.below_mark = {}, {}
+            held, held_before = sum(process.sizes[1:4]), sum(process.before[1:4])
+            now += min(faulted, process.peak - held)
+            copied = 0
+            if process.family is not None and process.family.left_tick == tick:
+                copied = min(process.anon, faulted - max(0, held - held_before))
+            before += min(faulted, process.peak - max(held, held_before) + copied)
+        self.marked, self.faulting = {}, {}
         self.refilled = now
         if now > SMALLEST_SPIKE:
             moment.spike += now

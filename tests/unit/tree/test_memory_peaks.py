@@ -55,6 +55,26 @@ def test_memory_that_members_made_again_below_their_marks_is_in_the_peak() -> No
     assert job.model.peaks.refilled == 40 * MIB
 
 
+def test_copies_for_a_member_that_left_are_in_the_peak() -> None:
+    """A server saves by a fork: it copies what it writes to, and the copies show in no size once the fork is gone."""
+    job = MemoryJob()
+    root = job.start(anon=100)
+    job.scan()
+    child = job.fork(root)
+    job.read(root)
+    job.scan()
+    job.read(root, faults=100 + FILE + 20)
+    job.scan()
+    assert peak(job) == (100, 120)
+    job.read(root, faults=100 + FILE + 60)
+    job.model.leave(child)
+    assert job.scan(exiting=0) == (100, 100)
+    assert peak(job) == (100, 160)
+    job.read(root, faults=100 + FILE + 300)
+    job.scan()
+    assert peak(job) == (100, 160), "nothing is shared"
+
+
 def test_member_that_leaves_can_have_grown_to_its_mark() -> None:
     job = MemoryJob()
     worker, other = job.start(anon=100), job.start(anon=10)
@@ -249,7 +269,7 @@ def test_peak_wide_scan_keeps_what_was_released_since() -> None:
     job.model.leave(workers[2])
     job.read_pss(root, dict.fromkeys((root, *workers[:2]), 30))
     job.scan()
-    assert peak(job) == (100, 100 + 50 + 20 + 100)
+    assert peak(job) == (100, 100 + 50 + 20 + 100 + 20), "or it copied them, for the one that left"
 
 
 def test_peak_release_can_be_hidden_by_huge_pages() -> None:
