@@ -40,7 +40,9 @@ PROC = show_all()
 # Where tests measure neither cores, disks nor moments, they share the CPUs in `make test`.
 SHARED = re.compile(
     r"project/|integration/(analysis|exporters|library|public|record|text|views)/"
-    r"|system/test_(advise|cli|diff|export|export_parquet|export_thinning|ls|report|top|top_screen)\.py"
+    r"|integration/(host/test_(cloud|gpu_client)|linux/test_(damaged_machine|gpu)|tree/test_damaged_files)\.py"
+    r"|system/test_(advise|cli|diff|export|export_parquet|export_thinning|exporting|gpu_run|ls|otlp|prometheus|refused_files"
+    r"|report|serve|top|top_screen)\.py"
 )
 
 

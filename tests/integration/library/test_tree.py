@@ -17,6 +17,7 @@ import pytest
 import proctally
 from proctally.errors import ProcessGone
 from proctally.linux import child
+from proctally.linux.c_library import libc
 from tracked import PYTHON, Lines, User
 from tree_counters import COUNTED
 
@@ -127,7 +128,7 @@ def test_later_samples_count_from_the_first(target: Target) -> None:
 @pytest.fixture
 def subreaper() -> Iterator[None]:
     """Orphans become children of this process, which need not wait for init to reap them."""
-    library = child.libc()
+    library = libc()
     assert child.become_subreaper(library)
     yield
     library.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
