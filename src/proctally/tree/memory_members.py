@@ -38,10 +38,12 @@ class MemberReadings:
         self._keys: dict[Member, Key] = {}
         self._taken: dict[Member, Reading] = {}  # readings of this scan, made when the sampler read a member
         self._sharing: dict[Member, int] = {}  # members in the address space of their parents -> bytes of their faults
+        self.is_starting = False  # whether this scan met such a member: it can have a size of its own at its end
 
     def begin(self) -> None:
         """Start a scan."""
         self._taken.clear()
+        self.is_starting = False
 
     def moved(self, members: Collection[Member]) -> list[Member]:
         """Return those whose faults or RSS are not those of their last reading."""
@@ -161,6 +163,7 @@ class MemberReadings:
         faults = (stat.minor_faults + stat.major_faults) * self._machine.page_size
         self._model.turnover.faulted += faults - self._sharing.get(member, 0)
         self._sharing[member] = faults
+        self.is_starting = True
 
     def _update(self, process: ProcessMemory, program: bytes, sizes: Sizes, stat: Stat) -> None:
         faults = (stat.minor_faults + stat.major_faults) * self._machine.page_size

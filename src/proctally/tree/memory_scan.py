@@ -198,7 +198,8 @@ class MemoryScan:
         claimed = self._claims.size(members)
         levels = around.levels()
         self._shmem = None if levels is None else levels.shmem
-        forks = model.entered > 0 and (self._follows_start or self.is_sampled)
+        starts = model.entered > 0 or self.members.is_starting
+        forks = starts and (self._follows_start or self.is_sampled)
         model.surroundings.is_blurred = forks or self._is_late()
         return model.bracket(anon_before, levels, claimed)
 

@@ -192,9 +192,13 @@ def test_child_in_the_address_space_of_its_parent_is_not_counted(job: Job) -> No
     job.host.spawn(200, ROOT, pages=PAGES)
     job.host.run(200, minor=PAGES)
     assert job.scan() == (1, 1)
+    assert job.memory.model.surroundings.is_blurred, "it can be in the level already"
     job.memory.members.library.shared = False
     job.host.exec(200, b"true", pages=2 * PAGES)
     assert job.scan() == (3, 3)
+    job.host.run(200, minor=1)
+    assert job.scan() == (3, 3)
+    assert not job.memory.model.surroundings.is_blurred
 
 
 def test_child_that_leaves_the_address_space_of_its_parent_meanwhile_has_its_own_sizes(job: Job) -> None:
