@@ -176,7 +176,7 @@ class Membership:
         last = self.machine.last_pid()
         fresh = self._given_out(last, now)
         if fresh is not None and ran:  # a fork that is complete has moved its parent
-            fresh += self._unborn_still(now)
+            fresh = [*self._unborn_still(now), *fresh]  # parents before their children
         if fresh is not None and not fresh and verified:
             return []
         listed = process_count(self.machine)
@@ -189,10 +189,11 @@ class Membership:
         due = not verified and by_listing < VERIFY_COST_NS
         if due or by_listing <= min(by_asking, by_pid):
             self._verified_at = now
-            self._doubtful = False
+            self._doubtful = fresh is None and last is not None  # a fork under way is in no listing
             self._note_unborn(self._unresolved, now)
             self._unresolved = []
             found = self._discover_by_scan()
+            self._note_unborn([pid for pid in fresh or () if pid not in self._others], now)
             cost_ns = self.machine.monotonic_ns() - now
             self._verify_ns = max(VERIFY_SOON_NS, min(VERIFY_NS, cost_ns * VERIFY_DIVISOR))
             cost = (cost_ns - unseen * UNSEEN_NS) / max(1, listed)
@@ -262,8 +263,11 @@ class Membership:
             if ppid not in self.members and ppid != self.own:
                 if ppid in self.foreign.starts:
                     self.foreign.add(pid)
-                if ppid in unresolved and pid not in again:
-                    unresolved.append(pid)
+                if ppid in unresolved or ppid in self._unborn:
+                    if pid in again:
+                        self._note_unborn([pid], now)
+                    else:
+                        unresolved.append(pid)
                 continue
             if is_thread(self.machine, pid):
                 continue

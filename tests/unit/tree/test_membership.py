@@ -177,6 +177,35 @@ def test_fork_preempted_for_several_scans_is_found(tmp_path: Path, scans: int) -
     assert job.look() == [ROOT, 200]
 
 
+@pytest.mark.parametrize("scans", [1, 2, 3, 8])
+def test_child_of_a_preempted_fork_is_found_with_it(tmp_path: Path, scans: int) -> None:
+    """A child gets its pid later than its parent, which was invisible until now."""
+    job = Job(tmp_path, "pid")
+    job.start(ROOT)
+    job.look()
+    (job.host.proc / "loadavg").write_bytes(b"0.00 0.01 0.05 1/2 200\n")
+    for _ in range(scans):
+        job.host.advance(0.1)
+        job.host.run(ROOT, user=0.01)
+        job.sampler.scan()
+    job.host.spawn(200, ROOT)
+    job.host.spawn(210, 200)
+    assert job.look() == [ROOT, 200, 210]
+
+
+def test_fork_that_is_in_no_listing_yet_is_found(tmp_path: Path) -> None:
+    job = Job(tmp_path, "pid")
+    job.start(ROOT)
+    job.look()
+    job.tree.scan_ns = 1.0
+    (job.host.proc / "loadavg").write_bytes(b"0.00 0.01 0.05 1/2 200\n")
+    job.host.run(ROOT, user=0.01)
+    job.look()  # a listing
+    job.tree.scan_ns = 1e12
+    job.host.spawn(200, ROOT)
+    assert job.look() == [ROOT, 200]
+
+
 def test_fork_preempted_for_seconds_is_found_by_a_listing(tmp_path: Path) -> None:
     """Beside heavy load a pid stays invisible for seconds, and nothing else is forked afterwards."""
     job = Job(tmp_path, "pid")
