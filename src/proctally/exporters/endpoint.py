@@ -89,7 +89,7 @@ class Server(ThreadingMixIn, HTTPServer):
         self.socket = listening
         self.texts = texts
         self._lock = threading.Lock()
-        self.requests: dict[Request, None] = {}  # who asked last stands last
+        self.requests: dict[Request, None] = {}  # in order of their last activity
 
     def process_request(self, request: Request, client_address: object) -> None:
         """In a thread of its own."""

@@ -38,7 +38,7 @@ class MemberReadings:
         self._keys: dict[Member, Key] = {}
         self._taken: dict[Member, Reading] = {}  # readings of this scan, made when the sampler read a member
         self._sharing: dict[Member, int] = {}  # members in the address space of their parents -> bytes of their faults
-        self.is_starting = False  # whether this scan met such a member: it can have a size of its own at its end
+        self.is_starting = False  # True if this scan met such a member: it can execute during the scan
 
     def begin(self) -> None:
         """Start a scan."""
