@@ -98,7 +98,7 @@ def test_a_driver_that_hangs_holds_nothing_up(beside: Beside) -> None:
 
 def test_no_helper_lives_on(beside: Beside) -> None:
     done = beside.call(
-        "run", "-q", "-i", "0.2", "--wait-all", "--", "sh", "-c", "sleep 0.6; ps -eo pid,args; sleep 0.4"
+        "run", "-q", "-i", "0.2", "--wait-all", "--", "sh", "-c", "sleep 0.6; ps -ww -eo pid,args; sleep 0.4"
     )
     assert done.status == 0
     assert done.summary()["processes"]["left"] == 0
