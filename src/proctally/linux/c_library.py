@@ -1,7 +1,7 @@
 """Functions of the C library that Python lacks: prctl, signalfd, syscall, called through `_ctypes`.
 
 That is the part of `ctypes` that is written in C. The import of `ctypes` itself takes 2.0 ms, of `_ctypes` 0.5: it
-makes classes for all types of C, and three are needed here. No other module imports either.
+makes classes for all types of C, and two are needed here. No other module imports either.
 """
 
 from __future__ import annotations

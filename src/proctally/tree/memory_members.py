@@ -176,6 +176,7 @@ class MemberReadings:
         return self._machine.read(f"{member.pid}/task/{tid}/status")
 
     def living_thread(self, pid: int) -> int | None:
+        """Return a thread of a process whose main thread exited; None without one."""
         return next((tid for tid in read_threads(self._machine, pid) if tid != pid), None)
 
     def _program_of(self, member: Member, tid: int) -> bytes:

@@ -147,7 +147,8 @@ class SharedMemory:
         """Return what is left of the bytes of faults that no member shows, less those that made shared memory.
 
         A process can write to shared memory and exit between two scans. What it wrote is in `high`, so no scan
-        missed it. The scan that sees the memory can be one before that which sees the faults.
+        missed it. The scan that sees the memory can be one before that which sees the faults. Limit: shared memory that
+        was written by write(2) took no fault, and explains some all the same.
         """
         mapped = sum(process.shmem for process in self.mapping)
         before = self.high if self._high_taken is None else self._high_taken
