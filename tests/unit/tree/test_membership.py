@@ -165,7 +165,7 @@ def test_nothing_is_asked_while_no_pid_is_given_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scans", [1, 2, 3, 8])
 @pytest.mark.parametrize("children", [[], [210]])
 def test_fork_preempted_for_several_scans_is_found(tmp_path: Path, children: list[int], scans: int) -> None:
-    """The kernel gives out the pid before the process is visible. A child of its own has a later pid, and is found too."""
+    """The kernel gives out the pid before the process is visible. Its own child, with a later pid, is found too."""
     job = Job(tmp_path, "pid")
     job.start(ROOT)
     job.look()
