@@ -7,6 +7,7 @@ import time
 from errno import EPIPE
 
 from proctally.errors import UNREADABLE, CannotStart, UsageError
+from proctally.linux.machine import NANOSECONDS
 from proctally.linux.proc import read_status
 from proctally.record import SCHEMA, __version__, seconds
 from proctally.record.location import expand, open_default, open_output, output_problem, standard_output, write_file
@@ -301,7 +302,8 @@ class Session:
     def close(self) -> None:
         """Close the outputs; what went wrong with one of them becomes a warning."""
         if self.exports is not None:
-            self.exports.finish()
+            wall = None if self.summary is None else self.summary["wall_seconds"]
+            self.exports.finish(None if wall is None else self.started_ns + round(wall * NANOSECONDS))
             if told := self.exports.warnings():
                 from proctally.text.escape import printable
 
