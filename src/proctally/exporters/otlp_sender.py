@@ -350,7 +350,11 @@ class Otlp(Sink):
     def _enqueue(self) -> None:
         """The state of now, behind what waits already."""
         self._version = self.latest.version
-        body, points = request(self.latest, self._settings.resource)
+        try:
+            body, points = request(self.latest, self._settings.resource)
+        except Exception as error:  # of values that no tracker writes: the next state might be another
+            self._failed(f"a message cannot be made ({type(error).__name__}: {error})")
+            return
         self._queue.append((body, points))
         self._bytes += len(body)
         limits = self._limits

@@ -56,7 +56,7 @@ class Exporter:
                 line = decode(data)
                 kind = line["type"]
                 self._take(kind, line)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except Exception as error:  # one line costs itself
                 self._broken[:1] = [f"a line of type {kind} cannot be understood: {error!r}"]
         self._end()
 

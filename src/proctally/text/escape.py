@@ -46,8 +46,8 @@ def safe_name(name: str) -> str:
 
 
 def label(text: object) -> str:
-    """Return the value of a metric label: of bounded length, and text that UTF-8 can encode."""
-    return encodable(str(text)[:LABEL_CHARACTERS])
+    """Return the value of a metric label: of bounded length, without control characters, and as UTF-8 can encode."""
+    return printable(str(text)[:LABEL_CHARACTERS])
 
 
 def short_repr(value: object, fields: Iterable[tuple[str, object]]) -> str:
