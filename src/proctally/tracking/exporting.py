@@ -319,12 +319,13 @@ class Exports(HelperClient):
         `ended_ns`: the end of the run (monotonic), from which the time counts: a summary takes long on a busy machine.
         """
         if self.helper is not None:
-            if not self._outlets.pushes:
+            deadline = (ended_ns or self.machine.monotonic_ns()) + self._limits.finish_ns
+            if self._outlets.pushes:
+                self._own_up()
+                self._queue.add(json_line({"type": "end", "until": deadline / NANOSECONDS}), NEVER)
+            else:
                 self._queue.clear()
                 self.helper.kill()  # it has nothing to say
-            self._own_up()
-            deadline = (ended_ns or self.machine.monotonic_ns()) + self._limits.finish_ns
-            self._queue.add(json_line({"type": "end", "until": deadline / NANOSECONDS}), NEVER)
             self._wait(deadline)
             self._leave()
         self._reap_soon()
