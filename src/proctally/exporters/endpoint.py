@@ -27,6 +27,7 @@ CONNECTIONS = 32  # at once
 PATIENCE = 20.0  # seconds after which a connection that says nothing is closed
 AHEAD_SECONDS = 60.0  # a format that was asked for so lately is made before it is asked for again ...
 AHEAD_SHARE = 100  # ... at most one part in so many of the time
+VERSION_1 = OPENMETRICS.partition("0")[0]
 PAGE = b"""<!doctype html><meta charset="utf-8"><title>proctally</title>
 <h1>proctally</h1><p><a href="/metrics">Metrics</a></p>
 """
@@ -181,7 +182,7 @@ def negotiated(accept: str) -> str:
         _, content_type = choose_encoder(accept)
     except (ValueError, TypeError):  # the version is not one
         return TEXT
-    return OPENMETRICS if content_type.startswith("application/openmetrics-text; version=1.") else TEXT
+    return OPENMETRICS if content_type.startswith(VERSION_1) else TEXT
 
 
 def serve(listening: socket.socket, texts: Texts) -> Server:

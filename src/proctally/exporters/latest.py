@@ -127,7 +127,7 @@ class Latest:
         take = getattr(self, f"_take_{line.get('type')}", None)
         if take is None:
             return
-        line = _fitting(line)
+        line = {name: _fitting(each) for name, each in line.items()}
         with self.lock:
             take(line)
             self.version += 1
@@ -345,7 +345,7 @@ def deliveries(name: str) -> Callable[[Latest], Iterator[Row]]:
     return lambda latest: (((sink,), getattr(each, name)) for sink, each in latest.deliveries.items())
 
 
-def _fitting(value: Any) -> Any:
+def _fitting(value: object) -> object:
     """Return the value with None for each number in it that does not fit: a maximum would keep it for good."""
     if isinstance(value, dict):
         return {name: _fitting(each) for name, each in value.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -367,6 +368,11 @@ def test_http_speaks_protobuf_and_json(protocol: str, compression: str) -> None:
     assert taken.paths[0] == "/v1/metrics"
     assert (taken.headers[0].get("content-encoding") == "gzip") == (compression == "gzip")
     assert taken.headers[0]["content-type"] == ("application/json" if protocol == JSON else "application/x-protobuf")
+
+
+def test_otlp_extra_prometheus_is_missing_sender_is_loaded() -> None:
+    code = "import sys; sys.modules['prometheus_client'] = None; import proctally.exporters.otlp_sender"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @BOTH
