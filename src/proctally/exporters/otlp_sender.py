@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from proctally.exporters.otlp import request
-from proctally.exporters.sink import BackOff, ReceiverRefused, Sink, basic, one_line, reason
+from proctally.exporters.sink import BackOff, ReceiverRefused, Sink, basic, credentials, one_line, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def settings(otlp: str, environment: Mapping[str, str]) -> Settings:
         user, password = unquote(parts.username), unquote(parts.password or "")
         found.headers["Authorization"] = basic(user, password)
         found.secrets = user, password
-    found.secrets += tuple(found.headers.values())
+    found.secrets += credentials(found.headers)
     found.timeout = _seconds(variable("TIMEOUT"), TIMEOUT)
     found.interval = _seconds(environment.get("OTEL_METRIC_EXPORT_INTERVAL", ""), INTERVAL)
     found.gzip = variable("COMPRESSION").lower() == "gzip"

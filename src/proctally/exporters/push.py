@@ -9,7 +9,7 @@ from prometheus_client.exposition import delete_from_gateway, push_to_gateway
 
 from proctally.exporters.prometheus import TEXT
 from proctally.exporters.receiver import Receiver
-from proctally.exporters.sink import Sink, basic
+from proctally.exporters.sink import Sink, basic, credentials
 from proctally.record.location import replace_file
 from proctally.text.escape import label
 
@@ -59,7 +59,7 @@ class Pushgateway(Sink):
     def __init__(self, exposition: Exposition, url: str, *, keep: bool) -> None:
         self._url, user, password = without_credentials(url)
         self._headers = {} if user is None else {"Authorization": basic(user, password or "")}
-        super().__init__(exposition.latest, (user or "", password or "", *self._headers.values()))
+        super().__init__(exposition.latest, (user or "", password or "", *credentials(self._headers)))
         self._exposition = exposition
         self._keep = keep
         self._receiver = Receiver()

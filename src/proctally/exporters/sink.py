@@ -11,7 +11,7 @@ from proctally.text.secrets import MASK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from proctally.exporters.latest import Latest
 
@@ -131,6 +131,9 @@ class Sink:
     def _without_secrets(self, text: str) -> str:
         for each in self._secrets:
             text = text.replace(each, MASK)
+            sizes = range(len(each) - 1, MIN_SECRET - 1, -1)  # a text of limited length can end within one
+            cut = next((size for size in sizes if text.endswith(each[:size])), 0)
+            text = text[: len(text) - cut] + MASK if cut else text
         return text
 
     def time_left(self, timeout: float) -> float:
@@ -163,3 +166,8 @@ def basic(user: str, password: str) -> str:
     from base64 import b64encode
 
     return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+def credentials(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the parts of headers that are not shown: each value, without its scheme (`Basic`, `Bearer`)."""
+    return tuple(value.rpartition(" ")[2] for value in headers.values())

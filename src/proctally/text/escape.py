@@ -29,6 +29,8 @@ def encodable(text: str) -> str:
 
 def printable(text: str) -> str:
     """Return text for a terminal; control characters are escaped and never sent."""
+    if text.isprintable():  # most names are, and a scrape has thousands
+        return text
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
