@@ -170,7 +170,7 @@ class OverHttp:
         if self._settings.gzip:
             body = gzip.compress(body, 5)
             headers["Content-Encoding"] = "gzip"
-        headers |= {"User-Agent": "proctally", **self._settings.headers}
+        headers |= self._settings.headers
         answer = self._receiver.ask("POST", self._settings.endpoint, headers, body, timeout)
         if not answer.is_success:
             raise answer.refusal(_explained(answer), final=answer.status not in RETRIED_STATUS)

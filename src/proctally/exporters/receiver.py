@@ -57,6 +57,7 @@ class Receiver:
 
     def __init__(self, context: SSLContext | None = None) -> None:
         self._opener = build_opener(_Plain(), _Secure(context), _Stay())
+        self._opener.addheaders = [("User-Agent", "proctally")]
 
     def ask(self, method: str, url: str, headers: dict[str, str], body: bytes, timeout: float) -> Answer:
         """Send a request and return the answer, within `timeout` seconds of sending. Raises ReceiverRefused."""

@@ -319,7 +319,8 @@ class Exports(HelperClient):
         `ended_ns`: the end of the run (monotonic), from which the time counts: a summary takes long on a busy machine.
         """
         if self.helper is not None:
-            deadline = (ended_ns or self.machine.monotonic_ns()) + self._limits.finish_ns
+            now, wait_ns = self.machine.monotonic_ns(), self._limits.finish_ns
+            deadline = max((ended_ns or now) + wait_ns, now + wait_ns // 2)
             if self._outlets.pushes:
                 self._own_up()
                 self._queue.add(json_line({"type": "end", "until": deadline / NANOSECONDS}), NEVER)
