@@ -364,8 +364,9 @@ def test_closed(target: Target) -> None:
     tree.close()
     tree.close()
     assert len(os.listdir("/proc/self/fd")) == before
-    with pytest.raises(ValueError, match="closed"):
-        tree.sample()
+    for use in (tree.sample, lambda: tree.watch(1, print)):
+        with pytest.raises(proctally.AlreadyClosed, match="this Tree is closed"):
+            use()
 
 
 @pytest.mark.parametrize("wrong", [{"limit_bytes": 0}, {"limit_bytes": 10, "rearm_bytes": 11}])

@@ -129,6 +129,20 @@ def test_start_unix_of_injected_clocks() -> None:
     assert machine.start_unix(0) == pytest.approx(999_950.0, abs=1e-6)
 
 
+def test_start_unix_is_the_same_although_clocks_drift() -> None:
+    """The clocks are read one after the other, with any delay between them; the shortest one counts."""
+    delays = iter([2.0, 0.5, 1.0, 3.0, 3.0, 3.0])
+    now = [1_000_000.0]
+
+    def boottime_ns() -> int:
+        now[0] += next(delays)
+        return int((now[0] - 900_000) * 1e9)
+
+    machine = Machine(ticks=100, boottime_ns=boottime_ns, now=lambda: now[0])
+    assert [machine.start_unix(4000) for _ in range(3)] == [pytest.approx(900_039.5)] * 3
+    assert machine.start_unix(4001) - machine.start_unix(4000) == pytest.approx(0.01)
+
+
 def test_constants_of_this_machine() -> None:
     machine = host_machine()
     assert machine.proc == "/proc"
