@@ -19,7 +19,10 @@ def decode_name(name: bytes) -> str:
 
 def argument_text(argument: str) -> str:
     """Return an argument or a path as strict text; a byte that is not UTF-8 becomes `\\xff` as text."""
-    return os.fsencode(argument).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(argument).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a lone surrogate that is not a byte, or a locale without this letter
+        return "".join(argument_text(sign) if "\udc80" <= sign <= "\udcff" else encodable(sign) for sign in argument)
 
 
 def encodable(text: str) -> str:
