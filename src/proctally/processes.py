@@ -422,7 +422,7 @@ class DeltaTracker:
     ) -> None:
         """Take the first reading, from which the first delta counts. Raises `ProcessGone` or `AccessDenied`."""
         self._machine = machine or this_machine()
-        self.pid: int = pid
+        self.pid: int = proc_details.checked_pid(pid)
         self._total = CumulativeTracker(pid, start_ticks=start_ticks, machine=machine) if children else None
         self.start_ticks: int | None = start_ticks if self._total is None else self._total.start_ticks
         self._is_closed = False

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from hidden_proc import hidepid
 from places import SUPPORT
 from track_programs import program, run_program
-from tracked import User, ordinary_user
+from track_samplers import samplers
+from tracked import User, ordinary_user, until
 
 LOOPS = {
     "gevent": "from gevent import monkey, sleep, spawn; monkey.patch_all()",
@@ -118,6 +120,23 @@ def test_track_within_loop_itself_works(tmp_path: Path, loop: str) -> None:
     assert said == {"missing": [], "verdict": "ok"}
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_other_trackers_in_greenlets_work(tmp_path: Path, loop: str) -> None:
+    said = in_loop(
+        tmp_path,
+        loop,
+        """
+        from proctally import gauges, process, processes, system
+        with proctally.Tree(os.getpid()) as tree, system.Monitor() as monitor, gauges.Gauges(os.getpid()) as shown:
+            found = [os.getpid() in tree.sample().pids, os.getpid() in {pid for pid, _ in shown.sample().members}]
+            spaces = [monitor.stats().disk_spaces is None, monitor.stats().disk_spaces is None]
+        say(found=found, spaces=spaces, alone=system.stats().disk_spaces is None, cpu=process.cpu_time(os.getpid()) > 0)
+        """,
+    )
+    assert said["found"] == [True, True] and said["cpu"] is True
+    assert said["spaces"] == [said["alone"]] * 2
+
+
 # -- moments ---------------------------------------------------------------------------------------------------------
 
 
@@ -187,6 +206,24 @@ def test_track_after_preload_and_chroot_works(tmp_path: Path) -> None:
     assert program(tmp_path, code) == {"missing": [], "known": True, "text": True, "code": [], "answer": 42}
 
 
+def test_preloaded_sampler_ends_with_program(tmp_path: Path) -> None:
+    code = """
+    proctally.preload()
+    proctally.preload()
+    with proctally.track(record=False) as run:
+        pass
+    child = os.fork()
+    if child == 0:
+        with proctally.track(record=False) as run:
+            pass
+        os._exit(0 if run.missing == [] else 1)
+    say(pid=os.getpid(), missing=run.missing, child=os.waitpid(child, 0)[1])
+    """
+    said = program(tmp_path, code)
+    assert (said["missing"], said["child"]) == ([], 0)
+    until(lambda: not samplers(said["pid"]), "the sampler has ended")
+
+
 @AS_ROOT
 def test_track_after_chroot_warns_once(tmp_path: Path) -> None:
     done = run_program(tmp_path, CHROOT.format(before="", root=str(tmp_path / "root")), "-Wonce")
@@ -235,3 +272,16 @@ def test_track_after_setuid_works_or_has_code(other: User, before: str, mode: in
     code = SETUID.format(package=str(package), before=before, user=other.number)
     done = subprocess.run([other.python[0], "-c", code], capture_output=True, timeout=60, cwd="/")
     assert json.loads(done.stdout) == result, done.stderr.decode()
+
+
+def test_track_that_hidepid_hides_has_code(other: User) -> None:
+    """The sampler, which starts after setuid(2), cannot see the program: its /proc is that of root."""
+    try:
+        subprocess.run(["true"], preexec_fn=hidepid("2"), check=True)
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("no such /proc can be mounted here")
+    code = SETUID.format(package=str(other.folder / "package"), before="proctally.track", user=other.number)
+    done = subprocess.run(
+        [other.python[0], "-c", code], capture_output=True, timeout=60, cwd="/", preexec_fn=hidepid("2")
+    )
+    assert json.loads(done.stdout) == [None, ["hidden"], False], done.stderr.decode()

@@ -17,7 +17,7 @@ from proctally.library.sampler_client import PRELOAD, client, wait_as_program
 from proctally.linux.channel import Channel, Closed, Late, Lost, above_standard, identity
 from proctally.record.codes import BLOCK_CANCELLED, BLOCK_ENDED, HELPER_FAILED, NO_ANSWER, SWITCHED_OFF, of_error
 from proctally.record.objects import Summary
-from proctally.text.escape import printable
+from proctally.text.escape import argument_text, printable
 from proctally.tracking.config import Options
 
 TYPE_CHECKING = False
@@ -278,10 +278,10 @@ class TrackedBlock:
 
     def miss(self, what: str, code: str | None = None, *, is_shown: bool = True) -> None:
         """Add to what is missing, and warn of it at the line of the program that called."""
-        self.missing.append(Missing(what))
+        self.missing.append(Missing(argument_text(what)))
         self.missing[-1].code = code
         if is_shown:
-            warn(what)
+            warn(printable(what))
 
     @property
     def path(self) -> str | None:

@@ -27,7 +27,7 @@ OWN_DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/")
 def track(
     interval: float = 1.0,
     name: str | None = None,
-    output: str | os.PathLike[str] | None = None,
+    output: str | bytes | os.PathLike[str] | None = None,
     tags: Mapping[str, str] | None = None,
     system: bool = True,
     gpu: bool = True,
@@ -234,8 +234,8 @@ def _check(interval: float, tags: object, source: str, pss_budget: float, proces
         raise ValueError(f"source is {source!r}; use 'auto', 'perf' or 'procfs'")
 
 
-def _own_file(output: str | os.PathLike[str]) -> str:
-    path = os.fspath(output)
+def _own_file(output: str | bytes | os.PathLike[str]) -> str:
+    path = os.fsdecode(output)
     if path in OWN_STREAMS or path.startswith(OWN_DESCRIPTORS):
         raise ValueError(f"output is {output!r}: the sampler has none of this program's descriptors; give a file")
     return path

@@ -354,6 +354,20 @@ def test_names_of_lone_surrogates_become_text(home: Path, name: str, text: str) 
     assert str(run.summary).startswith("proctally ")
 
 
+def test_output_of_any_bytes_is_a_file(home: Path) -> None:
+    path = os.fsencode(home) + b"/\xff.jsonl"
+    with proctally.track(output=path) as run:
+        pass
+    assert (run.missing, run.path) == ([], os.fsdecode(path)) and os.path.exists(path)
+
+
+def test_warning_of_hostile_path_is_printable(home: Path) -> None:
+    with warnings.catch_warnings(record=True) as caught, proctally.track(output=f"{home}/\x1b[31m\ud800\n\0") as run:
+        pass
+    assert str(caught[0].message).isprintable()
+    run.missing[0].encode()
+
+
 def test_missing_has_code(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROCTALLY_DISABLE", "1")
     with proctally.track() as off:

@@ -74,6 +74,15 @@ def test_pid_of_an_integer_type_is_taken() -> None:
     assert checked_pid((1 << 31) - 1) == (1 << 31) - 1
 
 
+def test_tracker_of_an_integer_type_keeps_an_int(host: FakeHost) -> None:
+    class Number(int):
+        def __index__(self) -> int:
+            return PID
+
+    for kind in (processes.DeltaTracker, processes.CumulativeTracker, gauges.Gauges):
+        assert type(kind(Number(PID), machine=host.machine()).pid) is int
+
+
 # -- after close -----------------------------------------------------------------------------------------------------
 
 
