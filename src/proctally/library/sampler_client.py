@@ -36,7 +36,7 @@ class SamplerClient:
     """The sampler process, which runs as long as any block is open, and the channels to it."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a handler of signals may open a block while one begins
+        self.lock = threading.RLock()  # a handler of signals may open a block while one begins
         self.users = 0  # blocks that are open
         self._is_kept = False  # by `preload`
         self._control: Channel | None = None
@@ -48,7 +48,7 @@ class SamplerClient:
         ours, theirs = pair()
         self._channels |= {ours, theirs}
         try:
-            with self._lock:
+            with self.lock:
                 self._reap()
                 message["foreign"] = sorted(self._unreaped)
                 try:
@@ -79,7 +79,7 @@ class SamplerClient:
 
     def preload(self, deadline: float) -> None:
         """Start the sampler, and keep it until this process exits. Raises OSError, NotImplementedError."""
-        with self._lock:
+        with self.lock:
             if self._control is None:
                 self._start(deadline)
             if not self._is_kept:
@@ -92,7 +92,7 @@ class SamplerClient:
 
     def close(self, channel: Channel) -> None:
         """A block is over; with the last one the process ends."""
-        with self._lock:
+        with self.lock:
             self._forget(channel)
             self.users -= 1
             if not self.users:

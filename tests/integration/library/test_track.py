@@ -160,7 +160,7 @@ def test_handler_of_signals_that_marks_a_phase(home: Path) -> None:
     with (
         proctally.track(interval=0.1) as run,
         run._block.lock,
-        sampler_client.client._lock,
+        sampler_client.client.lock,
     ):  # where it finds the program
         old = signal.signal(signal.SIGALRM, lambda *_: handled())
         begun = []

@@ -123,6 +123,6 @@ def test_live_process_without_a_file_is_not_gone(host: FakeHost, name: str) -> N
         assert error.strerror == "this kernel has no such file"
     else:
         unknown = {"executable", "pss_bytes", "uss_bytes", "swap_bytes", "terminal"}
-        assert (value is None) == (name in unknown)
+        assert (value is None) == (name in unknown) and value != {}, "what is unknown is not empty"
         if name == "all_stats":
             assert (value.disk_io, value.pss_bytes, value.uss_bytes, value.swap_bytes) == (None,) * 4
