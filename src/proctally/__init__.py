@@ -13,6 +13,8 @@ Importing does nothing; the public names are loaded when they are first used. do
 take when. `load_ipython_extension` is for IPython: %load_ext proctally.
 """
 
+from _warnings import warn as _warn  # built in: it is there when no module can be loaded
+
 # Name: the module it is from. The two hooks are not public: only IPython calls them.
 _NAMES = {
     "__version__": "proctally.record",
@@ -60,25 +62,28 @@ else:  # seen by a type checker, this would make every name a public one
             if name in _MODULES:
                 return import_module(f"{__name__}.{name}")
             found = globals()[name] = getattr(import_module(_NAMES[name]), name)
-        except ModuleNotFoundError:
+        except ImportError as error:
             if name != "track":
                 raise
-            return _untracked
+            return _stand_in(error)
         return found
 
 
 class _Unknown:
-    """A section of which nothing is known."""
+    """A summary and its sections, of which nothing is known."""
+
+    sections = ("reason", "cpu", "memory", "io", "processes", "time", "waiting", "counters", "limits", "tracker")
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("_"):
             raise AttributeError(name)
-        return None
+        return _Unknown() if name in self.sections else None
 
+    def __str__(self) -> str:
+        return "proctally run  no summary\n"
 
-class _Sections(_Unknown):
-    def __getattr__(self, name: str) -> object:
-        return _Unknown() if super().__getattr__(name) is None else None
+    def as_dict(self) -> dict[str, object]:
+        return {}
 
 
 class _Missing(str):
@@ -90,7 +95,7 @@ class _Untracked:
 
     id = name = path = None
     samples = phases = ()
-    summary = _Sections()
+    summary = _Unknown()
 
     def __init__(self, why: str) -> None:
         self.missing = [_Missing(why)]
@@ -113,13 +118,15 @@ class _Untracked:
         return function
 
 
-def _untracked(*_: object, **__: object) -> _Untracked:
-    """Replace `track` after chroot(2): a missing module never ends the program."""
-    from _warnings import warn  # built in: no module can be loaded
+def _stand_in(error: ImportError) -> object:
+    """Return what replaces `track` after chroot(2): a missing module never ends the program."""
+    why = f"everything: {error}; call proctally.preload() before chroot or setuid"
 
-    why = "everything: the files of proctally cannot be read; call proctally.preload() before chroot or setuid"
-    warn(f"proctally: {why}", RuntimeWarning, 2)
-    return _Untracked(why)
+    def track(*_: object, **__: object) -> _Untracked:
+        _warn(f"proctally: {why}", RuntimeWarning, 2)
+        return _Untracked(why)
+
+    return track
 
 
 __all__ = [

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+import proctally
 from hidden_proc import hidepid
 from places import SUPPORT
+from proctally.record import objects
 from track_programs import program, run_program
 from track_samplers import samplers
 from tracked import User, ordinary_user, until
@@ -158,6 +160,35 @@ def test_track_in_del_and_atexit_works(tmp_path: Path) -> None:
         """,
     )
     assert done.stdout.splitlines() == [b'{"missing": [], "verdict": "ok"}'] * 2, done.stderr.decode()
+
+
+@pytest.mark.parametrize("before", ["", "with proctally.track(record=False): pass"])
+def test_track_while_python_exits_raises_nothing(tmp_path: Path, before: str) -> None:
+    code = """
+    {before}
+    class Late:
+        def __del__(self, track=lambda: proctally.track):
+            with track()(record=False) as run:
+                pass
+            print(run.summary.verdict, len(run.missing), run.missing[0].code)
+    late = Late()
+    """.replace("{before}", before)
+    done = run_program(tmp_path, code)
+    assert done.stdout == b"None 1 helper_failed\n", done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_stand_in_has_sections_of_summary() -> None:
+    """A stand-in that is made where no module can be loaded cannot ask the schema."""
+    with pytest.warns(RuntimeWarning, match="no module"):
+        run = proctally._stand_in(ImportError("no module"))().start()
+    for name in objects.Summary.__annotations__:
+        value = getattr(run.summary, name)
+        known = getattr(objects.Summary(), name)
+        assert (value is None) == (known is None), name
+        assert value is None or (value.total_seconds is None and value.as_dict() == {})
+    with run.phase("fit"):
+        assert (run.samples, run.phases, run.path) == ((), (), None)
 
 
 # -- what is not there -----------------------------------------------------------------------------------------------
