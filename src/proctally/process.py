@@ -272,7 +272,9 @@ def cpu_time(pid: int, *, start_ticks: int | None = None, machine: Machine | Non
         used = machine.clock_gettime_ns(clock_id(pid))
     except OSError:
         return _cpu_otherwise(machine, pid, start_ticks)
-    return _of_same(used, machine, pid, start_ticks)
+    if start_ticks is not None:
+        _stat(machine, pid, start_ticks)
+    return used
 
 
 def _cpu_otherwise(machine: Machine, pid: int, start_ticks: int | None) -> int:
