@@ -123,6 +123,47 @@ def test_track_within_loop_itself_works(tmp_path: Path, loop: str) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
+def test_track_inside_a_wait_loses_no_wakeup(tmp_path: Path, loop: str) -> None:
+    """A handler of a signal can run after a greenlet asked to be woken, and before it gives way."""
+    said = in_loop(
+        tmp_path,
+        loop,
+        """
+        def block():
+            with proctally.track(record=False) as run:
+                pass
+            return run.missing
+        missing = []
+        signal.alarm(30)  # where the wake-up is lost, the next line never ends
+        if "eventlet" in sys.modules:
+            from eventlet import hubs
+            hub = hubs.get_hub()
+            schedule = hub.schedule_call_global
+            def interrupted(*arguments):
+                hub.schedule_call_global = schedule
+                timer = schedule(*arguments)
+                missing.append(block())
+                return timer
+            hub.schedule_call_global = interrupted
+            sleep(0.001)
+        else:
+            from gevent import get_hub
+            class Watcher:
+                def __init__(self):
+                    self.timer = get_hub().loop.timer(0.001)
+                def start(self, *arguments):
+                    self.timer.start(*arguments)
+                    missing.append(block())
+                def stop(self):
+                    self.timer.stop()
+            get_hub().wait(Watcher())
+        say(missing=missing)
+        """,
+    )
+    assert said == {"missing": [[]]}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
 def test_other_trackers_in_greenlets_work(tmp_path: Path, loop: str) -> None:
     said = in_loop(
         tmp_path,

@@ -13,7 +13,8 @@ import warnings
 from contextvars import ContextVar
 
 from proctally.errors import AlreadyClosed, TrackingWarning
-from proctally.library.sampler_client import PRELOAD, client, wait_as_program
+from proctally.library.greenlets import wait_as_program
+from proctally.library.sampler_client import PRELOAD, client
 from proctally.linux.channel import Channel, Closed, Late, Lost, above_standard, identity
 from proctally.record.codes import BLOCK_CANCELLED, BLOCK_ENDED, HELPER_FAILED, NO_ANSWER, SWITCHED_OFF, of_error
 from proctally.record.objects import Summary

@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from posix import waitpid
-from types import BuiltinFunctionType
 
 from proctally.linux.channel import Channel, Closed, above_standard, pair
 from proctally.linux.child import pause
@@ -171,21 +170,6 @@ def _wait_for(pid: int, deadline: float) -> bool:
             return False
         pause(seconds)
         seconds = min(0.01, seconds * 1.5)
-
-
-def wait_as_program(fd: int, deadline: float) -> None:
-    """Let the other greenlets of a program run until a message is there; where there are none, return at once.
-
-    gevent and eventlet replace select(2) by a function that does so. It raises within their loop itself, where a
-    handler of a signal can run: no other greenlet can run there.
-    """
-    import select
-
-    if not isinstance(select.select, BuiltinFunctionType):
-        try:
-            select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
-        except (AssertionError, RuntimeError):
-            pass
 
 
 def _check_place() -> None:
