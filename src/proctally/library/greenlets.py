@@ -24,7 +24,7 @@ def wait_as_program(fd: int, deadline: float) -> None:
     if not isinstance(select.select, BuiltinFunctionType) and _can_switch():
         try:
             select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
-        except (AssertionError, RuntimeError):
+        except Exception:  # ImportError too, where the handler interrupts the first use of gevent
             pass
 
 
