@@ -327,6 +327,7 @@ def test_run_can_be_pickled_and_copied(home: Path, is_recorded: bool) -> None:
     with proctally.track(interval=0.05, record=is_recorded) as run:
         with run.phase("fit"):
             time.sleep(0.1)
+        until(lambda: run.phases and run.phases[0].ended_at, "the sampler has written the phase")
         early = pickle.loads(pickle.dumps(run))
     with pytest.warns(proctally.TrackingWarning), proctally.track(output=__file__) as troubled:
         pass
