@@ -51,7 +51,7 @@ def safe_name(name: str) -> str:
 
 
 def label(text: object) -> str:
-    """Return the value of a metric label: of bounded length, without control characters, and as UTF-8 can encode."""
+    """Return the value of a metric label: of bounded length, control characters and lone surrogates escaped."""
     return printable(str(text)[:LABEL_CHARACTERS])
 
 

@@ -16,7 +16,7 @@ from proctally.linux.spawn import HelperClient, python
 from proctally.record.line_queue import FIRST, NEVER, LineQueue
 from proctally.record.location import expand
 from proctally.record.writer import json_line
-from proctally.text.secrets import MASK, mask
+from proctally.text.secrets import MASK, mask_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _masked(url: str) -> str:
     """Return a URL without user and password, also where it has no scheme, or more than one @."""
     head, at, tail = url.rpartition("@")
     scheme, colon, _ = head.partition("://")
-    return mask([f"{f'{scheme}://' if colon and scheme.isalnum() else ''}{MASK}@{tail}" if at else url])[0]
+    return mask_text(f"{f'{scheme}://' if colon and scheme.isalnum() else ''}{MASK}@{tail}" if at else url)
 
 
 def _textfile(path: str, values: dict[str, str], environment: dict[str, str]) -> str:

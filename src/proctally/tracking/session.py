@@ -13,6 +13,7 @@ from proctally.record import SCHEMA, __version__, seconds
 from proctally.record.location import expand, open_default, open_output, output_problem, standard_output, write_file
 from proctally.record.writer import RecordWriter, json_line
 from proctally.text.escape import argument_text, safe_name
+from proctally.text.secrets import mask_tags, mask_text
 from proctally.text.terminal import say
 from proctally.tracking.config import has_exports
 from proctally.tracking.summary import limits
@@ -85,7 +86,7 @@ class Session:
         self.options = options
         self.environment = environment
         self.machine = machine
-        self.name = argument_text(options.name) if options.name else name
+        self.name = mask_text(argument_text(options.name)) if options.name else name
         self.run_id = run_id or os.urandom(16).hex()
         self.started_at = machine.time()
         self.started_ns = machine.monotonic_ns()
@@ -270,7 +271,7 @@ class Session:
             "interval_seconds": options.interval,
             "limits": limits(found),
             "scheduler": scheduler or None,
-            "tags": {argument_text(key): argument_text(value) for key, value in options.tag.items()},
+            "tags": mask_tags(options.tag),
         }
 
     # -- the end -------------------------------------------------------------------------------------------------
