@@ -43,7 +43,7 @@ _ABOUT_PASSWORDS = _words(
 _PASSWORD = re.compile(r"passwor[dt]s?|passwd|passphrase|passcode|passwrd")
 # The last part alone.
 _SECRET = re.compile(
-    r".*(?:passwor[dt]s?|passwd|passphrase|passcode|passwrd|passw|pwd|secret|token|credentials?|sessid)"
+    r".*(?:passwor[dt]s?|passwd|passphrase|passcode|passwrd|passw|pwd|secret|token|credentials?|sessid|sessionid)"
     r"|creds?|bearer|authorization|jwt|cookies?|[th]?otp|mfa|psk|mnemonic|requirepass|masterauth|sharedaccesssignature"
     r"|(?:db|my|ssh|pg|user|usr|admin|root|ftp|smtp|mail|imap|ldap|redis|mysql|http|https|proxy|key|store|truststore|cert"
     r"|vnc|wifi|auth|sudo|rdp|ssl|login|enc|zip|master|bind|web|basic|git|rabbit|mongo|my|app|api)pass"
@@ -64,7 +64,7 @@ _NO_TOKEN = _words(
 _NO_KEY = _words(
     "public pub primary foreign sort partition group cache row range hash index host dict map shard routing "
     "object s idempotency translation turn hot order unique natural surrogate join lookup color colour arrow "
-    "function shortcut meta ctrl control shift alt num any first last next prev previous left right top parent "
+    "shortcut meta ctrl control shift alt num any first last next prev previous left right top parent "
     "child registry json yaml config context label annotation tag filter search query data dataset cluster "
     "distribution column field attribute attr property metric event message msg kafka record document doc node "
     "value list not by press kms gpg pgp file bucket trusted known verify verification feature input output "
@@ -74,12 +74,12 @@ _NO_KEY = _words(
     "route topic"
 )
 _NO_AUTH = _words("default supports can need needs auto client mutual peer")
-_NO_SECRET = _words("pull from k8s kubernetes")
-_CODES = _words("mfa otp totp fa verification security authenticator")
+_NO_SECRET = _words("existing pull from k8s kubernetes")
+_CODES = _words("pin mfa otp totp fa verification security authenticator")
 _PINS = _words("user so card token piv old new")
 _PLURAL_KEYS = _words("api access secret private encryption master account")
 _PLURAL_TOKENS = _words("api access auth bearer refresh session secret personal")
-_QUERY = _words("key sig signature pass pw pwd auth hmac apikey")  # of a URL
+_QUERY = _words("key sig signature pass pw pwd auth hmac apikey session sid")  # of a URL
 _SCHEMES = _words(
     "basic digest ntlm negotiate kerberos ldap oauth oauth2 bearer jwt mtls tls cert iam sasl plain login "
     "cram-md5 md5 scram peer trust anonymous external internal local default any gssapi publickey password pam "
@@ -168,7 +168,7 @@ def _ends_secret(parts: list[str], name: str) -> bool:
             return before in _PLURAL_TOKENS
         case "auth":
             return before not in _NO_AUTH
-        case "pat" | "pw":
+        case "pat" | "pw" | "sas":
             return bool(before) or name.startswith("--") or name == last.upper()
         case "code":
             return before in _CODES
@@ -185,5 +185,7 @@ def _ends_secret(parts: list[str], name: str) -> bool:
         case "phrase" | "word":  # pass-phrase, pass_word
             return before in ("pass", "seed")
         case "signature":
-            return before == "access"  # SharedAccessSignature
+            return before == "access" or parts[0] == "x"  # SharedAccessSignature, a header
+        case "session" | "authentication":  # headers
+            return before == "x" or name == "Authentication"
     return bool(_SECRET.fullmatch(last)) and last != "oldpwd"

@@ -9,8 +9,9 @@ from __future__ import annotations
 STEMS = (
     "passw", "passp", "passc", "passi", "pass=", "pass ", "pass:", 'pass"', "pass'", "pass>", "pwd", "pw=", "pw ",
     "secret", "token", "key", "cred", "auth", "bearer", "cookie", "otp=", "otp ", "otp:", "mfa", "2fa", "pat=",
-    "pat ", "pat:", 'pat"', "sig=", "signature", "jwt", "psk", "mnemonic", "sessid", "webhook", "/hook", "hooks.",
-    "/bot", "identified", "-pin", "verification", "sudo -s", "requirepass", "storepass", "cert:",
+    "pat ", "pat:", 'pat"', "sig=", "signature", "jwt", "psk", "mnemonic", "session", "sid=", "sas=", "sas ",
+    "webhook", "/hook", "hooks.", "/bot", "identified", "-pin", "verification", "sudo -s", "requirepass",
+    "storepass", "cert:",
 )  # fmt: skip
 ENDS = ("pass", "pwd", "pw", "otp", "pat", "pin")
 
@@ -108,7 +109,9 @@ PROGRAMS = (
     ("sshpass", "", "-p"),
     ("mysql mysqldump mysqladmin mysqlimport mysqlcheck mysqlshow mysqlslap mysqlbinlog mysqlpump mysqlsh", "", "-p+"),
     ("mariadb mariadb-dump mariadb-admin mariadb-import mariadb-check mariadb-show mariadb-backup", "", "-p+"),
-    ("mycli litecli pgcli cqlsh mongo mongosh mongodump mongorestore mongoexport mongoimport arangosh", "", "-p."),
+    ("mysqladmin mariadb-admin", "", "password"),
+    ("iwconfig", "", "key"),
+    ("mycli litecli pgcli cqlsh mongo mongosh mongodump mongorestore mongoexport mongoimport arangosh", "", "-p"),
     ("psql pg_dump pg_restore pg_dumpall pg_basebackup createdb dropdb createuser", "", "!--password"),
     ("curl", "", "-u: --user: -U: --proxy-user: -b= --cookie= -E: --cert: --pass --proxy-pass --tlspassword"),
     ("curl", "", "--oauth2-bearer --aws-sigv4+ --proxy-cert: --proxy-tlspassword"),
@@ -164,6 +167,7 @@ PROGRAMS = (
     ("bw", "", "unlock"),
     ("twine", "", "-p."),
     ("poetry", "publish", "-p."),
+    ("poetry", "", "pypi-token.pypi pypi-token.testpypi"),
     ("sonar-scanner mvn gradle gradlew", "", "-Dsonar.login"),
     ("svn svnadmin", "", "--password"),
     ("gpg gpg2", "", "--passphrase"),

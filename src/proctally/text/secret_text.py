@@ -20,9 +20,11 @@ _FOLDERS = (
 )
 # A value that only refers to a secret: a variable, a command, a file, a template; or a switch.
 _REFERENCE = re.compile(
-    rf"""\*\*\* | \$+ | \$\w+ | \$\{{\w+\}} | \$\$?\([^()]*\) | `[^`]*` | %\w+% | \$?\{{\{{[^{{}}]*\}}\}} | <[\w .-]+>
-    | \{{[\w.]*\}} | (?:env|file|fd|fp|op|ssm|vault|secretsmanager|arn)://?/?[\w./:@-]+ | @[\w./~-]*[/.][\w./-]+ | -
-    | (?:true|false|yes|no|none|null|nil|undefined|optional|required|auto|prompt|ask|stdin|on|off|-?0|changeme)
+    rf"""\*\*\* | \$+ | (?-i:\$(?:[A-Z_][A-Z0-9_]*|[a-z_]+|\d)) | \$\{{\w+\}}
+    | \$\$?\((?!echo|printf)[^()]*\) | `(?!echo|printf)[^`]*` | %\w+% | \$?\{{\{{[^{{}}]*\}}\}} | <[\w .-]+>
+    | \{{[\w.]*\}} | (?:env|file|fd|fp|op|ssm|vault|secretsmanager|arn)://?/?[\w./:@-]+
+    | @[\w./~-]*[/.][\w./-]+ | \W{{1,3}}
+    | (?:true|false|yes|no|none|null|nil|undefined|optional|required|auto|prompt|ask|stdin|on|off|-?0)
     | (?:~|\.{{1,2}}|/(?:{_FOLDERS}))(?:/[\w.@+-]+)+/? | [\w./~@+-]+\.(?:pem|key|pub|crt|cer|json|p12|pfx|jks|ya?ml
     |txt|env|ini|toml|cfg|conf|gpg|asc|age|kdbx|keytab|properties|netrc|enc|sh|py)""",
     re.IGNORECASE | re.VERBOSE,
@@ -48,35 +50,41 @@ _NAMED = re.compile(  # {"name": "DB_PASSWORD", "value": "X"}
     r"(?i)((?:name|key)\\?[\"']?\s{0,8}[=:]\s{0,8}\\?[\"']?)([\w.-]{1,128})"
     r"(\\?[\"']?\s{0,8},?\s{0,8}\\?[\"']?(?:parameter)?value\\?[\"']?\s{0,8}[=:]\s{0,8})(\\?\"[^\"]*|'[^']*|[^\s,}\"'\\]+)"
 )
-_URL = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,30}://)((?:[^\s\"'<>`,]|,(?!\w{1,20}://))++)")
+_URL = re.compile(
+    r"((?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{0,30}://|(?<![\w:/])//)((?:[^\s\"'<>`,]|,(?!\w{1,20}://))++)"
+)
 _PORT = re.compile(r"\d{0,5}|[${].*")
 _PLAIN_USER = re.compile(r"[A-Za-z][a-z._-]{0,19}[0-9]{0,4}|\$.*|\{.*|<.*|\*+|")
 _HOST = re.compile(r".*(?:\.|:\d+$|\*|\$)|localhost", re.IGNORECASE)
 _HOOK = re.compile(
     r"((?:hooks?\.slack\.com/(?:services|workflows|triggers)|/api/webhooks/\d+|/webhookb2|webhook\.office\.com/[a-z]+"
-    r"|/bot/v2/hook|/hooks/catch|/with/key|/hooks?|/webhooks?)/)(?=[^\s?#]{0,200}[0-9A-Z])[^\s?#]{16,}|(/bot)\d+:[\w-]+"
+    r"|/bot/v2/hook|/hooks/catch|/with/key)/)[^\s?#]+|(/(?:web)?hooks?/)(?=[^\s?#]{0,200}[0-9A-Z])[^\s?#]{16,}"
+    r"|(/bot)\d+:[\w-]+"
 )
-_BARE_LOGIN = re.compile(
+_BARE_LOGIN = re.compile(  # user:X@host:port, user:X@tcp(host)
     r"(?<![\w./:@+-])((?!(?:npm|pkg|file|mailto|sips?|xmpp|jsr|github|gitlab|workspace|git|sha256)\b)[\w.+-]{1,64}:)"
-    r"([^\s\"'@/:,;]{1,512})(?=@(?:[\w-]+(?:\.[\w-]+)*:\d|localhost\b|(?:tcp|unix)\(|\d+(?:\.\d+){3}|[A-Za-z][\w-]*(?:\.[\w-]+)+))"
+    r"([^\s\"'@/:,;]{1,512})(?=@(?:(?P<sure>[\w-]+(?:\.[\w-]+)*:\d|localhost\b|(?:tcp|unix)\(|\d+(?:\.\d+){3}"
+    r"|[A-Za-z][\w-]*(?:\.[\w-]+)+)|[A-Za-z][\w-]*(?::?/|\s|$)))"
 )
+_MIXED = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z]).{8}")  # letters and digits
 _LONE = re.compile(r"[^\s@:/]{8,}(?=@[\w.-]+:\d+(?:[/?#]|$))")  # SECRET@host:port
 
 _HEAD = re.compile(
-    r"(?<![\w.$@-])(?<!\$\{)(?<![\w/]/)([\w.-]++)"
+    r"(?<![\w.-])(?<!\$\{)(?<![\w/]/)([\w.-]++)"
     r"(?:(\\*[\"'\]]{0,2}[ \t]{0,8}(?:=>|:=|=(?![=~])|:(?!:|//))[ \t]{0,8})|(>)(?=[^<>\s]))"
 )
 _DELIMITER = r"[&;,)}\]|](?=\s|$|[&;,)}\]|\"'<]|\\*[\"']?[\w.-]{1,64}+\\*[\"'\]]?\s?[=:])"
 _QUOTED = r"\"(?:[^\"\\]|\\.)*+\"?|'(?:[^'\\]|\\.)*+'?"
 _VALUE = re.compile(
-    rf"\\+\"(?:[^\"\\]|\\(?!\").|\\{{3}}\")*+(?:\\+\")?|(?:{_QUOTED}|\$'(?:[^'\\]|\\.)*+'|(?!{_DELIMITER})(?:\\.|[^\s\"'<>]))++",
+    rf"\\+\"(?:[^\"\\]|\\(?!\").|\\{{3}}\")*+(?:\\+\")?|(?:{_QUOTED}|\$'(?:[^'\\]|\\.)*+'|(?!{_DELIMITER}|/>)(?:\\.|[^\s\"'<>]))++",
     re.DOTALL,
 )
 _VALUE_IN_QUOTES = {
-    '"': re.compile(rf"(?:'[^'\"]*+'|(?!{_DELIMITER})(?:\\[^\"]|[^\s\"'\\<>]))++", re.DOTALL),
-    "'": re.compile(rf"(?:\"[^'\"]*+\"|(?!{_DELIMITER})(?:\\[^']|[^\s\"'\\<>]))++", re.DOTALL),
+    '"': re.compile(rf"(?:'[^'\"]*+'|(?!{_DELIMITER}|/>)(?:\\[^\"]|[^\s\"'\\<>]))++", re.DOTALL),
+    "'": re.compile(rf"(?:\"[^'\"]*+\"|(?!{_DELIMITER}|/>)(?:\\[^']|[^\s\"'\\<>]))++", re.DOTALL),
 }
 _LIST = re.compile(r"\[[^\]]*+\]?")
+_STRINGS = re.compile(r"\([^()\n]{0,256}[\"'][^()\n]{0,256}\)")  # auth=("user", "X")
 _LINE = re.compile(r"[^\n]*+")
 _LINE_IN_QUOTES = re.compile(r"[^\n\"']*+")
 _BLOCK = re.compile(r"[|>][+-]?[ \t]*(?:\n[ \t]+[^\n]*)++")  # of YAML
@@ -87,7 +95,7 @@ def mask_text(text: str, *, prose: bool = False) -> str:
     """Return a text with `***` for each secret in it. `prose`: it is for people, and `auth: x` is a topic."""
     if len(text) >= MIN_TOKEN:
         text = mask_tokens(text)
-    if "://" in text:
+    if "//" in text:
         text = _URL.sub(_masked_url, text)
     if "@" in text:
         text = _LONE.sub(_masked_lone, _BARE_LOGIN.sub(_masked_login, text))
@@ -132,7 +140,7 @@ def _masked_url(found: re.Match[str]) -> str:
     at = _end_of_login(rest)
     if at >= 0:
         rest = f"{_masked_user(rest[:at], scheme.lower())}{rest[at:]}"
-    return scheme + _HOOK.sub(lambda hook: f"{hook[1] or hook[2]}{MASK}", rest)
+    return scheme + _HOOK.sub(lambda hook: f"{hook[1] or hook[2] or hook[3]}{MASK}", rest)
 
 
 def _end_of_login(rest: str) -> int:
@@ -161,6 +169,8 @@ def _masked_user(login: str, scheme: str) -> str:
 
 
 def _masked_login(found: re.Match[str]) -> str:
+    if found["sure"] is None and not _MIXED.match(found[2]):
+        return found[0]
     return found[1] + masked_value("password", found[2])
 
 
@@ -208,7 +218,7 @@ def _is_key(text: str, found: re.Match[str], *, prose: bool) -> bool:
     before = text[begin - 1 : begin]
     if separator is None:
         return before == "<" and is_secret(name)
-    if prose and ":" in separator and "=" not in separator:
+    if ":" in separator and "=" not in separator and (prose or before in ("$", "@")):
         return False
     return is_secret_in_query(name) if before in ("?", "&", "#") else is_secret(without_option(name))
 
@@ -236,7 +246,9 @@ def _end_of_value(text: str, found: re.Match[str], odd: dict[str, bool]) -> int:
     before, sign = text[begin - 1 : begin], text[start : start + 1]
     if sign == "[":
         return _end(_LIST, text, start)
-    if sign in ("", "{", "("):
+    if sign == "(":
+        return _end(_STRINGS, text, start)
+    if sign in ("", "{") or (sign == before and sign not in separator):  # "token:"
         return start
     if sign in "\"'\\":
         return _end(_VALUE, text, start)
@@ -270,4 +282,4 @@ def _is_telling(name: str, value: str) -> bool:
     """Return whether `name:value`, without a blank, is a pair: auth:latest, key:generate and token:80 are not."""
     if "passw" in name.lower() or "-" in name.strip("-") or name[:1] in "-/":
         return True
-    return bool(re.match(r"(?=\S{0,63}\d)(?=\S{0,63}[A-Za-z])(?!v?\d+[.\d]*\b)\S{6}", value))
+    return bool(re.match(r"(?=[^\s:]{0,63}\d)(?=[^\s:]{0,63}[A-Za-z])(?!v?\d+[.\d]*\b)[^\s:]{6}", value))

@@ -17,8 +17,9 @@ _ASSIGNED = re.compile(r"(--?[A-Za-z][\w.-]*+|[A-Za-z_][\w.-]*+(?:\[[\w.-]*\])*)
 _COLON = re.compile(r"(/|--?)([A-Za-z][\w.-]*+)(:)([^/].*)", re.DOTALL)
 _NEXT_OPTION = re.compile(r"--[a-z]+(?:-[a-z0-9]+)*(?:=.*)?|-[A-Za-z]|-[a-z]+(?:-[a-z]+)*(?:=.*)?|--", re.DOTALL)
 _SCRIPT_NEXT = re.compile(r"-[A-Za-z]{0,6}c|-e|--command|--wrap|--exec|--eval")
+_KEY = re.compile(r":?[A-Za-z_][\w.-]*")
 _CLUSTER = re.compile(r"-[A-Za-z]{1,6}")
-_DOCUMENT = re.compile(r"\s*[{\[<]|---|[\w.=/-]{1,128}:\s")  # JSON, XML, YAML, a header
+_DOCUMENT = re.compile(r"\s*[\[<]|\s*\{(?!\s+\w[\w./-]*\s)|---|\s*-\s|[\w.=/-]{1,128}:\s")  # JSON, XML, YAML, a header
 _HEADER = re.compile(r"(?:[A-Za-z0-9]+-)[A-Za-z0-9-]+:|(?:Proxy-)?Authorization:|Cookie:|Set-Cookie:", re.IGNORECASE)
 _SCHEMES = ("bearer", "basic", "token", "digest", "negotiate", "apikey", "splunk", "geniekey")
 _NAMING = (
@@ -116,7 +117,7 @@ class Words:
     def _take_value(self, word: str) -> str:
         assert self._expected is not None
         kind, name = self._expected
-        if not word or (kind == HEADER and word.lower() in _SCHEMES):
+        if (not word and name.startswith("--")) or (kind == HEADER and word.lower() in _SCHEMES):
             return word  # the value is still to come
         self._expected = None
         return masked_part(word, kind, name)
@@ -191,6 +192,9 @@ class Words:
 
     def _expects_header(self, word: str) -> bool:
         """Return whether the next word is the value of this header, or of this key at the beginning of a line."""
+        if word in ("=", ":=", "=>") and _KEY.fullmatch(self._previous) and is_secret(self._previous):
+            self._expected = (WHOLE, self._previous)
+            return True
         name = word.removesuffix(":")
         is_key = word.endswith(":") and (_HEADER.fullmatch(word) is not None or (not self.masked and self._depth > 0))
         if is_key and is_secret(name):
@@ -200,8 +204,8 @@ class Words:
     def _expects_setting(self, word: str) -> bool:
         """Return whether the next word is the value of this key: `configure set KEY X`, `login U password X`."""
         is_login = self._before.lower() in ("login", "user", "username") and word.lower() in ("password", "passwd")
-        is_setting = self._sets and any(sign in word for sign in "_.:") and not any(sign in word for sign in " =")
-        if is_login or (is_setting and is_secret(word)):
+        is_key = word != word.lower() or any(sign in word for sign in "_.:")
+        if is_login or (self._sets and is_key and not any(sign in word for sign in " =") and is_secret(word)):
             self._expected = (WHOLE, word.rpartition(":")[2])
         return self._expected is not None
 
@@ -245,7 +249,7 @@ def masked_part(value: str, kind: str, name: str) -> str:
 # -- scripts ---------------------------------------------------------------------------------------------------------
 
 _TOKEN = re.compile(
-    r"""(?P<blank>[ \t\r]++|\\\n)
+    r"""(?P<blank>[ \t\r]++|\\\n) | (?P<comment>\#[^\n]*)
     | (?P<operator>[;&|()\n`]++|<<<|[0-9]*[<>]++[&|]?)
     | (?P<word>(?:[^\s'"\\;&|()<>$`] | \\. | '[^']*' | "(?:[^"\\]|\\.)*+" | \$'(?:[^'\\]|\\.)*+'
         | \$\{[^}\s]{0,256}\} | \$)++)""",
@@ -267,7 +271,7 @@ def mask_script(script: str, depth: int) -> str:
         found = _TOKEN.match(script, place)
         if found is None:
             return mask_text(script)  # an open quote
-        pieces.append(found[0])
+        pieces.append(mask_text(found[0]) if found["comment"] else found[0])
         place = found.end()
         if found["word"]:
             commands[-1].append(len(pieces) - 1)
