@@ -182,3 +182,5 @@ PROGRAMS = (
 
 # Names that are ordinary words as well: a program only where a command begins.
 AMBIGUOUS = ("http", "https", "net", "ab", "hey", "az", "bw", "zip", "rar", "oc", "influx")
+
+NAMES = frozenset(name for names, _, _ in PROGRAMS for name in names.split())

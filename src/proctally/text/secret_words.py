@@ -16,54 +16,23 @@ _OPTION = re.compile(r"--?[A-Za-z][\w.-]*+")
 _ASSIGNED = re.compile(r"(--?[A-Za-z][\w.-]*+|[A-Za-z_][\w.-]*+(?:\[[\w.-]*\])*)(\+?=|:=)(.*)", re.DOTALL)
 _COLON = re.compile(r"(/|--?)([A-Za-z][\w.-]*+)(:)([^/].*)", re.DOTALL)
 _NEXT_OPTION = re.compile(r"--[a-z]+(?:-[a-z0-9]+)*(?:=.*)?|-[A-Za-z]|-[a-z]+(?:-[a-z]+)*(?:=.*)?|--", re.DOTALL)
-_SCRIPT_NEXT = re.compile(r"-[A-Za-z]{0,6}c|-e|--command|--wrap|--exec|--eval")
+_SCRIPT_NEXT = re.compile(r"-[A-Za-z]{0,6}c|--command|--wrap|--exec|--eval")
 _KEY = re.compile(r":?[A-Za-z_][\w.-]*")
 _CLUSTER = re.compile(r"-[A-Za-z]{1,6}")
 _DOCUMENT = re.compile(r"\s*[\[<]|\s*\{(?!\s+\w[\w./-]*\s)|---|\s*-\s|[\w.=/-]{1,128}:\s")  # JSON, XML, YAML, a header
 _HEADER = re.compile(r"(?:[A-Za-z0-9]+-)[A-Za-z0-9-]+:|(?:Proxy-)?Authorization:|Cookie:|Set-Cookie:", re.IGNORECASE)
 _SCHEMES = ("bearer", "basic", "token", "digest", "negotiate", "apikey", "splunk", "geniekey")
 _NAMING = (
-    "--name",
-    "--hostname",
-    "--network",
-    "--container",
-    "--service",
-    "--user",
-    "--host",
-    "-n",
-    "-h",
-    "-U",
-    "-o",
+    "--name", "--hostname", "--network", "--container", "--service", "--user", "--host", "-n", "-h", "-U", "-o",
     "--output",
-)
+)  # fmt: skip
 _BEFORE_COMMAND = (
-    "sudo",
-    "doas",
-    "env",
-    "exec",
-    "time",
-    "nohup",
-    "--",
-    "then",
-    "do",
-    "else",
-    "command",
-    "xargs",
-    "!",
-    "{",
-)
+    "sudo", "doas", "env", "exec", "time", "nohup", "--", "then", "do", "else", "command", "xargs", "!", "{",
+)  # fmt: skip
 _PROSE = (
-    "-m",
-    "--message",
-    "--title",
-    "--body",
-    "--description",
-    "--subject",
-    "--comment",
-    "--grep",
-    "--notes",
+    "-m", "--message", "--title", "--body", "--description", "--subject", "--comment", "--grep", "--notes",
     "--reason",
-)
+)  # fmt: skip
 _CODE = ("-c", "-e", "-E", "-r", "-ne", "-pe", "-lne", "--eval")
 _INTERPRETERS = ("python", "perl", "ruby", "node", "nodejs", "php", "Rscript", "lua", "julia", "deno", "bun")
 _FILTERS = ("awk", "gawk", "mawk", "sed", "jq", "yq", "grep", "egrep", "fgrep", "rg", "ag")
@@ -144,7 +113,7 @@ class Words:
             if is_secret(word):
                 self._expected = (WHOLE, word)
             return word
-        if _SCRIPT_NEXT.fullmatch(previous) and any(sign.isspace() for sign in word):
+        if self._is_script(word, previous):
             return self._masked_text(word, previous)
         if found := _ASSIGNED.fullmatch(word):
             name, equals, value = found.groups()
@@ -189,6 +158,11 @@ class Words:
         if word.startswith("/") and slash[:-1] in self._options:
             return slash + MASK
         return None
+
+    def _is_script(self, word: str, previous: str) -> bool:
+        """Return whether a word is a script by its place: sh -c 'NAME=value command'. `git -c` sets a variable."""
+        is_next = _SCRIPT_NEXT.fullmatch(previous) is not None and not self.masked[0].endswith("git")
+        return is_next and any(sign.isspace() for sign in word)
 
     def _expects_header(self, word: str) -> bool:
         """Return whether the next word is the value of this header, or of this key at the beginning of a line."""
@@ -249,10 +223,10 @@ def masked_part(value: str, kind: str, name: str) -> str:
 # -- scripts ---------------------------------------------------------------------------------------------------------
 
 _TOKEN = re.compile(
-    r"""(?P<blank>[ \t\r]++|\\\n) | (?P<comment>\#[^\n]*)
+    r"""(?P<blank>[^\S\n]++|\\\n) | (?P<comment>\#[^\n]*)
     | (?P<operator>[;&|()\n`]++|<<<|[0-9]*[<>]++[&|]?)
     | (?P<word>(?:[^\s'"\\;&|()<>$`] | \\. | '[^']*' | "(?:[^"\\]|\\.)*+" | \$'(?:[^'\\]|\\.)*+'
-        | \$\{[^}\s]{0,256}\} | \$)++)""",
+        | \$\{[^}\s]{0,256}\} | \$ | (?P<open>['"\\]))++)""",
     re.DOTALL | re.VERBOSE,
 )
 _PIECE = re.compile(r"""\\(.)|'([^']*)'|"((?:[^"\\]|\\.)*+)"|\$'((?:[^'\\]|\\.)*+)'""", re.DOTALL)
@@ -261,18 +235,15 @@ _NEEDS_QUOTES = re.compile(r"[\s'\"\\;&|()<>`]")
 
 
 def mask_script(script: str, depth: int) -> str:
-    """Return a script with `***` for each secret in its commands; what the shell would refuse is masked as a text."""
+    """Return a script with `***` for each secret in its commands."""
     script = mask_tokens(script)
     pieces: list[str] = []  # alternately what is between the words, and a word
     commands: list[list[int]] = [[]]  # the words of each command, as indices of `pieces`
     operators = [""]  # before each command
-    place = 0
-    while place < len(script):
-        found = _TOKEN.match(script, place)
-        if found is None:
-            return mask_text(script)  # an open quote
+    is_text = "<<" in script  # whether a part is not a command: in a here-document, after an open quote
+    for found in _TOKEN.finditer(script):
+        is_text = is_text or found["open"] is not None
         pieces.append(mask_text(found[0]) if found["comment"] else found[0])
-        place = found.end()
         if found["word"]:
             commands[-1].append(len(pieces) - 1)
         elif found["operator"] and not found[0].rstrip("&|").endswith(("<", ">")):
@@ -284,7 +255,7 @@ def mask_script(script: str, depth: int) -> str:
         is_piped = operators[number + 1 : number + 2] == ["|"]
         _mask_command(pieces, command, commands[number + 1] if is_piped else [], depth)
     masked = "".join(pieces)
-    return mask_text(masked) if "<<" in script else masked
+    return mask_text(masked) if is_text else masked
 
 
 def _mask_command(pieces: list[str], command: list[int], reader: list[int], depth: int) -> None:

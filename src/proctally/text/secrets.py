@@ -6,13 +6,10 @@ A plain search finds most command lines free of them; the others load `re` and t
 from __future__ import annotations
 
 from proctally.text.escape import argument_text
-from proctally.text.secret_table import ENDS, PROGRAMS, SHAPES, STEMS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-NAMES = frozenset(name for names, _, _ in PROGRAMS for name in names.split())
 
 
 def mask(command: list[str]) -> list[str]:
@@ -50,6 +47,8 @@ def mask_recorded(command: object) -> list[str] | None:
 
 def _is_suspicious(text: str) -> bool:
     """Return whether a secret can be in a text, options of known programs left out."""
+    from proctally.text.secret_table import ENDS, SHAPES, STEMS  # not before the job starts
+
     lowered = text.lower()
     if any(stem in lowered for stem in STEMS) or lowered.endswith(ENDS) or "-----BEGIN" in text:
         return True
@@ -58,4 +57,6 @@ def _is_suspicious(text: str) -> bool:
 
 def _holds_program(word: str) -> bool:
     """Return whether a word is a program whose options can be secret, or a script that can run one."""
+    from proctally.text.secret_table import NAMES
+
     return word.rpartition("/")[2] in NAMES or (" " in word and any(f"{name} " in word for name in NAMES))

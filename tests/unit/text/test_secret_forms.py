@@ -66,6 +66,15 @@ def test_harmless_form_is_kept(form: str) -> None:
         (["7z", "a", "-pX", "-p", "f"], ["7z", "a", "-p***", "-p", "f"]),
         (["openssl", "rsa", "-passin", "env:P"], ["openssl", "rsa", "-passin", "env:P"]),
         (["sh", "-c", "echo 'open; TOKEN=X"], ["sh", "-c", "echo 'open; TOKEN=***"]),
+        (["sh", "-c", "PASSWORD='a b' ./x --y"], ["sh", "-c", "PASSWORD=*** ./x --y"]),
+        (["git", "-c", "user.password=a b"], ["git", "-c", "user.password=***"]),
+        (["docker", "run", "-e", "PASSWORD=a b", "i"], ["docker", "run", "-e", "PASSWORD=***", "i"]),
+        (["sh", "-c", "cat <<E\nit's\nE\nmysql -pX"], ["sh", "-c", "cat <<E\nit's\nE\nmysql -p***"]),
+        (["sh", "-c", "# don't\nmysql -pX # TOKEN=X"], ["sh", "-c", "# don't\nmysql -p*** # TOKEN=***"]),
+        (
+            ["sh", "-c", "x=$(jq -r '.token' f); c -H \"X-Auth: $x\""],
+            ["sh", "-c", "x=$(jq -r '.token' f); c -H \"X-Auth: $x\""],
+        ),
     ],
 )
 def test_only_secret_is_masked(command: list[str], masked: list[str]) -> None:
