@@ -38,6 +38,14 @@ def test_label_of_textfile_shows_escape_of_name(tmp_path: Path) -> None:
     assert b"\x1b" not in path.read_bytes()
 
 
+def test_message_about_argument_has_no_password(tmp_path: Path) -> None:
+    done = call(tmp_path, "attach", f"https://u:{SECRET}@h")
+    assert done.stderr == b"proctally: 'https://u:***@h' is not a process id\n"
+    assert (
+        call(tmp_path, "run", "--", "/nowhere/pass").stderr == b"proctally: /nowhere/pass: No such file or directory\n"
+    )
+
+
 @pytest.mark.parametrize(
     "options",
     [("--pushgateway", f"{SECRET}@h:1"), ("--otlp", f"u:{SECRET}@h:1"), ("--tag", f"--password:{SECRET}")],

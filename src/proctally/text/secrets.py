@@ -26,13 +26,16 @@ def mask(command: list[str]) -> list[str]:
     return mask_words(words)
 
 
-def mask_text(text: str) -> str:
-    """Return a name, a URL or a message with the values that look like secrets replaced by `***`."""
+def mask_text(text: str, *, prose: bool = False) -> str:
+    """Return a name, a URL or a message with the values that look like secrets replaced by `***`.
+
+    `prose`: a message, where `auth: ...` is about a thing of this name.
+    """
     if not _is_suspicious(text):
         return text
     from proctally.text.secret_text import mask_text
 
-    return mask_text(text)
+    return mask_text(text, prose=prose)
 
 
 def mask_tags(tags: Mapping[str, str]) -> dict[str, str]:

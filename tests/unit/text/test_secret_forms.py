@@ -174,6 +174,18 @@ def test_text_is_masked_by_shape_and_url() -> None:
     assert mask_text("nightly 2024-01-02") == "nightly 2024-01-02"
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("pass: No such file or directory", "pass: No such file or directory"),
+        ("--token-file: /x/auth: Permission denied", "--token-file: /x/auth: Permission denied"),
+        (f"'https://u:{SECRET}@h' is not a process id", "'https://u:***@h' is not a process id"),
+    ],
+)
+def test_message_is_masked_as_prose(message: str, shown: str) -> None:
+    assert mask_text(message, prose=True) == shown
+
+
 def test_tags_are_masked_by_key_and_by_value() -> None:
     tags = {"team": "core", "api_key": SECRET, "token": f"-{SECRET}", "url": f"https://u:{SECRET}@h", "empty": ""}
     masked = {"team": "core", "api_key": "***", "token": "***", "url": "https://u:***@h", "empty": ""}
