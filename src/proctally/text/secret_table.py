@@ -56,8 +56,7 @@ SHAPES = (
     ("dckr_", r"dckr_(?:pat|oat)_[\w-]{16,}"),  # Docker
     ("_v1_", r"do[opr]_v1_[0-9a-f]{32,}"),  # DigitalOcean
     ("HRKU-", r"HRKU-[\w-]{20,}"),  # Heroku
-    ("FlyV1", r"FlyV1 \S{20,}"),  # Fly.io
-    ("fm2_", r"fm2_[\w+/=]{40,}"),
+    ("fm2_", r"fm2_[\w+/=]{40,}"),  # Fly.io
     ("nfp_", r"nfp_[0-9A-Za-z]{30,}"),  # Netlify
     ("lin_", r"lin_(?:api|oauth)_[0-9A-Za-z]{30,}"),  # Linear
     ("secret_", r"secret_[0-9A-Za-z]{40,}"),  # Notion

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from places import DATA
+from proctally.text.secret_table import DISCORD, GITLAB, PROGRAMS
+from proctally.text.secret_table import SHAPES as TABLE
 from proctally.text.secrets import mask, mask_recorded, mask_tags, mask_text
 
 SECRET = "s3cr3tVALUE99"
@@ -87,14 +90,16 @@ LETTERS = "a1B2" * 30
 HEX = "a1b2" * 30
 SHAPES = [
     ("AKIA", "IOSFODNN7EXAMPLE"),
-    ("ASIA", "IOSFODNN7EXAMPLE"),
+    *((f"A{kind}", "IOSFODNN7EXAMPLE") for kind in ("SIA", "BIA", "CCA")),
+    ("ABSK", LETTERS[:60]),
     *((f"gh{kind}_", LETTERS[:36]) for kind in "pousr"),
     ("github_pat_", LETTERS[:22] + "_" + LETTERS[:59]),
-    *((f"gl{kind}-", LETTERS[:20]) for kind in ("pat", "rt", "dt", "cbt", "ptt", "ft", "soat")),
+    *((f"gl{kind}-", LETTERS[:20]) for kind in GITLAB),
+    ("GR1348941", LETTERS[:20]),
     ("sk-", LETTERS[:48]),
     ("sk-proj-", LETTERS[:48]),
     ("sk-ant-api03-", LETTERS[:60]),
-    *((f"{kind}k_live_", LETTERS[:24]) for kind in "sr"),
+    *((f"{kind}k_{mode}_", LETTERS[:24]) for kind in "sr" for mode in ("live", "test")),
     ("whsec_", LETTERS[:32]),
     *((f"xox{kind}-", "123456789012-" + LETTERS[:24]) for kind in "bpars"),
     ("xapp-1-", LETTERS[:40]),
@@ -136,9 +141,24 @@ SHAPES = [
     ("tskey-auth-", LETTERS[:12] + "-" + LETTERS[:32]),
     ("pscale_tkn_", LETTERS[:43]),
     ("sbp_", HEX[:40]),
-    ("sqp_", HEX[:40]),
+    *((f"sq{kind}_", HEX[:40]) for kind in "apu"),
+    ("sq0atp-", LETTERS[:22]),
+    ("api_org_", LETTERS[:34]),
+    *((f"{maker}-", LETTERS[:48]) for maker in ("pplx", "xai", "nvapi", "tvly")),
+    ("lsv2_pt_", HEX[:32]),
+    ("cio", LETTERS[:32]),
+    ("oy2", HEX[:43]),
+    ("fm2_", LETTERS[:60]),
+    ("ATCTT3x", LETTERS[:60]),
+    ("ATBB", LETTERS[:28]),
+    ("1//0", LETTERS[:60]),
+    ("NRII-", LETTERS[:32]),
+    ("ops_eyJ", LETTERS[:60]),
+    ("CCIPAT_", LETTERS[:60]),
+    ("bkua_", HEX[:40]),
+    ("EAA", LETTERS[:80]),
     ("1234567890:AA", LETTERS[:33]),
-    ("MTA", LETTERS[:22] + "." + LETTERS[:6] + "." + LETTERS[:27]),
+    *((kind, f"{LETTERS[:22]}.{LETTERS[:6]}.{LETTERS[:27]}") for kind in DISCORD),
     ("eyJ", LETTERS[:20] + ".eyJ" + LETTERS[:20] + "." + LETTERS[:43]),
 ]
 
@@ -152,6 +172,11 @@ def test_token_of_known_shape_is_masked(head: str, tail: str) -> None:
     assert mask(["c", f"x{token[:8]}"]) == ["c", f"x{token[:8]}"]  # neither the begin of a word nor long enough
 
 
+def test_each_shape_of_table_has_a_token() -> None:
+    tokens = [head + tail for head, tail in SHAPES]
+    assert [pattern for _, pattern in TABLE if not any(re.search(pattern, token) for token in tokens)] == []
+
+
 @pytest.mark.parametrize("kind", ["RSA ", "EC ", "OPENSSH ", "ENCRYPTED ", "PGP ", ""])
 @pytest.mark.parametrize("end", ["-----END {}PRIVATE KEY-----", ""])
 def test_private_key_is_masked(kind: str, end: str) -> None:
@@ -163,6 +188,46 @@ def test_private_key_is_masked(kind: str, end: str) -> None:
 @pytest.mark.parametrize("scheme", ["Basic", "Bearer", "bearer"])
 def test_credentials_behind_scheme_are_masked(scheme: str) -> None:
     assert mask(["c", f"{scheme} dXNlcjpwYXNz"]) == ["c", f"{scheme} ***"]
+
+
+# -- options of known programs: each row of the table ------------------------------------------------------------------
+
+OPTIONS = [
+    (name, needed, option)
+    for names, needed, options in PROGRAMS
+    for name in names.split()
+    for option in options.split()
+]
+
+
+def values_of(option: str) -> list[list[str]]:
+    """Return the words of an option with a secret value, in each way that the table allows."""
+    bare, kind = (option[:-1], option[-1]) if option[-1] in "+.:%,=*" else (option, "")
+    value = {":": f"u:{SECRET}", "%": f"u%{SECRET}", ",": f"u,{SECRET}", "=": f"a={SECRET}", "*": f"a={SECRET}"}.get(
+        kind, SECRET
+    )
+    if bare.startswith("/"):
+        return [[f"{bare}:{SECRET}"]]
+    ways = [] if kind == "+" else [[bare, value]]
+    if bare.startswith("--"):
+        ways.append([f"{bare}={value}"])
+    elif kind == "+" or (len(bare) == 2 and kind != "."):
+        ways.append([bare + value])
+    return ways
+
+
+@pytest.mark.parametrize(("name", "needed", "option"), OPTIONS, ids=" ".join)
+def test_option_of_known_program(name: str, needed: str, option: str) -> None:
+    program = [f"/usr/bin/{name}", *needed.split()]
+    if option.startswith("!"):
+        bare = option.removeprefix("!").rstrip(":")
+        assert mask([*program, bare, "x"]) == [*program, bare, "x"]
+    elif option == "@/":
+        assert mask([*program, f"u/{SECRET}@db"]) == [*program, "u/***@db"]
+    else:
+        for words in values_of(option):
+            shown = [word.replace(f"a={SECRET}" if option.endswith("=") else SECRET, "***") for word in words]
+            assert mask([*program, *words]) == [*program, *shown]
 
 
 # -- other texts ------------------------------------------------------------------------------------------------------
