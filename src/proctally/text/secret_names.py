@@ -50,7 +50,7 @@ _SECRET = re.compile(
     r"|(?:api|access|account|secret|private|priv|encryption|encrypt|decryption|enc|master|shared|app|application|auth"
     r"|license|subscription|storage|service|crypt|crypto|deploy|client|aes|hmac|jwt|admin|write|integration|ingest"
     r"|consumer|primarymaster|webhook|cipher)key"
-    r"|(?:http|basic|proxy|npm|digest|redis|smtp|x|o)auth"
+    r"|(?:http|basic|proxy|npm|digest|redis|smtp|x|o)auth|(?:bind|root|user|admin|db|ldap|http|proxy)pw"
 )
 _NO_PASS = _words(
     "first one multi two second third single render shadow opt optimization by low high band all max min pre "
@@ -131,6 +131,8 @@ def is_harmless_value(name: str, value: str) -> bool:
     parts = [part.lower() for part in _PART.findall(name[-MAX_NAME:])]
     if len(parts) == 1 and parts[0] in _SHORT and value.isdecimal() and len(value) <= 2:
         return True
+    if name == "PWD" and value.startswith("/"):  # the working directory
+        return True
     return bool(parts) and parts[-1].endswith("auth") and value.lower() in _SCHEMES
 
 
@@ -176,8 +178,8 @@ def _ends_secret(parts: list[str], name: str) -> bool:
             return before in _PINS
         case "fa":
             return before == "2"
-        case "pwd":
-            return name.strip("-") not in ("PWD", "OLDPWD")
+        case "community":
+            return before == "snmp"
         case "token":
             return before not in _NO_TOKEN
         case "secret":

@@ -10,8 +10,8 @@ STEMS = (
     "passw", "passp", "passc", "passi", "pass=", "pass ", "pass:", 'pass"', "pass'", "pass>", "pwd", "pw=", "pw ",
     "secret", "token", "key", "cred", "auth", "bearer", "cookie", "otp=", "otp ", "otp:", "mfa", "2fa", "pat=",
     "pat ", "pat:", 'pat"', "sig=", "signature", "jwt", "psk", "mnemonic", "session", "sid=", "sas=", "sas ",
-    "webhook", "/hook", "hooks.", "/bot", "identified", "-pin", "verification", "sudo -s", "requirepass",
-    "storepass", "cert:",
+    "webhook", "/hook", "hooks.", "/bot", "identified", "bindpw", "community", "-pin", "verification", "sudo -s",
+    "requirepass", "storepass", "cert:",
 )  # fmt: skip
 ENDS = ("pass", "pwd", "pw", "otp", "pat", "pin")
 

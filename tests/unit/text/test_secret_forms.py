@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from places import DATA
@@ -302,6 +302,7 @@ FRAGMENTS = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.one_of(FRAGMENTS, st.text(max_size=4)), max_size=9).map("".join), max_size=6))
 def test_any_arguments_are_masked_without_fault(command: list[str]) -> None:
     command = [word.encode("utf-8", "replace").decode() for word in command]
