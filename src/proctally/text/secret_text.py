@@ -32,18 +32,18 @@ _REFERENCE = re.compile(
 _SCHEME = re.compile(r"(?i)(?:bearer|basic|token|digest|negotiate|apikey)\s{1,8}")
 _CALL = re.compile(r"[A-Za-z_][\w.]*[(\[]|\.[A-Za-z_][\w.]*|(?:os|self|args|sys|process|config|settings|secrets)\.\w")
 _HEADERS = re.compile(r"(?i).*(?:authorization|cookie)")
-_PEM = re.compile(r"(-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----)(?:(?!-----END ).)*+", re.DOTALL)
+_PEM = re.compile(r"(-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----)(?:(?!-----END )[^\0])*+", re.DOTALL)
 _SCHEMED = re.compile(
     r"\b([Bb](?:asic|earer)|BASIC|BEARER) (?=[\w+/.~=-]{0,200}[0-9A-Z+/=][\w+/.~=-])([\w+/.~-]{8,}=*)"
 )
 # machine h login u password X; IDENTIFIED BY 'X'; PASSWORD 'X'; PASSWORD('X')
 _PHRASES = (
     re.compile(
-        r"(?i)(\b(?:login|user(?:name)?|account)\s{1,8}[^\s;|&-][^\s;|&]{0,256}\s{1,8}(?:password|passwd|pass)\s{1,8})"
-        r"([^\s'\";]{1,4096})"
+        r"(?i)(\b(?:login|user(?:name)?|account)\s{1,8}[^\s\0;|&-][^\s\0;|&]{0,256}\s{1,8}(?:password|passwd|pass)\s{1,8})"
+        r"([^\s\0'\";]{1,4096})"
     ),
     re.compile(
-        r"(?i)(\b(?:identified\s{1,8}by|password)(?:\s{1,8}|\s{0,8}\(\s{0,8})(?:password\s{0,8}\(?\s{0,8})?')([^']{1,4096})"
+        r"(?i)(\b(?:identified\s{1,8}by|password)(?:\s{1,8}|\s{0,8}\(\s{0,8})(?:password\s{0,8}\(?\s{0,8})?')([^'\0]{1,4096})"
     ),
 )
 _NAMED = re.compile(  # {"name": "DB_PASSWORD", "value": "X"}
@@ -92,9 +92,7 @@ _ELEMENT = re.compile(r"[^<]*+")
 
 
 def mask_text(text: str, *, prose: bool = False) -> str:
-    """Return a text with `***` for each secret in it. `prose`: it is for people, and `auth: x` is a topic."""
-    if len(text) >= MIN_TOKEN:
-        text = mask_tokens(text)
+    """Return a text with `***` for each secret but tokens. `prose`: it is for people, and `auth: x` is a topic."""
     if "//" in text:
         text = _URL.sub(_masked_url, text)
     if "@" in text:
@@ -114,7 +112,10 @@ def masked_value(name: str, value: str) -> str:
 
 
 def mask_tokens(text: str) -> str:
-    """Return a text with `***` for what is a secret by its own shape, or by the words before it."""
+    """Return a text with `***` for what is a secret by its own shape, or by the words before it.
+
+    Nothing that is masked has a NUL in it: the text can be several arguments.
+    """
     if "-----BEGIN " in text:
         text = _PEM.sub(rf"\g<1>{MASK}", text)
     for literal, pattern in SHAPES:

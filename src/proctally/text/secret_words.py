@@ -6,12 +6,13 @@ import re
 
 from proctally.text.secret_names import is_secret, without_option
 from proctally.text.secret_table import AMBIGUOUS, PROGRAMS
-from proctally.text.secret_text import MASK, MIN_TOKEN, mask_text, mask_tokens, masked_value
+from proctally.text.secret_text import MASK, MIN_TOKEN, mask_text, masked_value
 
 MAX_DEPTH = 4  # scripts inside scripts
 WHOLE, HEADER = "whole", "header"  # kinds of a value; the others are those of `secret_table.PROGRAMS`
 _KINDS = "+.:%,=*"
 
+_BLANK = re.compile(r"\s")
 _OPTION = re.compile(r"--?[A-Za-z][\w.-]*+")
 _ASSIGNED = re.compile(r"(--?[A-Za-z][\w.-]*+|[A-Za-z_][\w.-]*+(?:\[[\w.-]*\])*)(\+?=|:=)(.*)", re.DOTALL)
 _COLON = re.compile(r"(/|--?)([A-Za-z][\w.-]*+)(:)([^/].*)", re.DOTALL)
@@ -124,7 +125,7 @@ class Words:
                 shown = masked_value(key, value)
                 if shown == MASK:
                     return f"{name}{equals}{MASK}"
-            if any(sign.isspace() for sign in value):
+            if _BLANK.search(value) is not None:
                 return name + equals + self._masked_text(value, name)
         elif (found := _COLON.fullmatch(word)) and is_secret(found[2]):
             return f"{found[1]}{found[2]}:{masked_value(found[2], found[4])}"
@@ -162,7 +163,7 @@ class Words:
     def _is_script(self, word: str, previous: str) -> bool:
         """Return whether a word is a script by its place: sh -c 'NAME=value command'. `git -c` sets a variable."""
         is_next = _SCRIPT_NEXT.fullmatch(previous) is not None and not self.masked[0].endswith("git")
-        return is_next and any(sign.isspace() for sign in word)
+        return is_next and _BLANK.search(word) is not None
 
     def _expects_header(self, word: str) -> bool:
         """Return whether the next word is the value of this header, or of this key at the beginning of a line."""
@@ -188,7 +189,7 @@ class Words:
             return word
         is_prose = previous in _PROSE
         is_document = _DOCUMENT.match(word) is not None
-        if not any(sign.isspace() for sign in word) or is_document or self._depth >= MAX_DEPTH:
+        if _BLANK.search(word) is None or is_document or self._depth >= MAX_DEPTH:
             return mask_text(word, prose=is_prose and word[:1] not in "{[<")
         if is_prose or self._filter or (self._code and previous in _CODE):
             return mask_text(word, prose=is_prose)
@@ -236,7 +237,6 @@ _NEEDS_QUOTES = re.compile(r"[\s'\"\\;&|()<>`]")
 
 def mask_script(script: str, depth: int) -> str:
     """Return a script with `***` for each secret in its commands."""
-    script = mask_tokens(script)
     pieces: list[str] = []  # alternately what is between the words, and a word
     commands: list[list[int]] = [[]]  # the words of each command, as indices of `pieces`
     operators = [""]  # before each command

@@ -18,12 +18,13 @@ def mask(command: list[str]) -> list[str]:
     By the name of an option, a variable, a header or a key of a document; by the shape of a token; by the options of
     known programs; in URLs; and all of these inside a script that is one argument. `docs/secrets.md` has the table.
     """
-    words = [argument_text(word) for word in command]
+    words = [argument_text(word).replace("\0", "\\0") for word in command]
     if not _is_suspicious(" ".join(words)) and not any(map(_holds_program, words)):
         return words
+    from proctally.text.secret_text import mask_tokens
     from proctally.text.secret_words import mask_words
 
-    return mask_words(words)
+    return mask_words(mask_tokens("\0".join(words)).split("\0"))  # one search, also for thousands of words
 
 
 def mask_text(text: str, *, prose: bool = False) -> str:
@@ -33,9 +34,9 @@ def mask_text(text: str, *, prose: bool = False) -> str:
     """
     if not _is_suspicious(text):
         return text
-    from proctally.text.secret_text import mask_text
+    from proctally.text.secret_text import mask_text, mask_tokens
 
-    return mask_text(text, prose=prose)
+    return mask_text(mask_tokens(text), prose=prose)
 
 
 def mask_tags(tags: Mapping[str, str]) -> dict[str, str]:
