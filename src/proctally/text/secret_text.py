@@ -7,12 +7,12 @@ from functools import lru_cache
 
 from proctally.text.secret_names import is_harmless_value, is_secret, is_secret_in_query, without_option
 from proctally.text.secret_table import SHAPES
+from proctally.text.secrets import MASK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MASK = "***"
 MIN_TOKEN = 16  # characters of the shortest shape
 MAX_REFERENCE = 512  # characters of a path, or of another reference to a secret
 _FOLDERS = (

@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+MASK = "***"
+
 
 def mask(command: list[str]) -> list[str]:
     """Return a command line with the values that look like secrets replaced by `***`.
