@@ -463,9 +463,8 @@ def test_without_cpu_clocks_of_processes(tmp_path: Path) -> None:
 
 def test_without_ctypes(tmp_path: Path) -> None:
     """An interpreter that was built without it, or whose libffi is missing."""
-    (tmp_path / "_ctypes.py").write_text("raise ImportError('no libffi')\n")
-    env = environment(tmp_path, PYTHONPATH=os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
-    with Puppet(tmp_path, env=env, reports=("SIGTERM",)) as puppet:
+    code = "import sys; sys.modules['_ctypes'] = None; from proctally.cli.main import main; sys.exit(main())"
+    with Puppet(tmp_path, tracker=[sys.executable, "-c", code, "run", "-q", "--"], reports=("SIGTERM",)) as puppet:
         os.kill(puppet.tracker, 15)
         puppet.await_signal("SIGTERM")
         assert puppet.exit(7) == 7

@@ -55,9 +55,17 @@ def test_command_not_found(tmp_path: Path, name: str) -> None:
     cannot_start(run(tmp_path, "-q", "--", name, cwd=tmp_path), 127, name)
 
 
-def test_command_below_a_file_is_not_found(tmp_path: Path) -> None:
+def test_command_below_a_file_is_not_executable(tmp_path: Path) -> None:
+    """As a shell has it (bash: 126)."""
     (tmp_path / "file").write_text("")
-    cannot_start(run(tmp_path, "-q", "--", str(tmp_path / "file/program")), 127, "file/program")
+    cannot_start(run(tmp_path, "-q", "--", str(tmp_path / "file/program")), 126, "file/program")
+
+
+def test_command_below_a_file_of_the_path_is_not_found(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cannot_start(
+        run(tmp_path, "-q", "--", "program", env=environment(tmp_path, PATH=str(tmp_path / "file"))), 127, "program"
+    )
 
 
 def test_file_without_permission_is_not_executable(tmp_path: Path) -> None:

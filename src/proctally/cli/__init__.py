@@ -1,1 +1,44 @@
-"""Words to calls, errors to exit statuses."""
+"""Words to calls, errors to exit statuses; `start` is the installed command.
+
+Before `start` has made sure which modules it finds, it imports no file of the standard library. `from __future__`
+would import one.
+"""
+
+import os
+import sys
+
+# With these, modules, settings or debugging of another program reach this interpreter. Those that images of containers
+# set (PYTHONUNBUFFERED, PYTHONDONTWRITEBYTECODE, PYTHON_VERSION) do no harm: a restart takes 9 ms.
+REACHING = (
+    "PYTHONPATH", "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONWARNINGS", "PYTHONVERBOSE", "PYTHONDEBUG", "PYTHONDEVMODE",
+    "PYTHONPROFILEIMPORTTIME", "PYTHONMALLOC", "PYTHONMALLOCSTATS", "PYTHONTRACEMALLOC", "PYTHONDUMPREFS",
+    "PYTHONDUMPREFSFILE", "PYTHONINTMAXSTRDIGITS", "PYTHONPERFSUPPORT", "PYTHON_PERF_JIT_SUPPORT", "PYTHON_CPU_COUNT",
+    "PYTHON_FROZEN_MODULES", "PYTHON_PRESITE",
+)  # fmt: skip
+CANNOT_START = 125
+FAILED = 1
+
+
+def start() -> None:
+    """Run the command in an interpreter that no other program reaches, and exit with its status."""
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the folder of the installed command, or the working directory: it may hold any module
+    try:
+        if not sys.flags.ignore_environment and any(map(os.environ.get, REACHING)):
+            from proctally.cli.interpreter import restart
+
+            restart()
+        from proctally.cli.main import script
+
+        script()
+    except MemoryError:
+        os.write(2, b"proctally: cannot start: out of memory\n")
+        os._exit(CANNOT_START)
+    except Exception as error:  # where memory is short, anything may fail; `run` never ends as if its command had
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        at = "" if place is None else f", {os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}"
+        text = f"proctally: internal error ({type(error).__name__}: {error}{at})\n"
+        os.write(2, text.encode("utf-8", "backslashreplace"))
+        os._exit(CANNOT_START if sys.argv[1:2] == ["run"] else FAILED)

@@ -55,8 +55,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     occupy_standard_streams()
     name = arguments[0] if arguments else ""
-    module = command(name) if name in COMMANDS else None
+    module = None
     try:
+        module = command(name) if name in COMMANDS else None
         return _without_command(name) if module is None else _call(name, module, arguments[1:])
     except ProctallyError as error:
         complain(printable(str(error)))
@@ -67,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         from proctally.record.location import output_problem
 
         complain(f"{printable(str(error.filename or 'stdout'))}: {output_problem(error)}")
+        return getattr(module, "MISTAKE", FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
     return FAILED

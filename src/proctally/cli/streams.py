@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from proctally.linux.descriptors import no_file
 from proctally.text.secrets import mask_text
 from proctally.text.terminal import colour_wanted, say
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def occupy_standard_streams() -> None:
-    """Open /dev/null in place of a closed stdin, stdout or stderr, close-on-exec.
+    """Open /dev/null (`no_file`) in place of a closed stdin, stdout or stderr, close-on-exec.
 
     Else a file that is opened later would get that number, and a message to stderr would be written into it.
     """
@@ -22,7 +23,8 @@ def occupy_standard_streams() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            path, flags = no_file("/")
+            os.open(path, flags | os.O_CLOEXEC)
 
 
 def write_stdout(text: str) -> int:

@@ -1,7 +1,7 @@
-"""Functions of the C library that Python lacks: prctl, signalfd, syscall, called through `_ctypes`.
+"""Functions of the C library that Python lacks or narrows: prctl, signalfd, syscall, execve, called through `_ctypes`.
 
 That is the part of `ctypes` that is written in C. The import of `ctypes` itself takes 2.0 ms, of `_ctypes` 0.5: it
-makes classes for all types of C, and two are needed here. No other module imports either.
+makes classes for all types of C, and three are needed here. No other module imports either.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ if _ctypes is not None:
         """A long of C."""
 
         _type_ = "l"
+
+    class Text(_ctypes._SimpleCData):  # type: ignore[type-arg]
+        """A char * of C."""
+
+        _type_ = "z"
 
     class Function(_ctypes.CFuncPtr):
         """A function of the C library that returns an int and sets errno (`last_errno`)."""
@@ -47,6 +52,13 @@ class CLibrary:
         function = Function((name, self))  # type: ignore[arg-type]
         setattr(self, name, function)
         return function
+
+
+def execve(library: CLibrary, path: bytes, words: list[bytes], environment: list[bytes]) -> int:
+    """Call execve(2) with any environment, which `os.execve` does not take; return the number of its error."""
+    # the last element of an array stays NULL
+    library.execve(path, (Text * (len(words) + 1))(*words), (Text * (len(environment) + 1))(*environment))
+    return last_errno()
 
 
 def libc() -> CLibrary | None:

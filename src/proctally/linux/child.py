@@ -291,23 +291,17 @@ def stop_or_continue(pid: int) -> tuple[int | None, bool]:
     return None, info.si_code == os.CLD_CONTINUED
 
 
-COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+def initial_environment() -> list[bytes]:
+    """Return the entries of the environment that this process was given, byte for byte.
 
-
-def initial_environment(environment: dict[str, str]) -> dict[str, str]:
-    """The environment as this process was given it: Python sets LC_CTYPE where the locale is C (PEP 538)."""
-    if environment.get("LC_CTYPE") not in COERCED:
-        return environment
+    `os.environ` lacks duplicates and entries without `=`, and Python sets LC_CTYPE in it where the locale is C
+    (PEP 538). It is the answer where /proc/self/environ cannot be read.
+    """
     try:
         with open("/proc/self/environ", "rb") as file:
-            first = [pair[9:] for pair in file.read().split(b"\0") if pair.startswith(b"LC_CTYPE=")]
+            return file.read().split(b"\0")[:-1]
     except OSError:
-        return environment
-    environment = dict(environment)
-    del environment["LC_CTYPE"]
-    if first:
-        environment["LC_CTYPE"] = os.fsdecode(first[0])
-    return environment
+        return [key + b"=" + value for key, value in os.environb.items()]
 
 
 def name_process(name: str) -> None:

@@ -20,6 +20,14 @@ def set_limits(limits: tuple[int, int]) -> None:
     setrlimit(RLIMIT_NOFILE, limits)
 
 
+def no_file(existing: str) -> tuple[str, int]:
+    """Return path and flags of open(2) for a standard stream without a file: /dev/null if there is one.
+
+    Otherwise it is `existing`, opened so that it cannot be read or written.
+    """
+    return (os.devnull, os.O_RDWR) if os.path.exists(os.devnull) else (existing, os.O_PATH)
+
+
 def raise_limit() -> int:
     """Raise the soft limit to the hard one; return how many descriptors can be kept for members."""
     soft, hard = get_limits()

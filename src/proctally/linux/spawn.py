@@ -10,6 +10,7 @@ import sys
 from posix import posix_spawn
 
 from proctally.linux.child import SIGKILL, SIGSTOP, pidfd_open, signal_pidfd, valid_signals
+from proctally.linux.descriptors import no_file
 from proctally.linux.machine import NANOSECONDS, Machine, clock_id
 
 TYPE_CHECKING = False
@@ -75,9 +76,8 @@ class Helper:
         self._socket, theirs = stream_pair()
         streams = {end: theirs.fileno()} | ({} if stdout is None else {1: stdout})
         actions: list[Action] = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in streams.items()]
-        actions += [
-            (os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3) if number not in streams
-        ]
+        path, flags = no_file(argv[0])
+        actions += [(os.POSIX_SPAWN_OPEN, number, path, flags, 0) for number in range(3) if number not in streams]
         try:
             self.pid = spawn(argv, environment, actions, setpgroup=0)
         except BaseException:

@@ -11,6 +11,7 @@ from errno import EACCES, ENOENT, ENOEXEC, ENOTDIR
 from time import monotonic
 
 from proctally.errors import CannotStart
+from proctally.linux.c_library import execve, libc
 from proctally.linux.child import (
     SI_KERNEL,
     SIGCHLD,
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from proctally.linux.c_library import CLibrary
+
 STOPS = (SIGTSTP, SIGTTIN, SIGTTOU)
 FORWARDED = (SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGINT, SIGQUIT, SIGCONT, SIGTSTP)
 TO_LEADER = (SIGHUP, SIGCONT)
@@ -51,6 +54,10 @@ STOP_SECONDS = 10.0  # so long a job may take to stop itself after Ctrl-Z; later
 WATCHED = (*FORWARDED, SIGTTIN, SIGTTOU, SIGCHLD)
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
+# Variables for the process with this pid: sd_listen_fds(3), sd_watchdog_enabled(3), systemd.exec(5). Where
+# LISTEN_PIDFDID is set, it is checked too.
+MEANT_FOR_ONE = (b"LISTEN_PID", b"WATCHDOG_PID", b"SYSTEMD_EXEC_PID")
+ALSO_BY_PIDFD = b"LISTEN_PIDFDID="
 
 
 class Reaped:
@@ -96,9 +103,12 @@ class Job:
         """Raise our limit of open files; return how many can be kept. The job gets its own limit back."""
         return raise_limit()
 
-    def hold(self, command: Sequence[str], environment: dict[str, str]) -> int:
-        """Fork the child that will become the job; it waits for `release`."""
-        candidates = _candidates(command[0], environment)
+    def hold(self, command: Sequence[str], variables: dict[str, str], environment: list[bytes]) -> int:
+        """Fork the child that will become the job; it waits for `release`.
+
+        `variables`: they have the PATH of the command; `environment`: the entries that it gets.
+        """
+        candidates = _candidates(command[0], variables)
         gate, self._gate = os.pipe()
         self._report, report = os.pipe()
         self.pid = os.fork()
@@ -112,14 +122,14 @@ class Job:
         return self.pid
 
     def _become(
-        self, candidates: list[str], command: list[str], environment: dict[str, str], gate: int, report: int
+        self, candidates: list[str], command: list[str], environment: list[bytes], gate: int, report: int
     ) -> None:
         """In the child: be as this process was started, wait for the gate, become the command or say why not."""
         set_limits(self._limit)
         signals_for_exec(self.signals.previous, self.child_signal_ignored)
         os.close(self._gate)
         os.read(gate, 1)
-        number = _execute(candidates, command, environment)
+        number = _execute(self.library, candidates, command, _passed_on(environment, self.own))
         os.write(report, str(number).encode())
 
     def give_up(self) -> None:
@@ -237,35 +247,46 @@ def _candidates(program: str, environment: dict[str, str]) -> list[str]:
     return [os.path.join(folder or ".", program) for folder in path.split(os.pathsep)]
 
 
-def _execute(candidates: list[str], command: list[str], environment: dict[str, str]) -> int:
+def _passed_on(environment: list[bytes], own: int) -> list[bytes]:
+    """Return the environment in the child: variables for the process `own`, its parent, are for the job."""
+    follow = {b"%s=%d" % (name, own): b"%s=%d" % (name, os.getpid()) for name in MEANT_FOR_ONE}
+    ours = b"LISTEN_PID=%d" % own in environment
+    return [follow.get(entry, entry) for entry in environment if not (ours and entry.startswith(ALSO_BY_PIDFD))]
+
+
+def _execute(library: CLibrary | None, candidates: list[str], command: list[str], environment: list[bytes]) -> int:
     """exec the first that can be; the error number when none can. As execvp(3), the shell runs what has no format."""
     worst = ENOENT
     for path in candidates:
-        try:
-            os.execve(path, command, environment)
-        except OSError as error:
-            number = error.errno or ENOENT
-        except ValueError:  # Python refuses an empty name by itself
-            number = ENOENT
+        number = _exec(library, path, command, environment)
         if number == ENOEXEC:
-            try:
-                os.execve("/bin/sh", ["/bin/sh", path, *command[1:]], environment)
-            except OSError as error:
-                return error.errno or ENOEXEC
+            return _exec(library, "/bin/sh", ["/bin/sh", path, *command[1:]], environment)
         if number == EACCES:
             worst = EACCES
-        elif number not in (ENOENT, ENOTDIR):
+        elif number != ENOENT and (number != ENOTDIR or "/" in command[0]):
             return number
     return worst
 
 
-def execute_instead(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
+def _exec(library: CLibrary | None, path: str, words: list[str], environment: list[bytes]) -> int:
+    if library is not None:
+        return execve(library, os.fsencode(path), list(map(os.fsencode, words)), environment)
+    pairs = [entry.split(b"=", 1) for entry in environment if b"=" in entry[1:]]
+    try:
+        os.execve(path, words, dict(pairs))
+    except OSError as error:
+        return error.errno or ENOENT
+    except ValueError:  # Python refuses an empty name by itself
+        return ENOENT
+
+
+def execute_instead(command: list[str], variables: dict[str, str]) -> tuple[int, str]:
     """Become the command, without tracking it; returns (exit status, reason) only when that fails."""
     signals_for_exec(None, False)
-    number = _execute(_candidates(command[0], environment), command, initial_environment(environment))
+    number = _execute(libc(), _candidates(command[0], variables), command, initial_environment())
     return status_of_failure(number), os.strerror(number)
 
 
 def status_of_failure(number: int) -> int:
     """The exit status that says why a command could not be executed: 127 not found, 126 not executable."""
-    return NOT_FOUND if number in (ENOENT, ENOTDIR) else NOT_EXECUTABLE
+    return NOT_FOUND if number == ENOENT else NOT_EXECUTABLE

@@ -6,7 +6,7 @@ import os
 
 from proctally.errors import UNREADABLE, CannotStart
 from proctally.linux.c_library import libc
-from proctally.linux.child import SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, initial_environment
+from proctally.linux.child import SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, initial_environment, reap
 from proctally.linux.machine import Machine, host_machine
 from proctally.linux.proc import read_children, read_stat
 from proctally.record.codes import JUST_STARTED
@@ -309,9 +309,26 @@ class Runner(Source):
 
     def main(self) -> Ended:
         """Track the command to its end."""
+        job, tracker = self.job, self.tracker
+        try:
+            ended = self._start()
+        except Exception as error:
+            if job.pid:
+                self.last(job.give_up)
+                self.last(self._discard)
+            return _cannot_begin(error)
+        if ended is not None:
+            return ended
+        self._track(job.pid)
+        if tracker.fired is not None and tracker.fired[0] == "timeout":
+            return self.session.ended(TIMED_OUT)
+        return self.session.ended(exit_status(SIGKILL if job.status is None else job.status))
+
+    def _start(self) -> Ended | None:
+        """Start the command; return None, or the end of a run that cannot start."""
         job, session, tracker = self.job, self.session, self.tracker
         try:
-            pid = job.hold(self.command, self._job_environment())
+            pid = job.hold(self.command, session.environment, self._job_environment())
         except OSError as error:
             say(f"proctally: cannot start a process: {error.strerror}\n")
             return Ended(CANNOT_RUN)
@@ -337,39 +354,36 @@ class Runner(Source):
             self._discard()
             say(f"proctally: {self.command[0]}: {error.reason}\n")
             return Ended(error.exit_status)
-        self._track(pid)
-        if tracker.fired is not None and tracker.fired[0] == "timeout":
-            return session.ended(TIMED_OUT)
-        return session.ended(exit_status(SIGKILL if job.status is None else job.status))
+        return None
 
     def _discard(self) -> None:
         self.session.discard()
         self.tracker.enclosure.close()
 
-    def _job_environment(self) -> dict[str, str]:
-        environment = initial_environment(self.session.environment)
-        passed_on = {
-            key: value
-            for key, value in environment.items()
-            if not (key.startswith("PROCTALLY_") and key[10:] in NOT_PASSED_ON)
-        }
+    def _job_environment(self) -> list[bytes]:
         given = {"PROCTALLY_RUN_ID": self.session.run_id}
         if self.tracker.marks.path is not None:
             given[VARIABLE] = self.tracker.marks.path
-        return passed_on | given
+        dropped = {name.encode() for name in (*given, *(f"PROCTALLY_{name}" for name in NOT_PASSED_ON))}
+        passed_on = [entry for entry in initial_environment() if entry.partition(b"=")[0] not in dropped]
+        return passed_on + [f"{name}={value}".encode() for name, value in given.items()]
 
     def _track(self, pid: int) -> None:
         """Track from the exec to the last line."""
         session, tracker = self.session, self.tracker
-        session.write(session.header(mask(self.command), pid, tracker.enclosure.limits))
+        self.guarded(lambda: session.write(session.header(mask(self.command), pid, tracker.enclosure.limits)))
         first = self.guarded(tracker.start)
-        session.open_default()
+        self.guarded(session.open_default)
         if first is not None:
             self.guarded(tracker.export, first)
         if self.error is None:
             self._loop.replace([Rings(tracker.perf), tracker.marks, *self._ends, tracker])
-        self._loop.run()
-        if not (self.options.wait_all or self.tracker.fired):
+        try:
+            self._loop.run()
+        except Exception as error:  # in signals or reaping: only the exit status of the job is left to do
+            self._fail(error)
+            self.last(self._await_job)
+        if self.error is None and not (self.options.wait_all or self.tracker.fired):
             self.last(self._await_helpers)
         self.guarded(tracker.finish)
         self.last(tracker.take_last, self.error is not None)
@@ -452,6 +466,11 @@ class Runner(Source):
         """Return True if the children that are left are helper processes of proctally."""
         return all(map(self.tracker.sampler.is_foreign, children(self.machine, self.job.own)))
 
+    def _await_job(self) -> None:
+        if self.job.status is None:
+            self.job.status, usage = reap(self.job.pid)
+            self.tracker.sampler.reap_unseen(usage)
+
     def _zombie(self, pid: int) -> Member | ForeignChild | None:
         return self.guarded(self.tracker.sampler.ended, pid)
 
@@ -525,7 +544,11 @@ def run(options: Options, command: list[str], environment: dict[str, str]) -> En
     """Run a command and track it; the exit status is its own."""
     try:
         runner = Runner(options, command, environment)
-    except OSError as error:
-        say(f"proctally: cannot begin: {error.strerror}\n")
-        return Ended(CANNOT_RUN)
+    except Exception as error:
+        return _cannot_begin(error)
     return runner.main()
+
+
+def _cannot_begin(error: Exception) -> Ended:
+    say(f"proctally: cannot begin: {getattr(error, 'strerror', None) or said(error)}\n")
+    return Ended(CANNOT_RUN)
