@@ -56,7 +56,7 @@ bench: .venv/installed-wheel
 .venv/installed-wheel: .venv/made $(PACKAGING) $(SOURCES)
 	@rm -f .venv/installed-dev
 	.venv/bin/python $(PIP) .
-	sed -i '1s/$$/ -I/' .venv/bin/proctally
+	sed -i '1s/\( -I\)*$$/ -I/' .venv/bin/proctally
 	@touch $@
 
 .venv/installed-dev: .venv/made $(PACKAGING)

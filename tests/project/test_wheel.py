@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from installs import JOB, QUIET, hostile_modules
 from places import ROOT
 from tracked import PATIENCE, until
 
@@ -72,6 +73,12 @@ def test_run_and_report(installed: Path, tmp_path: Path) -> None:
     assert done.stdout == "out\n" and done.stderr.startswith("proctally sh  ok\n")
     call(installed / "proctally", "report", "-o", "report.html", "last", home=tmp_path)
     assert "proctally.point" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_run_with_hostile_pythonpath_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    env = environment(tmp_path) | {"PYTHONPATH": str(hostile_modules(tmp_path / "modules"))}
+    done = subprocess.run([installed / "proctally", *QUIET, *JOB], env=env, capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (7, b"", b"")
 
 
 def test_track_from_the_wheel(installed: Path, tmp_path: Path) -> None:

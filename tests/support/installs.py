@@ -11,6 +11,7 @@ from places import ROOT
 
 VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 BASE = Path(sys.base_exec_prefix) / "bin" / VERSION
+QUIET = ["run", "-q", "--no-record", "--"]
 JOB = ["sh", "-c", "sleep 0.05; exit 7"]
 
 

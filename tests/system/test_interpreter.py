@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from installs import BASE, JOB, VERSION, environment_of_its_own, hostile_modules, put
+from installs import BASE, JOB, QUIET, VERSION, environment_of_its_own, hostile_modules, put
 from places import ROOT
 from tracked import PATIENCE, PROCTALLY, Done, environment, records, target
 
 SCRIPT = [sys.executable, str(ROOT / "scripts" / "proctally")]
 IGNORE = ["sed", "-i", "--follow-symlinks", "1s/$/ -I/"]  # README, Surroundings
-QUIET = ["run", "-q", "--no-record", "--"]
 # What `python -m` itself imports before it runs the package, in one of the supported versions.
 OF_RUNPY = (
     "runpy", "importlib", "pkgutil", "warnings", "contextlib", "collections", "keyword", "operator", "reprlib",
@@ -250,7 +249,7 @@ from proctally.linux.c_library import execve, libc
 words = [word.encode() for word in sys.argv[2:]]
 with open(sys.argv[1], "rb") as file:
     entries = file.read().split(b"\\0")[:-1]
-execve(libc(), words[0], words, entries)
+next(execve(libc(), [words[0]], words, entries))
 """
 
 

@@ -19,7 +19,7 @@ def restart() -> None:
     from proctally.linux.child import initial_environment
 
     renamed = any(name in os.environ for name in RENAMING)
-    program = os.readlink("/proc/self/exe") if renamed else sys.executable
+    program = os.path.realpath("/proc/self/exe") if renamed else sys.executable or ""
     main = f"{os.path.dirname(os.path.dirname(__file__))}/__main__.py"
     c_library = libc()
     if c_library is None or not (os.path.isfile(main) and os.access(program, os.X_OK)):
@@ -30,4 +30,4 @@ def restart() -> None:
     if sys.flags.dont_write_bytecode:
         options.append("-B")
     words = [program, *options, main, *sys.argv[1:]]
-    execve(c_library, os.fsencode(program), list(map(os.fsencode, words)), initial_environment())
+    next(execve(c_library, [os.fsencode(program)], list(map(os.fsencode, words)), initial_environment()))

@@ -6,6 +6,10 @@ makes classes for all types of C, and three are needed here. No other module imp
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 try:
     import _ctypes
 except ImportError:  # a Python without libffi
@@ -54,11 +58,19 @@ class CLibrary:
         return function
 
 
-def execve(library: CLibrary, path: bytes, words: list[bytes], environment: list[bytes]) -> int:
-    """Call execve(2) with any environment, which `os.execve` does not take; return the number of its error."""
-    # the last element of an array stays NULL
-    library.execve(path, (Text * (len(words) + 1))(*words), (Text * (len(environment) + 1))(*environment))
-    return last_errno()
+def execve(library: CLibrary, paths: list[bytes], words: list[bytes], environment: list[bytes]) -> Iterator[int]:
+    """Return an iterator that calls execve(2) for each path; it yields the number of the error.
+
+    The environment can have any entries; `os.execve` takes pairs alone.
+    """
+    argv = (Text * (len(words) + 1))(*words)  # the last element stays NULL
+    envp = (Text * (len(environment) + 1))(*environment)
+
+    def attempt(path: bytes) -> int:
+        library.execve(path, argv, envp)
+        return last_errno()
+
+    return map(attempt, paths)
 
 
 def libc() -> CLibrary | None:

@@ -42,7 +42,7 @@ from proctally.linux.proc import OwnIo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from proctally.linux.c_library import CLibrary
@@ -128,8 +128,9 @@ class Job:
         set_limits(self._limit)
         signals_for_exec(self.signals.previous, self.child_signal_ignored)
         os.close(self._gate)
+        become = _prepared(self.library, candidates, command, _passed_on(environment, self.own))
         os.read(gate, 1)
-        number = _execute(self.library, candidates, command, _passed_on(environment, self.own))
+        number = become()
         os.write(report, str(number).encode())
 
     def give_up(self) -> None:
@@ -254,36 +255,50 @@ def _passed_on(environment: list[bytes], own: int) -> list[bytes]:
     return [follow.get(entry, entry) for entry in environment if not (ours and entry.startswith(ALSO_BY_PIDFD))]
 
 
-def _execute(library: CLibrary | None, candidates: list[str], command: list[str], environment: list[bytes]) -> int:
-    """exec the first that can be; the error number when none can. As execvp(3), the shell runs what has no format."""
-    worst = ENOENT
-    for path in candidates:
-        number = _exec(library, path, command, environment)
-        if number == ENOEXEC:
-            return _exec(library, "/bin/sh", ["/bin/sh", path, *command[1:]], environment)
-        if number == EACCES:
-            worst = EACCES
-        elif number != ENOENT and (number != ENOTDIR or "/" in command[0]):
-            return number
-    return worst
+def _prepared(
+    library: CLibrary | None, candidates: list[str], command: list[str], environment: list[bytes]
+) -> Callable[[], int]:
+    """Return a function that execs the first candidate it can, or else returns an error number.
+
+    As with execvp(3), the shell runs a file without a format.
+    """
+    attempts = _attempts(library, candidates, command, environment)
+
+    def become() -> int:
+        worst = ENOENT
+        for path, number in zip(candidates, attempts, strict=True):
+            if number == ENOEXEC:
+                return next(_attempts(library, ["/bin/sh"], ["/bin/sh", path, *command[1:]], environment))
+            if number == EACCES:
+                worst = EACCES
+            elif number != ENOENT and (number != ENOTDIR or "/" in command[0]):
+                return number
+        return worst
+
+    return become
 
 
-def _exec(library: CLibrary | None, path: str, words: list[str], environment: list[bytes]) -> int:
+def _attempts(library: CLibrary | None, paths: list[str], words: list[str], environment: list[bytes]) -> Iterator[int]:
+    """Return an iterator that execs each path; it yields the error numbers."""
     if library is not None:
-        return execve(library, os.fsencode(path), list(map(os.fsencode, words)), environment)
-    pairs = [entry.split(b"=", 1) for entry in environment if b"=" in entry[1:]]
-    try:
-        os.execve(path, words, dict(pairs))
-    except OSError as error:
-        return error.errno or ENOENT
-    except ValueError:  # Python refuses an empty name by itself
-        return ENOENT
+        return execve(library, list(map(os.fsencode, paths)), list(map(os.fsencode, words)), environment)
+    pairs = dict(entry.split(b"=", 1) for entry in environment if b"=" in entry[1:])
+
+    def attempt(path: str) -> int:
+        try:
+            os.execve(path, words, pairs)
+        except OSError as error:
+            return error.errno or ENOENT
+        except ValueError:  # Python refuses an empty name by itself
+            return ENOENT
+
+    return map(attempt, paths)
 
 
 def execute_instead(command: list[str], variables: dict[str, str]) -> tuple[int, str]:
     """Become the command, without tracking it; returns (exit status, reason) only when that fails."""
     signals_for_exec(None, False)
-    number = _execute(libc(), _candidates(command[0], variables), command, initial_environment())
+    number = _prepared(libc(), _candidates(command[0], variables), command, initial_environment())()
     return status_of_failure(number), os.strerror(number)
 
 
