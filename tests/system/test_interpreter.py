@@ -334,7 +334,7 @@ def test_run_with_few_descriptors_works_or_says_why(most: int) -> None:
     assert (status, stdout, stderr.count(b"\n")) in ((7, b"", 0), (125, b"", 1))
 
 
-@pytest.mark.parametrize("kilobytes", [4100, 4800, 5400, 6000])
+@pytest.mark.parametrize("kilobytes", [4200, 5400, 7000, 9300])
 def test_run_with_little_memory_works_or_says_why(kilobytes: int) -> None:
     limit = lambda: resource.setrlimit(resource.RLIMIT_DATA, (kilobytes * 1024,) * 2)  # noqa: E731
     status, _, stderr = said([*SCRIPT, *QUIET, *JOB], preexec_fn=limit)

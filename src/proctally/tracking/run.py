@@ -43,6 +43,9 @@ TIMED_OUT = 124
 SOON_NS = 200_000_000  # maximum wait, with --wait-all, for the exit of members that are not children of ours
 REST_DIVISOR = 50
 MEMBER_DEPTH = 64
+RESERVE_BYTES = (
+    1 << 21
+)  # address space, never touched, to end in order when memory is short: an arena of Python and more
 
 
 class Rings(Source):
@@ -297,6 +300,7 @@ class Runner(Source):
         self.options = options
         self.command = command
         self.error: Exception | None = None  # of proctally, after which nothing is tracked
+        self._reserve = bytes(RESERVE_BYTES)
         self.machine = machine = host_machine()
         self.job = Job(libc())
         name = argument_text(os.path.basename(command[0])) or "run"
@@ -313,6 +317,7 @@ class Runner(Source):
         try:
             ended = self._start()
         except Exception as error:
+            self._reserve = b""
             if job.pid:
                 self.last(job.give_up)
                 self.last(self._discard)
@@ -373,7 +378,10 @@ class Runner(Source):
         session, tracker = self.session, self.tracker
         self.guarded(lambda: session.write(session.header(mask(self.command), pid, tracker.enclosure.limits)))
         first = self.guarded(tracker.start)
-        self.guarded(session.open_default)
+        try:
+            session.open_default()
+        except Exception as error:
+            self._fail(error)
         if first is not None:
             self.guarded(tracker.export, first)
         if self.error is None:
@@ -416,6 +424,7 @@ class Runner(Source):
 
     def _fail(self, error: Exception) -> None:
         """End the tracking: the job alone remains."""
+        self._reserve = b""
         if self.error is not None:
             return
         self.error = error
