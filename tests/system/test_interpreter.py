@@ -120,11 +120,12 @@ def test_attach_with_hostile_pythonpath_works(tmp_path: Path, hostile: Path) -> 
 
 
 def test_track_beside_hostile_modules_measures(tmp_path: Path) -> None:
-    """A program that has a module with the name of one that the sampler imports."""
-    (tmp_path / "json.py").write_text("raise RuntimeError('of another program')\n")
+    """Names that programs also choose."""
+    for name in ("json", "math", "resource", "select", "signal", "struct", "socket", "platform", "queue", "statistics"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('of another program')\n")
     (tmp_path / "program.py").write_text(
         "import proctally\nwith proctally.track(interval=0.05) as run:\n    sum(range(1_000_000))\n"
-        "print(run.missing, run.summary.verdict)\n"
+        "assert 'CPU' in str(run.summary)\nprint(run.missing, run.summary.verdict)\n"
     )
     env = environment(tmp_path)
     assert said([sys.executable, "program.py"], cwd=tmp_path, env=env) == (0, b"[] ok\n", b"")

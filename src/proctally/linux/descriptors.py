@@ -1,9 +1,11 @@
-"""Limits of open files (RLIMIT_NOFILE): how many descriptors a tracker keeps, and how many stay free."""
+"""Limits of open files (RLIMIT_NOFILE): how many descriptors a tracker keeps, and how many stay free.
+
+A program that is tracked by `track()` may have a `resource.py`: what it needs of this module does not import one.
+"""
 
 from __future__ import annotations
 
 import os
-from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
 
 SPARE = 8  # descriptors that must stay free for reading /proc
 RESERVED = 64  # descriptors for everything that is not a file of a member
@@ -12,11 +14,15 @@ MAX_KEPT = 65536
 
 def get_limits() -> tuple[int, int]:
     """Return the soft and the hard limit."""
+    from resource import RLIMIT_NOFILE, getrlimit
+
     return getrlimit(RLIMIT_NOFILE)
 
 
 def set_limits(limits: tuple[int, int]) -> None:
     """Set the soft and the hard limit. Raises OSError or ValueError."""
+    from resource import RLIMIT_NOFILE, setrlimit
+
     setrlimit(RLIMIT_NOFILE, limits)
 
 
@@ -37,13 +43,13 @@ def raise_limit() -> int:
             soft = hard
         except (OSError, ValueError):
             pass
-    return max(0, min(MAX_KEPT if soft == RLIM_INFINITY else soft, MAX_KEPT) - RESERVED)
+    return max(0, min(MAX_KEPT if soft < 0 else soft, MAX_KEPT) - RESERVED)  # RLIM_INFINITY is -1
 
 
 def share(divisor: int, most: int) -> int:
     """Return one part in `divisor` of the soft limit, at most `most`; the limit belongs to another program."""
-    soft = get_limits()[0]
-    return most if soft == RLIM_INFINITY else max(0, min(most, soft // divisor))
+    soft = os.sysconf("SC_OPEN_MAX")
+    return most if soft < 0 else max(0, min(most, soft // divisor))
 
 
 def leave_spare() -> None:

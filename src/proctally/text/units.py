@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil
-
 from proctally.errors import UsageError
 
 UNKNOWN = "unknown"
@@ -171,7 +169,7 @@ def parse_size(text: str, where: str) -> int:
 
 def clock(seconds: float) -> str:
     """Format hours, minutes and seconds, rounded up: `26:05:00`."""
-    minutes, rest = divmod(ceil(seconds), 60)
+    minutes, rest = divmod(int(-(-seconds // 1)), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
