@@ -368,13 +368,27 @@ def test_error_of_the_loop_does_not_cost_the_status(tmp_path: Path) -> None:
     assert done.record()[-1]["exit_code"] == 7
 
 
-@pytest.mark.parametrize("closed", ["", "<&-", "<&- >&- 2>&-"])
-def test_run_without_dev_works(tmp_path: Path, closed: str) -> None:
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+@pytest.fixture(scope="module")
+def own_mounts() -> list[str]:
+    """The words before a command that gives it mounts of its own."""
+    words = ["unshare", "-m"]
+    if shutil.which("unshare") is None or subprocess.run([*words, "true"], capture_output=True).returncode:
         pytest.skip("no unshare, or no rights for it")
+    return words
+
+
+@pytest.mark.parametrize("path", ["", "/nonexistent"], ids=["", "restarted"])
+def test_environment_without_proc_reaches_the_job(own_mounts: list[str], path: str) -> None:
+    words = [*own_mounts, "sh", "-c", 'umount -l /proc; "$@"', "sh", *SCRIPT, *QUIET, "sh", "-c", "echo $A; exit 7"]
+    status, stdout, _ = said(words, env=bare(A="1", PYTHONPATH=path))
+    assert (status, stdout) == (7, b"1\n")
+
+
+@pytest.mark.parametrize("closed", ["", "<&-", "<&- >&- 2>&-"])
+def test_run_without_dev_works(tmp_path: Path, own_mounts: list[str], closed: str) -> None:
     script = f'mount -t tmpfs none /dev; "$@" {closed}'
     options = ["run", "-q", "--no-record", "--textfile", str(tmp_path / "job.prom"), "--"]
-    words = ["unshare", "-m", "sh", "-c", script, "sh", *SCRIPT, *options, *JOB]
+    words = [*own_mounts, "sh", "-c", script, "sh", *SCRIPT, *options, *JOB]
     assert said(words) == (7, b"", b"")
     assert (tmp_path / "job.prom").exists()
 

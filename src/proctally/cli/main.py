@@ -55,9 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     occupy_standard_streams()
     name = arguments[0] if arguments else ""
-    module = None
+    module = command(name) if name in COMMANDS else None
     try:
-        module = command(name) if name in COMMANDS else None
         return _without_command(name) if module is None else _call(name, module, arguments[1:])
     except ProctallyError as error:
         complain(printable(str(error)))

@@ -43,9 +43,7 @@ TIMED_OUT = 124
 SOON_NS = 200_000_000  # maximum wait, with --wait-all, for the exit of members that are not children of ours
 REST_DIVISOR = 50
 MEMBER_DEPTH = 64
-RESERVE_BYTES = (
-    1 << 21
-)  # address space, never touched, to end in order when memory is short: an arena of Python and more
+RESERVE_BYTES = 1 << 21  # untouched address space, freed for the end when memory is short: above an arena of Python
 
 
 class Rings(Source):
@@ -391,8 +389,9 @@ class Runner(Source):
         except Exception as error:  # in signals or reaping: only the exit status of the job is left to do
             self._fail(error)
             self.last(self._await_job)
-        if self.error is None and not (self.options.wait_all or self.tracker.fired):
-            self.last(self._await_helpers)
+        else:
+            if not (self.options.wait_all or self.tracker.fired):
+                self.last(self._await_helpers)
         self.guarded(tracker.finish)
         self.last(tracker.take_last, self.error is not None)
         self.last(tracker.end, self.error is not None)
