@@ -24,10 +24,8 @@ def restart() -> None:
     c_library = libc()
     if c_library is None or not (os.path.isfile(main) and os.access(program, os.X_OK)):
         return
-    options = ["-E", "-P"]  # `-I` also hides packages that are installed for this user
-    if sys.flags.no_user_site:
-        options.append("-s")
-    if sys.flags.dont_write_bytecode:
-        options.append("-B")
-    words = [program, *options, main, *sys.argv[1:]]
+    flags = sys.flags
+    kept = {"-s": flags.no_user_site, "-S": flags.no_site, "-B": flags.dont_write_bytecode}
+    # `-I` also hides packages that are installed for this user
+    words = [program, "-E", "-P", *(option for option, is_set in kept.items() if is_set), main, *sys.argv[1:]]
     next(execve(c_library, [os.fsencode(program)], list(map(os.fsencode, words)), initial_environment()))
