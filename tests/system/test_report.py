@@ -18,10 +18,10 @@ from tracked import PROCTALLY, PYTHON, environment
 
 
 def report(
-    tmp_path: Path, *arguments: str | Path, home: Path | None = None, **more: str
+    tmp_path: Path, *arguments: str | Path, home: Path | None = None, command: list[str] = PROCTALLY, **more: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*PROCTALLY, "report", *map(str, arguments)],
+        [*command, "report", *map(str, arguments)],
         capture_output=True, text=True, cwd=tmp_path, env=environment(home or tmp_path, **more), timeout=60,
         check=False,
     )  # fmt: skip
@@ -121,12 +121,12 @@ def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], status: int
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     made.whole(tmp_path / "a.jsonl")
-    (tmp_path / "without").mkdir()
-    (tmp_path / "without" / "sitecustomize.py").write_text("import sys\nsys.modules['bokeh'] = None\n")
-    done = report(tmp_path, "a.jsonl", PYTHONPATH=str(tmp_path / "without"))
+    code = "import sys; sys.modules['bokeh'] = None; from proctally.cli.main import main; sys.exit(main())"
+    without = [sys.executable, "-c", code]
+    done = report(tmp_path, "a.jsonl", command=without)
     assert done.returncode == 2
     assert "pip install 'proctally[report]'" in done.stderr
-    assert report(tmp_path, "a.jsonl", "-f", "text", PYTHONPATH=str(tmp_path / "without")).returncode == 0
+    assert report(tmp_path, "a.jsonl", "-f", "text", command=without).returncode == 0
 
 
 def test_too_many_records(tmp_path: Path) -> None:
