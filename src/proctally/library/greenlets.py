@@ -19,11 +19,10 @@ def wait_as_program(fd: int, deadline: float) -> None:
     It returns at once where nothing else can run: without such a library, and inside its loop, where a handler of a
     signal can be. The caller then waits by calls that are not replaced.
     """
-    import select
-
-    if not isinstance(select.select, BuiltinFunctionType) and _can_switch():
+    select = getattr(sys.modules.get("select"), "select", None)  # loaded where it was replaced
+    if select is not None and not isinstance(select, BuiltinFunctionType) and _can_switch():
         try:
-            select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
+            select([fd], [], [], max(0.0, deadline - time.monotonic()))
         except Exception:  # ImportError too, where the handler interrupts the first use of gevent
             pass
 
