@@ -71,12 +71,14 @@ class Marked(Marks, Source):
     def ignore(self) -> None:
         """Only empty the pipe from now: a job that marks must not wait for its reader."""
         self._ignored = True
+        self.forget()
 
     def act(self, now: int, ready: Collection[int]) -> None:
         """Write what was marked."""
-        if ready and self._ignored:
-            self.drain(now)
-        elif ready:
+        if self._ignored:
+            if ready:
+                self.drain(now)
+        elif ready or self.has_waiting:
             self._tracker.mark(self.take(now))
 
 
