@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import TypeVar, TypeVarTuple
 
+    from proctally.linux.child import Signal
     from proctally.record import JsonObject
     from proctally.tracking.config import Options
     from proctally.tracking.termination import Termination
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 CANNOT_RUN = 125
 TIMED_OUT = 124
 SOON_NS = 200_000_000  # maximum wait, with --wait-all, for the exit of members that are not children of ours
+AGAIN_NS = 5_000_000  # interval of attempts to send a signal that does not fit into the job's queue
+MOST_UNSENT = 1 << 16  # of these signals; the kernel keeps no more of them, by default
 REST_DIVISOR = 50
 MEMBER_DEPTH = 64
 
@@ -308,6 +311,8 @@ class Runner(Source):
         self._ends = (self,) if ends is None else (self, ends)
         self._loop = Loop(machine.monotonic_ns, self.job.signals, self._ends, urgent=self._ends, fault=self._fault)
         self._gives_up_ns: int | None = None  # moment at which --wait-all ends after a signal
+        self._unsent: list[Signal] = []
+        self._has_child_ended = False
 
     def main(self) -> Ended:
         """Track the command to its end."""
@@ -363,6 +368,7 @@ class Runner(Source):
     def _track(self, pid: int) -> None:
         """Track from the exec to the last line."""
         session, tracker = self.session, self.tracker
+        self.machine.attend = self._attend
         session.write(session.header(mask(self.command), pid, tracker.enclosure.limits))
         first = self.guarded(tracker.start)
         session.open_default()
@@ -418,27 +424,53 @@ class Runner(Source):
 
     def timeout(self, now: int) -> int | None:
         """Return the nanoseconds until members are looked for that are not children of this process."""
-        return None if self.job.status is None else SOON_NS // 4
+        if self.job.status is None:
+            return 0 if self._has_child_ended else AGAIN_NS if self._unsent else None
+        return SOON_NS // 4
 
     def act(self, now: int, ready: Collection[int]) -> Outcome | None:
         """Forward signals, reap, stop with the job; return its outcome once nothing is left to wait for."""
         job, clock = self.job, self.machine.monotonic_ns
         signals = job.signals.take()
-        child = False
         for signal in signals:
-            child |= signal.number == SIGCHLD
             if job.status is not None and signal.number in (SIGINT, SIGTERM, SIGHUP, SIGQUIT):
                 # --wait-all: wait no longer than members that got the same signal need to exit
                 self._gives_up_ns = min(self._gives_up_ns or clock() + SOON_NS, clock() + SOON_NS)
-            job.forward(signal, self._is_member)
+        self._forward(signals)
+        child, self._has_child_ended = self._has_child_ended, False
         ended = self._reap() if child or job.status is not None else False
         if ended or (self._gives_up_ns is not None and clock() >= self._gives_up_ns):
             return judge(job.status)
-        if signals and job.wants_to_stop():
+        if (signals or child) and job.wants_to_stop():
             self.guarded(self.tracker.sample)
             job.stop()
             self.guarded(self.tracker.gap_ended)
         return None
+
+    def _attend(self) -> None:
+        """Forward what has come, in the middle of a long step; to reap would change what that step looks at."""
+        if self.job.status is None:
+            self.job.signals.look()
+            self._forward(self.job.signals.take())
+
+    def _forward(self, signals: list[Signal]) -> None:
+        """Forward signals, and those for which there was no room: they stay in their order, and no other waits."""
+        pending, self._unsent = self._unsent + signals, []
+        if not pending:
+            return
+        self._has_child_ended |= any(signal.number == SIGCHLD for signal in signals)
+        members: dict[int, bool] = {}  # by sender: of a flood most are of one
+
+        def is_member(pid: int) -> bool:
+            if pid not in members:
+                members[pid] = self._is_member(pid)
+            return members[pid]
+
+        unsent: list[Signal] = []
+        for signal in pending:
+            if (unsent and signal.value is not None) or not self.job.forward(signal, is_member):
+                unsent.append(signal)
+        self._unsent = (unsent + self._unsent)[:MOST_UNSENT]  # the look at a sender can call this function again
 
     def _reap(self) -> bool:
         """Reap what ended; True when nothing is left to wait for."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from proctally.linux.c_library import libc
-from proctally.linux.child import SignalFd
+from proctally.linux.child import SignalFd, queue_signal
 
 LONG_NS = 5_000_000_000
 SHORT_NS = 30_000_000
@@ -94,3 +94,40 @@ def test_many_signals_in_one_wait(signals: SignalFd) -> None:
     assert len(signals.take()) == 1
     assert signals.wait([], 0) == []
     assert signals.take() == []
+
+
+def test_value_that_was_sent_with_a_signal() -> None:
+    made = SignalFd(libc(), [signal.SIGUSR2])
+    library = libc()
+    assert library is not None
+    try:
+        for value in (7, -7, 1 << 40):
+            assert queue_signal(library, os.getpid(), signal.SIGUSR2, value)
+            made.look()
+            (found,) = made.take()
+            assert (found.number, found.code, found.value) == (signal.SIGUSR2, -1, value)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        made.look()
+        assert [each.value for each in made.take()] == [None]
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, made.previous)
+        assert made.fd is not None
+        os.close(made.fd)
+
+
+def test_flood_is_read_in_parts(signals: SignalFd) -> None:
+    """Between them everything else gets its turn."""
+    number = signal.SIGRTMIN
+    flooded = SignalFd(libc() if signals.fd is not None else None, [number])
+    counts = []
+    try:
+        for _ in range(600):
+            os.kill(os.getpid(), number)
+        while sum(counts) < 600:
+            flooded.wait([], LONG_NS)
+            counts.append(len(flooded.take()))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, flooded.previous)
+        if flooded.fd is not None:
+            os.close(flooded.fd)
+    assert max(counts) <= 512
