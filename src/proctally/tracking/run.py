@@ -312,6 +312,7 @@ class Runner(Source):
         self._loop = Loop(machine.monotonic_ns, self.job.signals, self._ends, urgent=self._ends, fault=self._fault)
         self._gives_up_ns: int | None = None  # moment at which --wait-all ends after a signal
         self._unsent: list[Signal] = []
+        self._is_forwarding = False
         self._has_child_ended = False
 
     def main(self) -> Ended:
@@ -449,14 +450,13 @@ class Runner(Source):
 
     def _attend(self) -> None:
         """Forward what has come, in the middle of a long step; to reap would change what that step looks at."""
-        if self.job.status is None:
+        if self.job.status is None and not self._is_forwarding:
             self.job.signals.look()
             self._forward(self.job.signals.take())
 
     def _forward(self, signals: list[Signal]) -> None:
         """Forward signals, and those for which there was no room: they stay in their order, and no other waits."""
-        pending, self._unsent = self._unsent + signals, []
-        if not pending:
+        if not (signals or self._unsent):
             return
         self._has_child_ended |= any(signal.number == SIGCHLD for signal in signals)
         members: dict[int, bool] = {}  # by sender: of a flood most are of one
@@ -467,10 +467,11 @@ class Runner(Source):
             return members[pid]
 
         unsent: list[Signal] = []
-        for signal in pending:
+        self._is_forwarding = True  # to look at a sender reads files
+        for signal in self._unsent + signals:
             if (unsent and signal.value is not None) or not self.job.forward(signal, is_member):
                 unsent.append(signal)
-        self._unsent = (unsent + self._unsent)[:MOST_UNSENT]  # the look at a sender can call this function again
+        self._unsent, self._is_forwarding = unsent[:MOST_UNSENT], False
 
     def _reap(self) -> bool:
         """Reap what ended; True when nothing is left to wait for."""

@@ -6,8 +6,11 @@ import fcntl
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -131,3 +134,21 @@ def test_flood_is_read_in_parts(signals: SignalFd) -> None:
         if flooded.fd is not None:
             os.close(flooded.fd)
     assert max(counts) <= 512
+
+
+@pytest.mark.parametrize(
+    ("fault", "number"),
+    [("import ctypes; ctypes.string_at(0)", signal.SIGSEGV), ("os.abort()", signal.SIGABRT)],
+)
+def test_own_faults_end_a_process_that_reads_every_signal(tmp_path: Path, fault: str, number: int) -> None:
+    code = f"""
+import os
+from proctally.linux.c_library import libc
+from proctally.linux.child import SignalFd, catchable
+made = SignalFd(libc(), catchable())
+os.kill(os.getpid(), {int(number)})
+made.look()
+assert [each.number for each in made.take()] == [{int(number)}], "one that was sent is read"
+{fault}
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == -number
