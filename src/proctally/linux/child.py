@@ -10,7 +10,7 @@ import _signal  # type: ignore[import-not-found, unused-ignore]
 import os
 import time
 from errno import EAGAIN
-from sys import byteorder
+from sys import byteorder, maxsize
 
 from proctally.errors import UNREADABLE
 from proctally.linux.proc import read_stat
@@ -246,7 +246,7 @@ def _signalfd(library: CLibrary | None, mask: Iterable[int]) -> int | None:
 def _block_internal(library: CLibrary, numbers: Iterable[int]) -> None:
     """Block signals of the C library, which it takes out of every mask. One thread needs none of them."""
     call = RT_SIGPROCMASK.get(os.uname().machine)
-    if call is not None:
+    if call is not None and maxsize > 1 << 32:  # a program of 32 bits has other numbers
         bits = sum(1 << (number - 1) for number in numbers)
         library.syscall(call, SIG_BLOCK, bits.to_bytes(8, byteorder), None, 8)
 
