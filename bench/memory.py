@@ -63,7 +63,7 @@ SHAPES: dict[str, tuple[int, int, float]] = {
     "shared": (256, 8, 4), "shared-parts": (256, 8, 4), "memfd": (256, 1, 4), "sysv": (128, 1, 4),
     "file": (256, 8, 4), "nested": (20, 8, 5), "vfork": (300, 1, 4), "forks": (20, 10, 5), "execs": (50, 8, 6),
     "spike10": (400, 1, 4), "spike100": (400, 1, 4), "spike-child": (400, 1, 4), "recycle": (400, 6, 6),
-    "workers": (2, 300, 6),
+    "renew": (60, 6, 6), "steps": (300, 1, 6), "workers": (2, 300, 6),
 }  # fmt: skip
 SAME_AS = {"workers": "small"}
 

@@ -202,6 +202,31 @@ def recycle(mib: int, processes: int, seconds: float) -> None:
     reap([fork(work) for _ in range(processes)])
 
 
+def growing(mib: int, processes: int, seconds: float) -> None:
+    """Grow evenly, and exit when all is there."""
+    area, steps = mmap.mmap(-1, mib * MIB, flags=PRIVATE), 50
+    for step in range(steps):
+        touch(area, *part(area, step, steps))
+        time.sleep(seconds / steps)
+
+
+def renew(mib: int, processes: int, seconds: float) -> None:
+    """So many at once, each of which grows for 0.6 to 1.5 s and exits; the next one follows."""
+    end = time.monotonic() + seconds
+    started, living = 0, []
+    while living or time.monotonic() < end:
+        while len(living) < processes and time.monotonic() < end:
+            living.append(subprocess.Popen(itself("growing", mib, 1, 0.6 + started * 0.37 % 0.9)))
+            started += 1
+        time.sleep(0.005)
+        living = [each for each in living if each.poll() is None]
+
+
+def steps(mib: int, processes: int, seconds: float) -> None:
+    """One process after the other, as the lines of a script."""
+    renew(mib, 1, seconds)
+
+
 def neighbours(mib: int, processes: int, seconds: float) -> None:
     """Four busy workers with half of the memory, and a family that copies the other half again and again."""
 
@@ -218,7 +243,8 @@ def neighbours(mib: int, processes: int, seconds: float) -> None:
 MORE = {
     "nothing": nothing, "grow": grow, "small-exec": small_exec, "idle-pool": idle_pool, "cow-read": cow_read,
     "cow-free": cow_free, "thp": thp, "shared-parts": shared_parts, "file": file, "nested": nested, "forks": forks,
-    "execs": execs, "spike10": spike10, "spike100": spike100, "recycle": recycle, "neighbours": neighbours,
+    "execs": execs, "growing": growing, "renew": renew, "steps": steps, "spike10": spike10, "spike100": spike100,
+    "recycle": recycle, "neighbours": neighbours,
 }  # fmt: skip
 
 

@@ -20,6 +20,15 @@ class NoDescriptors(OSError):
     """No descriptor is left in this process or on the machine (EMFILE, ENFILE)."""
 
 
+class AlreadyClosed(ValueError):
+    """An object was used after its `close()`, or a run after its end."""
+
+
+def closed(what: object) -> AlreadyClosed:
+    """Return the error for the use of an object after its `close()`."""
+    return AlreadyClosed(f"this {type(what).__name__} is closed; make another one")
+
+
 def no_process(pid: int) -> ProcessGone:
     """Return the error for a pid that no process has."""
     return ProcessGone(ESRCH, f"process {pid} does not exist")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from proctally.errors import UNREADABLE
+from proctally.errors import UNREADABLE, closed
 from proctally.linux import cgroup, proc_details
 from proctally.linux.machine import NANOSECONDS, Machine, host_machine
 from proctally.linux.proc import parse_stat
@@ -117,7 +117,7 @@ class _Before:
 class Gauges:
     """The gauges of one tree, as a Prometheus client or a throttle wants them. Use it from one thread."""
 
-    __slots__ = ("_before", "_cores", "_cores_at", "_is_shared", "_machine", "_sampler", "pid")
+    __slots__ = ("_before", "_cores", "_cores_at", "_is_closed", "_is_shared", "_machine", "_sampler", "pid")
 
     def __init__(self, pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> None:
         """Take in the tree of a process. Raises `ProcessGone` or `AccessDenied`.
@@ -125,7 +125,7 @@ class Gauges:
         `start_ticks`: clock ticks since boot at which it started; another process with its pid is then `ProcessGone`.
         `machine`: where to read, as in `proctally.process`.
         """
-        machine = machine or host_machine()
+        pid, machine = proc_details.checked_pid(pid), machine or host_machine()
         self._begin(watched(pid, start_ticks, machine), machine)
         self._is_shared = False
         self.pid: int = pid
@@ -145,14 +145,17 @@ class Gauges:
         self._before: dict[Member, _Before] = {}
         self._cores = 0.0
         self._cores_at: int | None = None
+        self._is_closed = False
 
     def sample(self, largest: int | None = None) -> TreeGauges:
         """Return the gauges of this moment; empty when the whole tree has exited.
 
         `largest`: only that number of processes, those with the largest RSS; count and sum are those of all. From CPU
-        clocks, `stat`, the link `exe` and the cgroup of the root. Raises `NoDescriptors`; never for a member that has
-        exited.
+        clocks, `stat`, the link `exe` and the cgroup of the root. Raises `NoDescriptors`, and `AlreadyClosed` after
+        `close`; never for a member that has exited.
         """
+        if self._is_closed:
+            raise closed(self)
         sampler, machine = self._sampler, self._machine
         if not self._is_shared:
             sampler.sample()
@@ -244,7 +247,8 @@ class Gauges:
         return self._cores
 
     def close(self) -> None:
-        """Close the descriptors."""
+        """Close the descriptors; safe to call twice."""
+        self._is_closed = True
         if not self._is_shared:
             self._sampler.close()
             self._sampler.machine.close()

@@ -12,9 +12,9 @@ at another place: `Machine("/host/proc", clock_gettime_ns=None)`, since the CPU 
 container.
 
 So are the errors. `ProcessGone`: no such process. `AccessDenied`: this user cannot read that of it. `NoDescriptors`: no
-descriptor is left. ValueError: a file of the kernel cannot be parsed. FileNotFoundError: this kernel does not have
-the file. A zombie exists until it is reaped: it has CPU time and no memory. File names are those below `/proc/PID`
-(proc(5)).
+descriptor is left. FileNotFoundError: this kernel does not have the file. TypeError: the pid is not an integer.
+ValueError: no process can have it (below 1, above 2**31 - 1), or a file of the kernel cannot be parsed. A zombie exists
+until it is reaped: it has CPU time and no memory. File names are those below `/proc/PID` (proc(5)).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import NamedTuple
 from proctally.errors import UNREADABLE, ProcessGone, no_process
 from proctally.linux import proc_details
 from proctally.linux.cgroup import V2, parse_cgroup
-from proctally.linux.machine import Machine, clock_id, this_machine
+from proctally.linux.machine import Machine, clock_id
 from proctally.linux.proc import (
     Stat,
     has_children_files,
@@ -244,6 +244,11 @@ def _named(pid: int, read: Callable[..., Parsed], *arguments: object) -> Parsed:
         raise no_process(pid) from None
 
 
+def _nothing(machine: Machine, pid: int, name: str) -> bytes:
+    """Return what an empty file has; `_read` names the error where there is no file, although the process lives."""
+    return b"" if os.path.exists(f"{machine.proc}/{pid}/{name}") else _read(machine, pid, name)
+
+
 def _memory(machine: Machine, pid: int, name: str, parse: Callable[[bytes], Parsed | None]) -> Parsed | None:
     """Return what a file of the address space says, None without one."""
     return _named(pid, proc_details.read_from_any, machine, pid, name, parse)
@@ -260,8 +265,8 @@ def cpu_time(pid: int, *, start_ticks: int | None = None, machine: Machine | Non
     come. Without such a clock (a sandbox, the `/proc` of another pid namespace) from `stat`, each half cut to 10 ms.
     Raises `ProcessGone`, and `AccessDenied` from `stat`.
     """
-    machine = machine or this_machine()
-    if machine.clock_gettime_ns is None or not 0 < pid <= proc_details.MOST_PIDS:
+    pid, machine = proc_details.resolve(pid, machine)
+    if machine.clock_gettime_ns is None or pid > proc_details.MOST_PIDS:
         return _cpu_otherwise(machine, pid, start_ticks)
     try:
         used = machine.clock_gettime_ns(clock_id(pid))
@@ -285,14 +290,14 @@ def cpu_time_with_children(pid: int, *, start_ticks: int | None = None, machine:
     Its own from its CPU clock, that of the children from `stat` (cutime, cstime), each cut to the tick (10 ms). Raises
     `ProcessGone` or `AccessDenied`.
     """
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     stat, own = _certain(machine, pid, start_ticks)
     return own + (stat.child_user + stat.child_system) * machine.tick_ns
 
 
 def cpu_split(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> CpuSplit:
     """Return user and system time, its own and its children's, by `stat`. Raises `ProcessGone` or `AccessDenied`."""
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     stat = _stat(machine, pid, start_ticks)
     tick_ns = machine.tick_ns
     return CpuSplit(stat.user * tick_ns, stat.system * tick_ns, stat.child_user * tick_ns, stat.child_system * tick_ns)
@@ -324,7 +329,7 @@ def virtual_bytes(pid: int, *, start_ticks: int | None = None, machine: Machine 
 
 
 def _statm(pid: int, place: int, start_ticks: int | None, machine: Machine | None) -> int:
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     pages = proc_details.parse_statm(_read(machine, pid, "statm"))
     if pages is None:  # perhaps its main thread has ended, and others live on
         pages = _memory(machine, pid, "statm", proc_details.parse_statm) or (0, 0)
@@ -356,18 +361,14 @@ def uss_bytes(pid: int, *, start_ticks: int | None = None, machine: Machine | No
 
 
 def _rollup(pid: int, keys: tuple[bytes, ...], start_ticks: int | None, machine: Machine | None) -> int | None:
-    machine = machine or this_machine()
-    found = _of_same(_smaps_rollup(machine, pid), machine, pid, start_ticks)
+    pid, machine = proc_details.resolve(pid, machine)
+    found = _of_same(_memory(machine, pid, "smaps_rollup", bytes), machine, pid, start_ticks)
     return _nothing_or_unknown(machine, pid) if found is None else proc_details.parse_smaps(found, *keys)
-
-
-def _smaps_rollup(machine: Machine, pid: int) -> bytes | None:
-    return _memory(machine, pid, "smaps_rollup", bytes)
 
 
 def _nothing_or_unknown(machine: Machine, pid: int) -> int | None:
     """Return 0 for a process without an address space, None where the kernel does not have the requested file."""
-    return None if _memory(machine, pid, "statm", proc_details.parse_statm) else 0
+    return None if proc_details.stat_with_memory(machine, pid, _stat(machine, pid, None)).vsize else 0
 
 
 def swap_bytes(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> int | None:
@@ -375,7 +376,7 @@ def swap_bytes(pid: int, *, start_ticks: int | None = None, machine: Machine | N
 
     Shared memory is not included. 0 without an address space; None where this kernel does not show it.
     """
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     found = _of_same(_memory(machine, pid, "status", _with_memory), machine, pid, start_ticks)
     return _nothing_or_unknown(machine, pid) if found is None else parse_status(found).swap_bytes
 
@@ -393,13 +394,10 @@ def disk_io(pid: int, *, start_ticks: int | None = None, machine: Machine | None
     Raises `ProcessGone`, `AccessDenied` for another user's process, and FileNotFoundError where this kernel does not
     account I/O.
     """
-    machine = machine or this_machine()
-    return _of_same(_disk_io(_read(machine, pid, "io")), machine, pid, start_ticks)
-
-
-def _disk_io(data: bytes) -> DiskIo:
-    read_chars, write_chars, read_calls, write_calls, read, written, cancelled = parse_io(data)
-    return DiskIo(read, written, cancelled, read_chars, write_chars, read_calls, write_calls)
+    pid, machine = proc_details.resolve(pid, machine)
+    read_chars, write_chars, read_calls, write_calls, read, written, cancelled = parse_io(_read(machine, pid, "io"))
+    found = DiskIo(read, written, cancelled, read_chars, write_chars, read_calls, write_calls)
+    return _of_same(found, machine, pid, start_ticks)
 
 
 def all_stats(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> AllStats:
@@ -408,7 +406,7 @@ def all_stats(pid: int, *, start_ticks: int | None = None, machine: Machine | No
     From its CPU clock, `stat`, `io`, `status` and `smaps_rollup`. What this user cannot read, or this kernel does not
     have, is None. Raises `ProcessGone`, and `AccessDenied` for `stat`.
     """
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     fd = _named(pid, machine.open, f"{pid}/stat")
     try:
         io = _if_allowed(disk_io, machine, pid)
@@ -424,9 +422,7 @@ def all_stats(pid: int, *, start_ticks: int | None = None, machine: Machine | No
         raise no_process(pid)
     stat = parse_stat(data)
     _make_sure(pid, stat, start_ticks)
-    shown = stat
-    if stat.state == b"Z" and stat.threads > 1:  # its main thread has ended and shows no memory any more
-        shown = proc_details.read_living_stat(machine, pid) or stat
+    shown = proc_details.stat_with_memory(machine, pid, stat)
     tick_ns = machine.tick_ns
     return AllStats(
         pid=pid,
@@ -460,7 +456,7 @@ def _clock(pid: int, *, machine: Machine) -> int | None:
 
 
 def _rolled_up(pid: int, *, machine: Machine) -> tuple[int | None, int | None]:
-    found = _smaps_rollup(machine, pid)
+    found = _memory(machine, pid, "smaps_rollup", bytes)
     if found is None:
         nothing = _nothing_or_unknown(machine, pid)
         return nothing, nothing
@@ -475,26 +471,22 @@ def liveness(pid: int, *, start_ticks: int | None = None, machine: Machine | Non
 
     It raises `ProcessGone` only when no process has the pid: for another process `is_same` is False.
     """
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     stat = _stat(machine, pid, None)
-    return Liveness(
-        stat.state.decode(),
-        stat.ppid,
-        stat.start,
-        machine.start_unix(stat.start),
-        None if start_ticks is None else stat.start == start_ticks,
-    )
+    is_same = None if start_ticks is None else stat.start == start_ticks
+    return Liveness(stat.state.decode(), stat.ppid, stat.start, machine.start_unix(stat.start), is_same)
 
 
 def start_time(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> float:
     """Return the Unix seconds of its start, to the tick (10 ms), by `stat`. Raises `ProcessGone` or `AccessDenied`."""
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     return machine.start_unix(_stat(machine, pid, start_ticks).start)
 
 
 def parent(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> int:
     """Return the pid of its parent by `stat`, 0 where none is in sight. Raises `ProcessGone` or `AccessDenied`."""
-    return _stat(machine or this_machine(), pid, start_ticks).ppid
+    pid, machine = proc_details.resolve(pid, machine)
+    return _stat(machine, pid, start_ticks).ppid
 
 
 def children(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> list[int]:
@@ -503,7 +495,7 @@ def children(pid: int, *, start_ticks: int | None = None, machine: Machine | Non
     From `task/*/children`, else (CONFIG_PROC_CHILDREN is off) from every `stat`. While children exit, the kernel can
     leave one out (proc(5)). Raises `ProcessGone` or `AccessDenied`.
     """
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     found: list[int] = []
     is_missing = False
     for tid in threads(pid, machine=machine):
@@ -520,7 +512,7 @@ def children(pid: int, *, start_ticks: int | None = None, machine: Machine | Non
 
 def threads(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> list[int]:
     """Return the ids of its threads, sorted, by the listing of `task`. Raises `ProcessGone` or `AccessDenied`."""
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     return _of_same(sorted(_named(pid, read_threads, machine, pid)), machine, pid, start_ticks)
 
 
@@ -529,7 +521,7 @@ def command_name(pid: int, *, start_ticks: int | None = None, machine: Machine |
 
     A byte that is not UTF-8 becomes `\xff` as text. Raises `ProcessGone` or `AccessDenied`.
     """
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     return _of_same(decode_name(_read(machine, pid, "comm").removesuffix(b"\n")), machine, pid, start_ticks)
 
 
@@ -539,7 +531,7 @@ def executable(pid: int, *, start_ticks: int | None = None, machine: Machine | N
     From the link `exe`; for a program that was deleted or replaced, the path that it had. Raises `ProcessGone`, and
     `AccessDenied` for another user's process.
     """
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     return _of_same(_named(pid, proc_details.read_executable, machine, pid), machine, pid, start_ticks)
 
 
@@ -548,7 +540,7 @@ def command_line(pid: int, *, start_ticks: int | None = None, machine: Machine |
 
     From `cmdline`, which can hold passwords. Raises `ProcessGone` or `AccessDenied`.
     """
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     data = _read(machine, pid, "cmdline", to_end=True) or _memory(machine, pid, "cmdline", bytes)
     return _of_same(proc_details.parse_arguments(data or b""), machine, pid, start_ticks)
 
@@ -556,12 +548,12 @@ def command_line(pid: int, *, start_ticks: int | None = None, machine: Machine |
 def environment(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> dict[str, str]:
     """Return the environment that it was executed with, by os.fsdecode(); empty for a kernel thread.
 
-    From `environ`, which can hold passwords; what it set since is not in it. Raises `ProcessGone`, and `AccessDenied`
-    for another user's process.
+    From `environ`, which can hold passwords; what it set since is not in it. Raises `ProcessGone`, `AccessDenied` for
+    another user's process, and FileNotFoundError where this kernel does not have the file.
     """
-    machine = machine or this_machine()
-    data = _memory(machine, pid, "environ", bytes)
-    return _of_same(proc_details.parse_environment(data or b""), machine, pid, start_ticks)
+    pid, machine = proc_details.resolve(pid, machine)
+    data = _memory(machine, pid, "environ", bytes) or _nothing(machine, pid, "environ")
+    return _of_same(proc_details.parse_environment(data), machine, pid, start_ticks)
 
 
 def terminal(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> str | None:
@@ -570,17 +562,21 @@ def terminal(pid: int, *, start_ticks: int | None = None, machine: Machine | Non
     From `stat` (tty_nr); for those outside `/dev/pts` sysfs or `/proc/tty/drivers` has the name. Raises `ProcessGone`
     or `AccessDenied`.
     """
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     return terminal_name(machine, _stat(machine, pid, start_ticks).tty)
 
 
 def open_files(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> dict[int, str]:
     """Return the target of each open descriptor by its number: a path, or `pipe:[123]`, `socket:[123]`, ....
 
-    From the links of `fd`. Raises `ProcessGone`, and `AccessDenied` for another user's process.
+    From the links of `fd`. Raises `ProcessGone`, `AccessDenied` for another user's process, and FileNotFoundError where
+    this kernel does not have them.
     """
-    machine = machine or this_machine()
-    return _of_same(_named(pid, proc_details.read_descriptors, machine, pid), machine, pid, start_ticks)
+    pid, machine = proc_details.resolve(pid, machine)
+    found = _named(pid, proc_details.read_descriptors, machine, pid)
+    if not found:
+        _nothing(machine, pid, "fd")
+    return _of_same(found, machine, pid, start_ticks)
 
 
 def limits(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> Limits:
@@ -588,13 +584,13 @@ def limits(pid: int, *, start_ticks: int | None = None, machine: Machine | None 
 
     Raises `ProcessGone`, `AccessDenied`, and FileNotFoundError where this kernel does not have the file.
     """
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     found = proc_details.parse_limits(_read(machine, pid, "limits"))
     return _of_same(Limits._make(Limit(soft, hard) for soft, hard in found), machine, pid, start_ticks)
 
 
 def cgroup(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> Cgroup:
     """Return its cgroups by `cgroup`. Raises `ProcessGone`, `AccessDenied`, and FileNotFoundError without cgroups."""
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     paths = parse_cgroup(_read(machine, pid, "cgroup", to_end=True))
     return _of_same(Cgroup(paths.pop(V2, None), paths), machine, pid, start_ticks)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from proctally.errors import UNREADABLE, NoDescriptors, no_process
+from proctally.errors import UNREADABLE, NoDescriptors, closed, no_process
 from proctally.linux import proc_details
 from proctally.linux.machine import NANOSECONDS, Machine, clock_id, this_machine
 from proctally.linux.proc import has_children_files, parse_stat
@@ -142,9 +142,7 @@ def _info(machine: Machine, pid: int, clock: int | None, data: bytes) -> Process
     stat = parse_stat(data)
     if stat.state in b"Xx":
         raise no_process(pid)
-    shown = stat
-    if stat.state == b"Z" and stat.threads > 1:  # its main thread has ended and shows no memory any more
-        shown = proc_details.read_living_stat(machine, pid) or stat
+    shown = proc_details.stat_with_memory(machine, pid, stat)
     tick_ns = machine.tick_ns
     return ProcessInfo(
         pid=pid,
@@ -270,6 +268,7 @@ def descendants(
     `children`: a map of children, made now if None; the errors are then those of `scan`. Empty for a pid that is not in
     it.
     """
+    pid = proc_details.checked_pid(pid)
     below = children_map(machine=machine) if children is None else children
     found = {pid: None}
     queue = [pid]
@@ -288,6 +287,7 @@ def is_descendant(
 
     `parents`: a map of parents, made now if None; the errors are then those of `scan`.
     """
+    pid, ancestor = proc_details.checked_pid(pid), proc_details.checked_pid(ancestor)
     above = parent_map(machine=machine) if parents is None else parents
     seen = {pid}
     while (parent := above.get(pid, 0)) and parent not in seen:
@@ -312,7 +312,7 @@ def tree_pids(pid: int, *, start_ticks: int | None = None, machine: Machine | No
 
 def snapshot(pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> ProcessInfo:
     """Return one process at this moment, from its CPU clock and `stat`. Raises `ProcessGone` or `AccessDenied`."""
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     clock, data = proc_details.read_certain(machine, pid)
     info = _info(machine, pid, clock, data)
     if start_ticks is not None and info.start_ticks != start_ticks:
@@ -326,7 +326,7 @@ def snapshot_tree(pid: int, *, start_ticks: int | None = None, machine: Machine 
     From `children` of each thread, `stat` and the CPU clock of each process; from a scan where the kernel has no such
     files. Each parent is read before its children, so that the time of one that is reaped in between counts once.
     """
-    machine = machine or this_machine()
+    pid, machine = proc_details.resolve(pid, machine)
     if not has_children_files(machine):
         return snapshot_tree_from_scan(pid, start_ticks=start_ticks, machine=machine)
     root, queue = _read_family(machine, pid)
@@ -370,6 +370,7 @@ def snapshot_tree_from_scan(
 
     `scanned`: made now if None. Raises `ProcessGone`; without a scan also the errors of `scan`.
     """
+    pid = proc_details.checked_pid(pid)
     everything = scan(machine=machine) if scanned is None else scanned
     root = everything.get(pid)
     if root is None or (start_ticks is not None and root.start_ticks != start_ticks):
@@ -414,23 +415,27 @@ class DeltaTracker:
     `start_ticks`: of the process that it found. Use it from one thread.
     """
 
-    __slots__ = ("_before", "_machine", "_total", "pid", "start_ticks")
+    __slots__ = ("_before", "_is_closed", "_machine", "_total", "pid", "start_ticks")
 
     def __init__(
         self, pid: int, *, start_ticks: int | None = None, children: bool = False, machine: Machine | None = None
     ) -> None:
         """Take the first reading, from which the first delta counts. Raises `ProcessGone` or `AccessDenied`."""
         self._machine = machine or this_machine()
-        self.pid: int = pid
+        self.pid: int = proc_details.checked_pid(pid)
         self._total = CumulativeTracker(pid, start_ticks=start_ticks, machine=machine) if children else None
         self.start_ticks: int | None = start_ticks if self._total is None else self._total.start_ticks
+        self._is_closed = False
         self._before = self._read()
 
     def update(self) -> Delta:
         """Return what was used since the last call, from the CPU clock and `stat`.
 
-        Raises `ProcessGone` when the process has exited, and `AccessDenied`; a tree continues without its root.
+        Raises `ProcessGone` when the process has exited, and `AccessDenied`; a tree continues without its root. Raises
+        `AlreadyClosed` after `close`.
         """
+        if self._is_closed:
+            raise closed(self)
         cpu, now = self._read()
         before, since = self._before
         self._before = cpu, now
@@ -446,7 +451,8 @@ class DeltaTracker:
         return info.cpu_ns, now
 
     def close(self) -> None:
-        """Close the descriptors (with `children`)."""
+        """Close the descriptors (with `children`); safe to call twice."""
+        self._is_closed = True
         if self._total is not None:
             self._total.close()
 
@@ -492,17 +498,24 @@ class CumulativeTracker:
     descriptors open. Use it from one thread.
     """
 
-    __slots__ = ("_begun", "_sampler", "pid", "start_ticks")
+    __slots__ = ("_begun", "_is_closed", "_sampler", "pid", "start_ticks")
 
     def __init__(self, pid: int, *, start_ticks: int | None = None, machine: Machine | None = None) -> None:
         """Take in the tree; totals count from here. Raises `ProcessGone` or `AccessDenied` for the root."""
+        pid = proc_details.checked_pid(pid)
         self._sampler = watched(pid, start_ticks, machine)
         self.pid: int = pid
         self.start_ticks: int = self._sampler.members[pid].start
         self._begun = self._sampler.read_ns
+        self._is_closed = False
 
     def update(self) -> TreeTotal:
-        """Return the totals as of now. Raises `NoDescriptors`; never for a member that has exited."""
+        """Return the totals as of now.
+
+        Raises `NoDescriptors`, and `AlreadyClosed` after `close`; never for a member that has exited.
+        """
+        if self._is_closed:
+            raise closed(self)
         sampler = self._sampler
         sampler.sample()
         used = sampler.total
@@ -522,7 +535,8 @@ class CumulativeTracker:
         )
 
     def close(self) -> None:
-        """Close the descriptors."""
+        """Close the descriptors; safe to call twice."""
+        self._is_closed = True
         self._sampler.close()
         self._sampler.machine.close()
 

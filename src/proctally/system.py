@@ -14,6 +14,7 @@ import os
 import time
 from typing import NamedTuple
 
+from proctally.errors import closed
 from proctally.host.derive import derive_cpu, derive_memory
 from proctally.linux.disks import folder
 from proctally.linux.machine import Machine, this_machine
@@ -149,7 +150,7 @@ class Monitor:
     have the answer of the last minute.
     """
 
-    __slots__ = ("_machine", "_reader", "_waits", "_zpool")
+    __slots__ = ("_is_closed", "_machine", "_reader", "_waits", "_zpool")
 
     def __init__(
         self,
@@ -167,16 +168,23 @@ class Monitor:
         self._zpool = ZpoolCommand(self._machine, zpool)
         self._reader = SystemReader(self._machine, statvfs=statvfs, zpool=self._zpool)
         self._waits = True
+        self._is_closed = False
 
     def stats(self) -> SystemStats:
-        """Return one reading; what cannot be read or parsed is None. Raises nothing for a missing part."""
+        """Return one reading; what cannot be read or parsed is None.
+
+        Raises nothing for a missing part, and `AlreadyClosed` after `close`.
+        """
+        if self._is_closed:
+            raise closed(self)
         if self._waits:
             self._waits = False
             _await_pools(self._zpool)
         return _stats(self._machine, self._reader.read())
 
     def close(self) -> None:
-        """Close the files and end the child process."""
+        """Close the files and end the child process; safe to call twice."""
+        self._is_closed = True
         self._reader.close()
         _dismiss(self._zpool)
 

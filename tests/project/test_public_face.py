@@ -18,8 +18,8 @@ from proctally import gauges, process, processes, system
 from proctally.record.section import Section
 
 MODULES = (process, processes, system, gauges)
-ERRORS = {"AccessDenied", "NoDescriptors", "ProcessGone", "TrackingWarning"}
-FACE = {"process", "processes", "system", "gauges", "Tree", "track", "Run"} | ERRORS
+ERRORS = {"AccessDenied", "AlreadyClosed", "NoDescriptors", "ProcessGone", "TrackingWarning"}
+FACE = {"process", "processes", "system", "gauges", "Tree", "track", "Run", "preload"} | ERRORS
 HOOKS = {"load_ipython_extension", "unload_ipython_extension"}
 NOT_RAISED = {"classify"}  # a function that returns the error
 MAX_REPR = 200
@@ -90,7 +90,7 @@ def raised(value: Any) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             name = ast.unparse(node.exc.func)
-            found.add({"no_process": "ProcessGone"}.get(name, name))
+            found.add({"no_process": "ProcessGone", "closed": "AlreadyClosed"}.get(name, name))
     return found - NOT_RAISED
 
 

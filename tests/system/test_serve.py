@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(120)  # several waits for a server, of at most 
 
 
 HOSTILE = b'x"y{a}\\\n\xff'
-HOSTILE_LABEL = 'x"y{a}\\\n\\xff'
+HOSTILE_LABEL = 'x"y{a}\\\\n\\xff'
 
 
 class Serving:

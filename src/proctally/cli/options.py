@@ -281,7 +281,9 @@ def _set(options: Options, spec: Spec, text: str, where: str) -> None:
     elif spec.takes == PAIR:
         key, equals, pair_value = text.partition("=")
         if not equals or not key:
-            raise UsageError(f"{where}: {text!r} is not of the form KEY=VALUE")
+            from proctally.text.secrets import mask_text
+
+            raise UsageError(f"{where}: {mask_text(text)!r} is not of the form KEY=VALUE")
         options.tag[key] = pair_value
         return
     elif spec.choices is not None and text not in spec.choices:

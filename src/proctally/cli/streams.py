@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from proctally.text.secrets import mask_text
 from proctally.text.terminal import colour_wanted, say
 
 TYPE_CHECKING = False
@@ -34,8 +35,8 @@ def write_stdout(text: str) -> int:
 
 
 def complain(text: str) -> None:
-    """Write a message to stderr."""
-    say(f"proctally: {text}\n")
+    """Write a message to stderr; a URL that the user gave can have a password."""
+    say(f"proctally: {mask_text(text, prose=True)}\n")
 
 
 def show_end(ended: Ended, options: Options, environment: dict[str, str]) -> int:
@@ -55,7 +56,7 @@ def show_end(ended: Ended, options: Options, environment: dict[str, str]) -> int
             from proctally.views.summary import title
 
             text = title(ended.name, ended.summary) if was_killed(ended.summary) else ""
-        text += "".join(f"proctally: {warning}\n" for warning in ended.warnings)
+        text += "".join(f"proctally: {mask_text(warning, prose=True)}\n" for warning in ended.warnings)
     except Exception as error:
         text = f"proctally: summary: {type(error).__name__}: {error}\n"
     if text:

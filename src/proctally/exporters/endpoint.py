@@ -12,6 +12,8 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
 
+from prometheus_client.exposition import choose_encoder, gzip_accepted
+
 from proctally.exporters.prometheus import OPENMETRICS, TEXT
 
 TYPE_CHECKING = False
@@ -25,6 +27,7 @@ CONNECTIONS = 32  # at once
 PATIENCE = 20.0  # seconds after which a connection that says nothing is closed
 AHEAD_SECONDS = 60.0  # a format that was asked for so lately is made before it is asked for again ...
 AHEAD_SHARE = 100  # ... at most one part in so many of the time
+VERSION_1 = OPENMETRICS.partition("0")[0]
 PAGE = b"""<!doctype html><meta charset="utf-8"><title>proctally</title>
 <h1>proctally</h1><p><a href="/metrics">Metrics</a></p>
 """
@@ -139,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path == "/metrics":
             content_type = negotiated(self.headers.get("Accept") or "")
-            zipped = accepts_gzip(self.headers.get("Accept-Encoding") or "")
+            zipped = gzip_accepted(self.headers.get("Accept-Encoding") or "")
             try:
                 text = self.server.texts.of(content_type, zipped=zipped)
             except Exception as error:  # a fault of our own: Prometheus shows what is said
@@ -173,35 +176,13 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: there is nobody to read it."""
 
 
-def weights(header: str) -> list[tuple[str, dict[str, str], float]]:
-    """The entries of an `Accept` or `Accept-Encoding` header: name, parameters, weight."""
-    found = []
-    for entry in header.split(","):
-        name, *parameters = (part.strip() for part in entry.split(";"))
-        pairs = {key.strip().lower(): value.strip() for key, _, value in (each.partition("=") for each in parameters)}
-        try:
-            weight = float(pairs.get("q", "1"))
-        except ValueError:
-            weight = 0.0
-        found.append((name.lower(), pairs, weight))
-    return found
-
-
 def negotiated(accept: str) -> str:
-    """OPENMETRICS for who asks for its version 1 or for any, and does not like plain text more; else TEXT."""
-    best = {OPENMETRICS: 0.0, TEXT: 0.0}
-    for name, parameters, weight in weights(accept):
-        if name == "application/openmetrics-text" and parameters.get("version", "1.0.0") in ("1.0.0", "0.0.1"):
-            best[OPENMETRICS] = max(best[OPENMETRICS], weight)
-        elif name in ("text/plain", "text/*", "*/*"):
-            best[TEXT] = max(best[TEXT], weight)
-    return OPENMETRICS if best[OPENMETRICS] > 0 and best[OPENMETRICS] >= best[TEXT] else TEXT
-
-
-def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether it may be compressed."""
-    weight = {name: weight for name, _, weight in weights(accept_encoding)}
-    return weight.get("gzip", weight.get("*", 0)) > 0
+    """Return OPENMETRICS for a client that asks for its version 1, else TEXT."""
+    try:
+        _, content_type = choose_encoder(accept)
+    except (ValueError, TypeError):  # the version is not one
+        return TEXT
+    return OPENMETRICS if content_type.startswith(VERSION_1) else TEXT
 
 
 def serve(listening: socket.socket, texts: Texts) -> Server:

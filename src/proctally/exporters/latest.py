@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from proctally.record.schema import BY_PATH, COUNTER, VERDICTS, names
-from proctally.record.values import number, section_at, value_at
+from proctally.record.values import number, objects_at, section_at, value_at
 from proctally.text.escape import label
 
 TYPE_CHECKING = False
@@ -50,6 +50,13 @@ def fits(value: object) -> TypeGuard[int | float]:
     if isinstance(value, int):
         return -LARGEST <= value < LARGEST
     return isinstance(value, float) and isfinite(value)
+
+
+def program(run: JsonObject) -> str | None:
+    """Return the name of the program that a run started, without its arguments; None without one."""
+    command = run.get("command")
+    first = command[0] if isinstance(command, list) and command else None
+    return first.rpartition("/")[2] if isinstance(first, str) else None
 
 
 def sentence(field: Field | None) -> str:
@@ -120,6 +127,7 @@ class Latest:
         take = getattr(self, f"_take_{line.get('type')}", None)
         if take is None:
             return
+        line = {name: _fitting(each) for name, each in line.items()}
         with self.lock:
             take(line)
             self.version += 1
@@ -148,9 +156,8 @@ class Latest:
         return number(self.run.get("started_at") if self.sample is None else self.sample.get("at"))
 
     def value(self, path: str) -> Any:
-        """Return the value at a path such as `tree.rss_bytes`; None without one, or for a number that does not fit."""
-        found = value_at(self.sample if path.partition(".")[0] in SECTIONS else vars(self), path)
-        return None if isinstance(found, int | float) and not fits(found) else found
+        """Return the value at a path such as `tree.rss_bytes`; None without one."""
+        return value_at(self.sample if path.partition(".")[0] in SECTIONS else vars(self), path)
 
     def known(self, paths: str, *, largest: bool) -> Any:
         """Return the first known value of several paths with `|` between them, or the largest one."""
@@ -207,12 +214,13 @@ class Latest:
                 self._gpus[_identity(gpu)] = gpu
 
     def _take_gauges(self, line: JsonObject) -> None:
-        found = sorted(line["processes"], key=lambda process: process.get("rss_bytes") or 0, reverse=True)
+        listed = objects_at(line, "processes")
+        found = sorted(listed, key=lambda process: process.get("rss_bytes") or 0, reverse=True)
         self.processes = found[:PROCESSES]
         self.omitted = line.get("process_count", len(found)) - len(self.processes)
 
     def _take_members(self, line: JsonObject) -> None:
-        self.members = line["processes"][:PROCESSES]
+        self.members = objects_at(line, "processes")[:PROCESSES]
 
     def _take_commands(self, line: JsonObject) -> None:
         self.commands.feed(line["commands"])
@@ -335,6 +343,17 @@ def sources(name: str) -> Callable[[Latest], Iterator[Row]]:
 def deliveries(name: str) -> Callable[[Latest], Iterator[Row]]:
     """Of each sink: how often it `done` its work, `failed`, or `dropped` points."""
     return lambda latest: (((sink,), getattr(each, name)) for sink, each in latest.deliveries.items())
+
+
+def _fitting(value: object) -> object:
+    """Return the value with None for each number in it that does not fit: a maximum would keep it for good."""
+    if isinstance(value, int):  # as `fits`, without a call: a line can have 10,000 numbers
+        return value if -LARGEST <= value < LARGEST else None
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _fitting(each) for name, each in value.items()}
+    return [_fitting(each) for each in value] if isinstance(value, list) else value
 
 
 def _identity(gpu: JsonObject) -> str:

@@ -14,7 +14,18 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric, ResourceMetrics
 
-from proctally.exporters.latest import STATES, commands, deliveries, described, fits, sentence, sources
+from proctally.exporters.latest import (
+    LARGEST,
+    STATES,
+    commands,
+    deliveries,
+    described,
+    fits,
+    program,
+    sentence,
+    sources,
+)
+from proctally.record.values import clock_time, section_at
 from proctally.text.escape import encodable, label
 
 TYPE_CHECKING = False
@@ -70,7 +81,7 @@ class Instrument:
 
     def add_to(self, metrics: Any, rows: Iterable[Row], at_ns: int, since_ns: int) -> int:
         """Add its known values to a message; return the number of points. A value that does not fit is left out."""
-        known = [(values, value) for values, value in rows if fits(value)]
+        known = [(values, value) for values, value in rows if fits(value) and (value >= 0 or self.kind != COUNTER)]
         if not known:
             return 0
         metric = metrics.add()
@@ -309,10 +320,10 @@ def resource(latest: Latest, more: Mapping[str, str]) -> JsonObject:
         "proctally.run.name": run.get("name"),
         "proctally.run.kind": run.get("kind"),
         "proctally.run.user": run.get("user"),
-        "proctally.run.command": os.path.basename(run["command"][0]) if run.get("command") else None,
+        "proctally.run.command": program(run),
     }
-    said |= {f"proctally.scheduler.{key.lower()}": value for key, value in (run.get("scheduler") or {}).items()}
-    said |= {f"proctally.tag.{key}": value for key, value in list((run.get("tags") or {}).items())[:MOST_TAGS]}
+    said |= {f"proctally.scheduler.{key.lower()}": value for key, value in section_at(run, "scheduler").items()}
+    said |= {f"proctally.tag.{key}": value for key, value in list(section_at(run, "tags").items())[:MOST_TAGS]}
     known = {label(key): label(value) for key, value in said.items() if value is not None}
     return known | {encodable(key): encodable(value) for key, value in more.items()}  # the user's own words are not cut
 
@@ -349,17 +360,24 @@ def request(latest: Latest, more: Mapping[str, str]) -> tuple[bytes, int]:
         block = _block(message.resource_metrics.add(), attributes, version)
         points = 0
         for instrument in INSTRUMENTS:
-            points += instrument.add_to(block, instrument.rows(latest), at_ns, since[instrument.since])
+            try:
+                rows = list(instrument.rows(latest))
+            except Exception:  # a value of a type that no tracker writes costs its own metric
+                continue
+            points += instrument.add_to(block, rows, at_ns, since[instrument.since])
         for member in latest.members:
+            started_at = member.get("started_at")
+            if not 0 <= clock_time(started_at) == started_at:
+                continue  # a process without its start is not known from another one of its pid
             own = attributes | {
                 # a backend that tells series apart by this alone, as Prometheus does, must not mix up processes
-                "service.instance.id": f"{instance}/{member['pid']}/{member['started_at']}",
-                "process.pid": member["pid"],
-                "process.creation.time": datetime.fromtimestamp(member["started_at"], UTC).isoformat(),
-                "process.executable.name": label(member["command"]),
+                "service.instance.id": f"{instance}/{member.get('pid')}/{started_at}",
+                "process.pid": member.get("pid"),
+                "process.creation.time": datetime.fromtimestamp(started_at, UTC).isoformat(),
+                "process.executable.name": label(member.get("command")),
             }
             block = _block(message.resource_metrics.add(), own, version)
-            begun = _nanoseconds(member["started_at"])
+            begun = _nanoseconds(started_at)
             for instrument in PROCESS:
                 assert callable(instrument.source)
                 points += instrument.add_to(block, instrument.source(member), at_ns, begun)
@@ -368,7 +386,7 @@ def request(latest: Latest, more: Mapping[str, str]) -> tuple[bytes, int]:
 
 def _nanoseconds(at: float | None) -> int:
     """Return nanoseconds since 1970: a board without a clock booted before that."""
-    return max(0, round((at or 0) * NANOSECONDS))
+    return min(LARGEST - 1, max(0, round(clock_time(at) * NANOSECONDS)))
 
 
 def _block(holder: ResourceMetrics, attributes: Mapping[str, object], version: str | None) -> Any:
@@ -377,6 +395,6 @@ def _block(holder: ResourceMetrics, attributes: Mapping[str, object], version: s
     holder.resource.attributes.extend(pair(key, value) for key, value in attributes.items())
     scope = holder.scope_metrics.add()
     scope.scope.name = SCOPE
-    scope.scope.version = version or ""
+    scope.scope.version = label(version or "")
     scope.schema_url = SCHEMA_URL
     return scope.metrics

@@ -6,11 +6,10 @@ Which failures are worth another try, and after how long, is what the protocol s
 
 from __future__ import annotations
 
-import random
 import time
-from base64 import b64encode
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -19,29 +18,26 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from proctally.exporters.otlp import request
-from proctally.exporters.push import Sink
+from proctally.exporters.sink import BackOff, ReceiverRefused, Sink, basic, credentials, one_line, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
-    from urllib.error import HTTPError
-    from urllib.request import BaseHandler
 
     from proctally.exporters.latest import Latest
+    from proctally.exporters.receiver import Answer
 
 GRPC, PROTOBUF, JSON = "grpc", "http/protobuf", "http/json"
 GRPC_PORT = 4317
 PATH = "v1/metrics"
 INTERVAL = 10.0  # seconds between exports, unless OTEL_METRIC_EXPORT_INTERVAL says otherwise
 TIMEOUT = 10.0
-LONGEST_RETRY_AFTER = 300.0
 PATIENCE = 2.0  # seconds for which one that refuses is asked again at the end: the tracker waits not much longer
 RETRIED_STATUS = (429, 502, 503, 504)
 RETRIED_CODES = ("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS")
+LONGEST_RETRY = 300.0  # seconds
 EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
-ANSWER_BYTES = 1 << 16
-REASON_CHARACTERS = 200
 
 
 @dataclass(slots=True)
@@ -59,6 +55,7 @@ class Settings:
     client_key: str | None = None
     client_certificate: str | None = None
     resource: dict[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
 
 
 def settings(otlp: str, environment: Mapping[str, str]) -> Settings:
@@ -92,8 +89,10 @@ def settings(otlp: str, environment: Mapping[str, str]) -> Settings:
         if not (key.isascii() and key.isprintable() and value.isascii() and value.isprintable()) or " " in key:
             raise ValueError(f"OTEL_EXPORTER_OTLP_HEADERS: what {key!r} is to be cannot stand in a header")
     if parts.username is not None:
-        told = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        found.headers["Authorization"] = f"Basic {b64encode(told.encode()).decode()}"
+        user, password = unquote(parts.username), unquote(parts.password or "")
+        found.headers["Authorization"] = basic(user, password)
+        found.secrets = user, password
+    found.secrets += credentials(found.headers)
     found.timeout = _seconds(variable("TIMEOUT"), TIMEOUT)
     found.interval = _seconds(environment.get("OTEL_METRIC_EXPORT_INTERVAL", ""), INTERVAL)
     found.gzip = variable("COMPRESSION").lower() == "gzip"
@@ -136,44 +135,33 @@ def _seconds(milliseconds: str, otherwise: float) -> float:
     return value if 0 < value < 86400 else otherwise
 
 
-class ReceiverRefused(Exception):
-    """The receiver did not take it. `after`: seconds after which to try again; None: it never will."""
+class Receipt(NamedTuple):
+    """What a receiver that accepted a request says: the points it left out, why, and what is wrong with the answer."""
 
-    def __init__(self, reason: str, after: float | None = None, *, final: bool = False) -> None:
-        super().__init__(reason)
-        self.after = after
-        self.final = final
+    rejected: int
+    why: str
+    problem: str | None = None
 
 
 class OverHttp:
     """One receiver over HTTP, protobuf or JSON."""
 
     def __init__(self, settings: Settings) -> None:
-        from urllib.request import HTTPRedirectHandler, HTTPSHandler, build_opener
-
-        class Stay(HTTPRedirectHandler):
-            """A redirect is a refusal: followed, a POST would become a GET, and headers go to a stranger."""
-
-            def redirect_request(self, *_: object) -> None:
-                return None
+        from proctally.exporters.receiver import Receiver
 
         self._settings = settings
-        handlers: list[BaseHandler] = [Stay()]
+        context = None
         if settings.secure:
             import ssl
 
             context = ssl.create_default_context(cafile=settings.certificate)
             if settings.client_certificate is not None:
                 context.load_cert_chain(settings.client_certificate, settings.client_key)
-            handlers.append(HTTPSHandler(context=context))
-        self._opener = build_opener(*handlers)
+        self._receiver = Receiver(context)
 
-    def send(self, body: bytes, timeout: float) -> tuple[int, str]:
-        """Have it take a request; how many points it says it did not take, and why. Raises ReceiverRefused."""
+    def send(self, body: bytes, timeout: float) -> Receipt:
+        """Have it accept a request. Raises ReceiverRefused."""
         import gzip
-        from http.client import HTTPException
-        from urllib.error import HTTPError, URLError
-        from urllib.request import Request
 
         as_json = self._settings.protocol == JSON
         if as_json:
@@ -182,25 +170,11 @@ class OverHttp:
         if self._settings.gzip:
             body = gzip.compress(body, 5)
             headers["Content-Encoding"] = "gzip"
-        headers |= {"User-Agent": "proctally", **self._settings.headers}
-        deadline = time.monotonic() + timeout
-        try:
-            with self._opener.open(
-                Request(self._settings.endpoint, body, headers, method="POST"), timeout=timeout
-            ) as answer:
-                return _rejected(_body(answer, deadline), as_json="json" in answer.headers.get("Content-Type", ""))
-        except HTTPError as error:
-            with error:
-                reason = _reason(f"HTTP status {error.code}", _explained(error, deadline))
-                if error.code in RETRIED_STATUS:
-                    raise ReceiverRefused(reason, retry_after(error.headers.get("Retry-After"))) from None
-                raise ReceiverRefused(reason, final=True) from None
-        except URLError as error:
-            raise ReceiverRefused(str(getattr(error.reason, "strerror", None) or error.reason)) from None
-        except (OSError, HTTPException) as error:
-            raise ReceiverRefused(str(getattr(error, "strerror", None) or error or type(error).__name__)) from None
-        except ValueError as error:  # a name of a host, or a path, that none can be
-            raise ReceiverRefused(f"this URL cannot be asked: {error}", final=True) from None
+        headers |= self._settings.headers
+        answer = self._receiver.ask("POST", self._settings.endpoint, headers, body, timeout)
+        if not answer.is_success:
+            raise answer.refusal(_explained(answer), final=answer.status not in RETRIED_STATUS)
+        return Receipt(*_rejected(answer.body, as_json="json" in answer.kind), answer.problem)
 
     def close(self) -> None:
         """Nothing stays open."""
@@ -213,40 +187,17 @@ def _as_json(body: bytes) -> bytes:
     return MessageToJson(message, use_integers_for_enums=True, indent=None).encode()
 
 
-def _body(answer: Any, deadline: float) -> bytes:
-    """The body as far as it comes in time: the status has said already whether the request was taken."""
-    from http.client import HTTPException
-
-    data = b""
-    try:
-        while len(data) < ANSWER_BYTES and time.monotonic() < deadline:
-            more = answer.read1(ANSWER_BYTES - len(data))
-            if not more:
-                break
-            data += more
-    except (OSError, ValueError, HTTPException):
-        pass
-    return data
-
-
-def _explained(error: HTTPError, deadline: float) -> str:
-    """What a receiver says of a refusal: a google.rpc.Status, or a text."""
+def _explained(answer: Answer) -> str | None:
+    """Return what a google.rpc.Status says of a refusal; None for another type of body."""
     from google.protobuf.message import DecodeError
     from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
-    data = _body(error, deadline)
-    kind = error.headers.get("Content-Type", "")
-    if "protobuf" in kind:
-        try:
-            return str(Status.FromString(data).message)
-        except DecodeError:
-            return ""
-    return "" if "html" in kind else data[:REASON_CHARACTERS].decode("utf-8", "replace")
-
-
-def _reason(what: str, why: str) -> str:
-    """Both in one line of a bounded length."""
-    return f"{what}: {' '.join(why.split())}".rstrip(": ")[:REASON_CHARACTERS]
+    if "protobuf" not in answer.kind:
+        return None
+    try:
+        return str(Status.FromString(answer.body).message)
+    except DecodeError:
+        return ""
 
 
 def _rejected(data: bytes, *, as_json: bool) -> tuple[int, str]:
@@ -263,22 +214,6 @@ def _rejected(data: bytes, *, as_json: bool) -> tuple[int, str]:
     except (DecodeError, ParseError, ValueError, RecursionError):
         return 0, ""
     return answer.partial_success.rejected_data_points, answer.partial_success.error_message
-
-
-def retry_after(header: str | None) -> float | None:
-    """The seconds of a Retry-After header, a number or a date; None where there is none."""
-    from email.utils import parsedate_to_datetime
-
-    if not header:
-        return None
-    try:
-        after = float(header)
-    except ValueError:
-        try:
-            after = parsedate_to_datetime(header).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    return min(max(0.0, after), LONGEST_RETRY_AFTER) if after == after else None
 
 
 class OverGrpc:
@@ -303,8 +238,8 @@ class OverGrpc:
         self._call: Any = self._channel.unary_unary(EXPORT)  # of bytes: what waits is serialized already
         self._compression = grpc.Compression.Gzip if settings.gzip else None
 
-    def send(self, body: bytes, timeout: float) -> tuple[int, str]:
-        """Have it take a request; how many points it says it did not take, and why. Raises ReceiverRefused."""
+    def send(self, body: bytes, timeout: float) -> Receipt:
+        """Have it accept a request. Raises ReceiverRefused."""
         import grpc
 
         metadata = [(key.lower(), value) for key, value in self._settings.headers.items()]
@@ -314,7 +249,7 @@ class OverGrpc:
             raise _refusal(error) from None
         except (TypeError, ValueError) as error:
             raise ReceiverRefused(f"this cannot be sent by gRPC: {error}", final=True) from None
-        return _rejected(data, as_json=False)
+        return Receipt(*_rejected(data, as_json=False))
 
     def close(self) -> None:
         """Close the connection."""
@@ -330,11 +265,9 @@ def _contents(path: str | None) -> bytes | None:
 
 def _refusal(error: Any) -> ReceiverRefused:
     code = error.code().name
-    reason = _reason(f"gRPC status {code}", error.details() or "")
     after = retry_info(error.trailing_metadata() or ())
-    if code in RETRIED_CODES or (code == "RESOURCE_EXHAUSTED" and after is not None):
-        return ReceiverRefused(reason, after)
-    return ReceiverRefused(reason, final=True)
+    passes = code in RETRIED_CODES or (code == "RESOURCE_EXHAUSTED" and after is not None)
+    return ReceiverRefused(one_line(f"gRPC status {code}", error.details() or ""), after, final=not passes)
 
 
 def retry_info(metadata: Iterable[tuple[str, bytes]]) -> float | None:
@@ -351,7 +284,7 @@ def retry_info(metadata: Iterable[tuple[str, bytes]]) -> float | None:
                 info = RetryInfo()
                 if detail.Unpack(info):
                     delay: float = info.retry_delay.seconds + info.retry_delay.nanos / 1e9
-                    return min(max(0.0, delay), LONGEST_RETRY_AFTER)
+                    return min(max(0.0, delay), LONGEST_RETRY)
         except DecodeError:
             pass
     return None
@@ -383,12 +316,12 @@ class Otlp(Sink):
         settings: Settings,
         limits: OtlpLimits | None = None,
     ) -> None:
-        super().__init__(latest)
+        super().__init__(latest, settings.secrets)
         self._settings = settings
         self._limits = limits or OtlpLimits()
+        self._back_off = BackOff(*self._limits.pauses)
         self._queue: deque[tuple[bytes, int]] = deque()
         self._bytes = 0
-        self._tries = 0
         self._version = -1  # of the newest state in the queue
         self._sender: OverHttp | OverGrpc | None = None
 
@@ -396,7 +329,7 @@ class Otlp(Sink):
         try:
             self._sender = (OverGrpc if self._settings.protocol == GRPC else OverHttp)(self._settings)
         except (OSError, ValueError) as error:  # a certificate that cannot be read
-            self.delivery.failed_by(str(error))
+            self._failed(reason(error))
             return
         next_at = retry_at = 0.0
         while not self._ending.is_set():
@@ -417,7 +350,11 @@ class Otlp(Sink):
     def _enqueue(self) -> None:
         """The state of now, behind what waits already."""
         self._version = self.latest.version
-        body, points = request(self.latest, self._settings.resource)
+        try:
+            body, points = request(self.latest, self._settings.resource)
+        except Exception as error:  # of values that no tracker writes: the next state might be another
+            self._failed(f"a message cannot be made ({type(error).__name__}: {error})")
+            return
         self._queue.append((body, points))
         self._bytes += len(body)
         limits = self._limits
@@ -434,23 +371,21 @@ class Otlp(Sink):
         assert self._sender is not None
         body, points = self._queue[0]
         try:
-            rejected, why = self._sender.send(body, timeout)
-        except ReceiverRefused as error:
-            self.delivery.failed_by(str(error))
-            if error.final:
+            receipt = self._sender.send(body, timeout)
+        except Exception as error:  # an answer can break any layer: the next one might not
+            self._failed(reason(error))
+            if getattr(error, "final", False):
                 self._give_up()
                 return None
-            self._tries += 1
-            first, longest = self._limits.pauses
-            usual = min(longest, first * 2 ** min(self._tries - 1, 16)) * random.uniform(0.8, 1.2)
-            return usual if error.after is None else max(error.after, first / 2)
-        self._tries = 0
+            return self._back_off.pause(getattr(error, "after", None))
+        self._back_off.tries = 0
         self._queue.popleft()
         self._bytes -= len(body)
-        self.delivery.succeeded()
-        if rejected > 0:
-            self.delivery.dropped += min(rejected, points)
-            self.delivery.trouble = _reason("the receiver refused some points", why)
+        self.delivery.done += 1
+        self._note(receipt.problem)
+        if receipt.rejected > 0:
+            self.delivery.dropped += min(receipt.rejected, points)
+            self._note(one_line("the receiver refused some points", receipt.why))
         return None
 
     def _flush(self) -> None:
@@ -459,7 +394,7 @@ class Otlp(Sink):
         The last state is worth more than what waits before it: that gets half of the time. A receiver that was gone
         already is tried once more, one that refuses for PATIENCE: the end of a job is not held up for an outage.
         """
-        was_gone = self._tries > 0
+        was_gone = self._back_off.tries > 0
         if self.latest.run and self.latest.version != self._version:
             self._enqueue()
         begun = time.monotonic()

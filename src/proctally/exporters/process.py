@@ -15,19 +15,24 @@ import socket
 import sys
 import threading
 import time
+from math import inf
 
 from proctally.exporters.latest import Latest
+from proctally.record.reader import decode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from proctally.exporters.endpoint import Texts
-    from proctally.exporters.push import Sink
+    from proctally.exporters.sink import Sink
     from proctally.record import JsonObject
 
 LINES, LISTENING = 0, 1
-LIMIT = 10.0  # seconds that the end may take
+LIMIT = 10.0  # maximum seconds of the end
+REPORT_SECONDS = 2.5  # from the end of the lines to the report: the tracker waits not much longer
+REPORT_MARGIN = 0.5  # seconds in which the report reaches the tracker
+LATE = "no answer in time; the last state might be missing there"
 LOOK_MS = 5000  # how often it is looked whether the tracker is still there
 MOST_BYTES = 64 << 20  # of one line
 
@@ -41,24 +46,31 @@ class Exporter:
         self._sinks: list[Sink] = []
         self._texts: Texts | None = None
         self._broken: list[str] = []
+        self._awaited = inf  # until when (monotonic) the tracker waits for the report
 
     def main(self) -> None:
         """From the first line to the last."""
-        for line in self._lines():
-            kind = line.get("type")
-            if kind == "config":
-                self._open(line)
-                continue
+        for data in self._lines():
+            kind = None
             try:
-                self.latest.feed(line)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                line = decode(data)
+                kind = line["type"]
+                self._take(kind, line)
+            except Exception as error:  # one line costs itself
                 self._broken[:1] = [f"a line of type {kind} cannot be understood: {error!r}"]
-                continue
-            if kind == "summary" or (kind == "tracker" and self.latest.sample is not None):
-                self._sampled()
         self._end()
 
-    def _lines(self) -> Iterator[JsonObject]:
+    def _take(self, kind: str, line: JsonObject) -> None:
+        if kind == "config":
+            self._open(line)
+        elif kind == "end":
+            self._awaited = line["until"]
+        else:
+            self.latest.feed(line)
+            if kind == "summary" or (kind == "tracker" and self.latest.sample is not None):
+                self._sampled()
+
+    def _lines(self) -> Iterator[bytes]:
         """What the tracker says, until it says no more, or is gone."""
         poller = select.poll()
         poller.register(LINES, select.POLLIN)
@@ -77,8 +89,7 @@ class Exporter:
             pending += data
             *lines, rest = pending.split(b"\n")
             pending = bytearray(rest)
-            for line in lines:
-                yield json.loads(line)
+            yield from map(bytes, lines)
 
     def _open(self, config: JsonObject) -> None:
         """Begin with what is asked for; what is asked over HTTP first, as others may wait for it."""
@@ -122,19 +133,18 @@ class Exporter:
         """There are no more lines: the last word, and what went wrong."""
         if self.latest.summary is None:
             self.latest.tracker_lost(time.time())
-        deadline = time.monotonic() + LIMIT
+        now = time.monotonic()
+        deadline = now + LIMIT
         for sink in self._sinks:
             sink.end(deadline)
-        unfinished = [sink for sink in self._sinks if not sink.join(deadline - time.monotonic())]
+        report_at = min(now + REPORT_SECONDS, self._awaited - REPORT_MARGIN)
+        late = [sink for sink in self._sinks if not sink.join(report_at - time.monotonic())]
         troubles = {sink.name: sink.delivery.trouble for sink in self._sinks if sink.delivery.trouble}
-        troubles |= {sink.name: "no end of it in time" for sink in unfinished}
+        troubles = {sink.name: LATE for sink in late} | troubles
         lost = {sink.name: sink.delivery.dropped for sink in self._sinks if sink.delivery.dropped}
-        report = {"troubles": troubles, "dropped": lost, "faults": self._broken}
-        try:
-            os.set_blocking(LINES, False)
-            os.write(LINES, json.dumps(report).encode() + b"\n")
-        except OSError:
-            pass  # nobody waits for it any more
+        _report(troubles, lost, self._broken)
+        for sink in late:  # the tracker has left; a slow receiver can still get the last state
+            sink.join(deadline - time.monotonic())
 
 
 def main() -> None:
@@ -151,14 +161,18 @@ def main() -> None:
     try:
         exporter.main()
     except Exception as error:
-        _say_fault(error)
+        _report({}, {}, [f"{type(error).__name__}: {error}"])
     os._exit(0)  # whatever a thread still waits for
 
 
-def _say_fault(error: Exception) -> None:
-    report = {"troubles": {}, "dropped": {}, "faults": [f"{type(error).__name__}: {error}"]}
-    try:
-        os.set_blocking(LINES, False)
-        os.write(LINES, json.dumps(report).encode() + b"\n")
-    except OSError:
-        pass
+def _report(troubles: dict[str, str], lost: dict[str, int], faults: list[str]) -> None:
+    """Send the one line of the end, and that nothing follows it."""
+    report = {"troubles": troubles, "dropped": lost, "faults": faults}
+    with socket.socket(fileno=LINES) as tracker:
+        try:
+            tracker.setblocking(False)
+            tracker.send(json.dumps(report).encode() + b"\n")
+            tracker.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the tracker is gone
+        tracker.detach()  # 0 stays taken

@@ -19,7 +19,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from proctally.exporters.latest import STATES, commands, deliveries, described, fits, sentence, sources
+from proctally.exporters.latest import STATES, commands, deliveries, described, fits, program, sentence, sources
 from proctally.text.escape import label
 
 TYPE_CHECKING = False
@@ -81,8 +81,17 @@ class MetricFamily:
             return [((*labels, *values), entry.get(name)) for labels, entry in entries for name, values in named]
         return [(tuple(values), latest.known(path, largest=self.kind == COUNTER)) for path, *values in paths]
 
-    def metric(self, latest: Latest) -> Metric | None:
-        """As `prometheus-client` has it; None where nothing of it is known."""
+    def known(self, latest: Latest) -> Metric | None:
+        """Return it as `prometheus-client` has it; None where nothing of it is known, or it cannot be made.
+
+        A value of a type that no tracker writes costs its own metric, not all of them.
+        """
+        try:
+            return self._metric(latest)
+        except Exception:
+            return None
+
+    def _metric(self, latest: Latest) -> Metric | None:
         rows = [(values, value) for values, value in self.rows(latest) if value is not None]
         if not rows:
             return None
@@ -94,7 +103,7 @@ class MetricFamily:
         make = CounterMetricFamily if self.kind == COUNTER else GaugeMetricFamily
         metric = make(self.name, self.help, labels=self.labels, unit=self.unit)
         for values, value in rows:
-            if fits(value):
+            if fits(value) and (value >= 0 or self.kind != COUNTER):
                 metric.add_metric(values, value)
         return metric if metric.samples else None
 
@@ -107,7 +116,6 @@ def run_info(latest: Latest) -> Iterator[Row]:
     run = latest.run
     if not run:
         return
-    command = run.get("command")
     scheduler = run.get("scheduler") or {}
     host = (latest.host or {}).get("hostname") or os.uname().nodename
     said = {
@@ -115,7 +123,7 @@ def run_info(latest: Latest) -> Iterator[Row]:
         "parent_run_id": run.get("parent_run_id"),
         "kind": run.get("kind"),
         "name": run.get("name"),
-        "command": os.path.basename(command[0]) if command else None,
+        "command": program(run),
         "host": host,
         "user": run.get("user"),
         "version": run.get("version"),
@@ -201,7 +209,7 @@ LISTS = {
 
 
 def _gpu_labels(device: JsonObject) -> tuple[str, str]:
-    return str(device.get("index")), label(device.get("uuid") or device.get("pci") or "")
+    return label(device.get("index")), label(device.get("uuid") or device.get("pci") or "")
 
 
 def exporter_cpu(_: Latest) -> Iterator[Row]:
@@ -388,7 +396,7 @@ class Exposition(Collector):
         """All that is known now."""
         latest = self.latest
         with latest.lock:
-            metrics = [family.metric(latest) for family in FAMILIES]
+            metrics = [family.known(latest) for family in FAMILIES]
         return [metric for metric in metrics if metric is not None]
 
     def text(self, content_type: str, labels: Mapping[str, str] | None = None) -> bytes:

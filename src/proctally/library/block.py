@@ -9,14 +9,17 @@ import os
 import sys
 import threading
 import time
+import warnings
 from contextvars import ContextVar
 
-from proctally.errors import TrackingWarning
-from proctally.library.sampler_client import client
+from proctally.errors import AlreadyClosed, TrackingWarning
+from proctally.library.greenlets import wait_as_program
+from proctally.library.sampler_client import PRELOAD, client
 from proctally.linux.channel import Channel, Closed, Late, Lost, above_standard, identity
-from proctally.record.codes import BLOCK_CANCELLED, BLOCK_ENDED
+from proctally.record.codes import BLOCK_CANCELLED, BLOCK_ENDED, HELPER_FAILED, NO_ANSWER, SWITCHED_OFF, of_error
 from proctally.record.objects import Summary
-from proctally.text.escape import printable
+from proctally.text.escape import argument_text, printable
+from proctally.tracking.config import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from proctally.record import JsonObject
-    from proctally.tracking.config import Options
 
     Result = TypeVar("Result")
 
@@ -46,6 +48,12 @@ def _around() -> TrackedBlock | None:
     return block
 
 
+class Missing(str):
+    """An unknown part of a run, as text. `code`: why, as in docs/codes.md; None where there is no code for it."""
+
+    code: str | None = None
+
+
 class RunSummary(Summary):
     """The summary of a run: the fields of `summary` in docs/fields.md, None where unknown.
 
@@ -58,34 +66,36 @@ class RunSummary(Summary):
         self._path = path
 
     def __str__(self) -> str:
-        from proctally.views.summary import render
-
         name = self._name or "run"
         if self.verdict is None:
             return f"proctally {printable(name)}  no summary\n"
+        from proctally.views.summary import render
+
         return render(name, self.as_dict(), self._path, colour=False)
 
 
 class TrackedBlock:
     """One run from its start to its end, and what it is for those that start inside it.
 
-    `missing`: what is not known, as text. `around`: the block that it started in.
+    `missing`: what is not known, as text. `around`: the block that it started in. A copy by `pickle` has what was known
+    at that moment, and is over.
     """
 
     def __init__(self, options: Options, *, is_on: bool) -> None:
         self.id: str = os.urandom(16).hex()
         self.name: str | None = options.name
         self.summary: RunSummary = RunSummary(None, options.name)
-        self.missing: list[str] = []
+        self.missing: list[Missing] = []
         self.around: TrackedBlock | None = None
         self._options = options
         self._is_on = is_on
         self._pid = os.getpid()
         self._channel: Channel | None = None
         self._memory = LineStore()
+        self._lines: list[JsonObject] | None = None  # of a copy
         self._path: str | None = None
         self._dropped = 0
-        self._has_ended = False
+        self._has_ended = self._is_summed_up = False
         self.lock: threading.RLock = threading.RLock()  # a handler of signals may mark a phase while one is marked
         self._starting = threading.Lock()
         self._has_begun = self._is_given_up = False
@@ -97,6 +107,19 @@ class TrackedBlock:
     def is_over(self) -> bool:
         """Whether it has ended for this process, or never was one of its blocks."""
         return self._has_ended or not self.is_ours()
+
+    def __getstate__(self) -> JsonObject:
+        path = self.path
+        return {
+            "id": self.id, "name": self.name, "summary": self.summary, "missing": list(self.missing), "path": path,
+            "lines": list(self.lines()) if path is None else None,
+        }  # fmt: skip
+
+    def __setstate__(self, state: JsonObject) -> None:
+        self.__init__(Options(), is_on=True)  # type: ignore[misc]
+        self.id, self.name, self.summary = state["id"], state["name"], state["summary"]
+        self.missing, self._path, self._lines = state["missing"], state["path"], state["lines"]
+        self._has_ended = True
 
     # -- start and end -----------------------------------------------------------------------------------------------
 
@@ -153,15 +176,17 @@ class TrackedBlock:
     def _open(self) -> None:
         """Have the sampler take the baseline; return when it is taken, or cannot be."""
         if not self._is_on:
-            self.miss("everything: tracking is switched off (PROCTALLY_DISABLE)", warn=False)
+            self.miss("everything: tracking is switched off (PROCTALLY_DISABLE)", SWITCHED_OFF, is_shown=False)
             return
         deadline = time.monotonic() + START_SECONDS
         try:
             self._channel = client.open(self._message(), self._memory.make(), deadline)
+            wait_as_program(self._channel.fileno(), deadline)
             self._hear(max(0.0, deadline - time.monotonic()))
         except Exception as error:
             self._let_go()
-            self.miss(f"everything: {_reason(error, 'the sampler did not begin')}")
+            self._memory = LineStore()  # there is nothing in it
+            self.miss(f"everything: {_reason(error, 'the sampler did not begin')}", _code(error))
         except BaseException:
             self._let_go()
             raise
@@ -180,8 +205,8 @@ class TrackedBlock:
             "options": vars(self._options),
         }
 
-    def _hear(self, timeout: float) -> str:
-        """Take one message; its type. Raises OSError."""
+    def _hear(self, timeout: float) -> None:
+        """Take one message. Raises OSError or SamplerError."""
         assert self._channel is not None
         message, _ = self._channel.receive(timeout)
         kind: str = message["type"]
@@ -190,19 +215,19 @@ class TrackedBlock:
         elif kind == "record":
             self._path = message["path"]
         elif kind == "summary":
+            self._is_summed_up = True
             self.summary = RunSummary(message["summary"], self.name, self._path)
             for warning in message["warnings"]:
                 self.miss(warning)
         elif kind == "failed":
-            raise OSError(0, f"the sampler failed ({message['why']})")
-        return kind
+            raise SamplerError(message["why"], message["code"])
 
     def _hear_rest(self) -> None:
         """Take what was said already."""
         try:
             while self._channel is not None:
                 self._hear(0.0)
-        except OSError:
+        except (OSError, SamplerError):
             pass
 
     def _close(self, verdict: str, code: str, exception: str | None = None) -> None:
@@ -217,11 +242,15 @@ class TrackedBlock:
             with self.lock:
                 message = {"type": "stop", "verdict": verdict, "code": code, "exception": exception}
                 self._channel.send(message, STOP_SECONDS)
-                while self._hear(max(0.0, deadline - time.monotonic())) != "summary":
-                    pass
+            while not self._is_summed_up:
+                wait_as_program(self._channel.fileno(), deadline)
+                with self.lock:  # `path` of another thread may have received it
+                    if not self._is_summed_up:
+                        self._hear(max(0.0, deadline - time.monotonic()))
         except Exception as error:
             self._hear_rest()
-            self.miss(f"the summary: {_reason(error, f'the sampler did not answer within {STOP_SECONDS:g} s')}")
+            late = f"the sampler did not answer within {STOP_SECONDS:g} s"
+            self.miss(f"the summary: {_reason(error, late)}", _code(error))
         finally:
             self._let_go()
         if self._dropped:
@@ -231,6 +260,11 @@ class TrackedBlock:
         channel, self._channel = self._channel, None
         if channel is not None:
             client.close(channel)
+
+    def check_open(self) -> None:
+        """Raise AlreadyClosed after its end."""
+        if self._has_ended:
+            raise AlreadyClosed(f"run {self.name or self.id}: has ended; start phases inside the block")
 
     def mark(self, name: str, event: str) -> None:
         """Send the start or the end of a phase; never waits."""
@@ -243,16 +277,12 @@ class TrackedBlock:
             except (OSError, AttributeError):
                 self._dropped += 1
 
-    def miss(self, what: str, *, warn: bool = True) -> None:
+    def miss(self, what: str, code: str | None = None, *, is_shown: bool = True) -> None:
         """Add to what is missing, and warn of it at the line of the program that called."""
-        self.missing.append(what)
-        if warn:
-            import warnings
-
-            try:
-                warnings.warn(f"proctally: {what}", TrackingWarning, stacklevel=_outside())
-            except TrackingWarning:  # where warnings are errors: it would end the program that is tracked
-                pass
+        self.missing.append(Missing(argument_text(what)))
+        self.missing[-1].code = code
+        if is_shown:
+            warn(printable(what))
 
     @property
     def path(self) -> str | None:
@@ -264,15 +294,17 @@ class TrackedBlock:
 
     def lines(self) -> Iterator[JsonObject]:
         """Yield the lines of the record so far; none where it cannot be read."""
-        from proctally.record.reader import read
-
         path = self.path or self._memory.path
+        if self._lines is not None:
+            yield from self._lines
         if path is None or not self._is_on:
             return
         try:
+            from proctally.record.reader import read
+
             yield from read(path)
-        except (OSError, ValueError) as error:
-            self.miss(f"samples: the record cannot be read ({error})")
+        except (OSError, ValueError, ImportError) as error:
+            self.miss(f"samples: the record cannot be read ({error})", of_error(error))
 
 
 class LineStore:
@@ -302,12 +334,39 @@ class LineStore:
             os.close(self._fd)
 
 
+class SamplerError(Exception):
+    """The sampler failed to track this block: its reason, and the code of it."""
+
+    def __init__(self, reason: str, code: str) -> None:
+        super().__init__(f"the sampler failed ({reason})")
+        self.code = code
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, Late):
+        return NO_ANSWER
+    if isinstance(error, SamplerError):
+        return error.code
+    has_ended = isinstance(error, ImportError | Closed) and not isinstance(error, Lost)
+    return HELPER_FAILED if has_ended else of_error(error)
+
+
 def _reason(error: Exception, late: str) -> str:
     if isinstance(error, Late):
         return late
     if isinstance(error, Closed) and not isinstance(error, Lost):
         return "the sampler has ended"
+    if isinstance(error, ImportError):
+        return f"{error}; {PRELOAD}"
     return str(getattr(error, "strerror", None) or error or type(error).__name__)
+
+
+def warn(what: str) -> None:
+    """Issue a `TrackingWarning` at the line of the program that called."""
+    try:
+        warnings.warn(f"proctally: {what}", TrackingWarning, stacklevel=_outside())
+    except TrackingWarning:  # where warnings are errors: it would end the program that is tracked
+        pass
 
 
 def _cwd() -> str | None:

@@ -65,10 +65,10 @@ class Measurement:
         finally:
             wall = time.perf_counter() - begun
             tracked.__exit__(None, None, None)
-            used = _used(run, wall)
+            used = used_by(run, wall)
             item.user_properties[:] = [each for each in item.user_properties if not each[0].startswith(PREFIX)]
             item.user_properties += [(PREFIX + name, value) for name, value in used.items() if value is not None]
-        exceeded = _exceeded(limits, used)
+        exceeded = limits_exceeded(limits, used)
         if exceeded:
             pytest.fail("; ".join(exceeded), pytrace=False)
         return outcome
@@ -111,7 +111,7 @@ class Measurement:
             )
 
 
-def _used(run: Run, wall: float) -> dict[str, Any]:
+def used_by(run: Run, wall: float) -> dict[str, Any]:
     """What the test used, None for what is not known."""
     summary, samples = run.summary, run.samples
     peaks = (summary.memory.peak_rss_bytes, summary.memory.peak_process_rss_bytes)
@@ -152,7 +152,7 @@ def _limits(item: pytest.Item) -> dict[str, float]:
     return limits
 
 
-def _exceeded(limits: dict[str, float], used: dict[str, Any]) -> list[str]:
+def limits_exceeded(limits: dict[str, float], used: dict[str, Any]) -> list[str]:
     """The limits that were exceeded, in words. What is not known exceeds nothing."""
     found = []
     for name, limit in limits.items():

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from proctally.record.objects import Sample
 from proctally.record.section import Phase, flat, sections
+from proctally.text.escape import argument_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Literal
 
-    from proctally.library.block import RunSummary, TrackedBlock
+    from proctally.library.block import Missing, RunSummary, TrackedBlock
     from proctally.record import JsonObject
 
 
 class Run:
     """One tracked block: what is known while it runs, and all of it at its end. `track()` makes it.
 
-    Nothing of it raises for the tracked program: what failed is in `missing`, and is None.
+    Nothing of it raises for the tracked program: what failed is in `missing`, and is None. It can be pickled: the copy
+    has what was known at that moment. Its samples are those of its record, or in the copy where there is no record.
     """
 
     def __init__(self, block: TrackedBlock) -> None:
@@ -40,8 +42,8 @@ class Run:
         return self._block.summary
 
     @property
-    def missing(self) -> list[str]:
-        """What is not known of this run, one text each; empty as a rule."""
+    def missing(self) -> list[Missing]:
+        """The unknown parts of this run, one text each; empty as a rule. `code` of each: the reason, or None."""
         return self._block.missing
 
     @property
@@ -89,8 +91,10 @@ class Run:
     def phase(self, name: str) -> PhaseBlock:
         """Return a context manager that marks a part of the block, with the CPU time that the tree uses in it.
 
-        Marks never wait; one that the sampler does not take is counted in `missing`.
+        Marks never wait; one that the sampler does not take is counted in `missing`. Raises `AlreadyClosed` after the
+        end of the block.
         """
+        self._block.check_open()
         return PhaseBlock(self._block, name)
 
     def __repr__(self) -> str:
@@ -104,9 +108,10 @@ class PhaseBlock:
 
     def __init__(self, block: TrackedBlock, name: str) -> None:
         self._block = block
-        self._name = str(name)
+        self._name = argument_text(str(name))
 
     def __enter__(self) -> None:
+        self._block.check_open()
         self._block.mark(self._name, "begin")
 
     def __exit__(self, *_: object) -> None:

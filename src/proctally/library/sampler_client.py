@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from posix import waitpid
 
-from proctally.linux.channel import Channel, Closed, pair
+from proctally.linux.channel import Channel, Closed, above_standard, pair
+from proctally.linux.child import pause
 from proctally.linux.machine import Machine
 from proctally.linux.proc import read_stat
-from proctally.linux.spawn import python, spawn
+from proctally.linux.spawn import PLACE, python, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 CONTROL_FD = 3
 HIGH_FD = 10
 SHELL = "/bin/sh"
+PRELOAD = "call proctally.preload() before chroot or setuid"
 INTO_BACKGROUND = '"$@" 3<&3 &'  # a shell gives /dev/null to what it puts there, unless it is told otherwise
 FORK = "import os,sys;os._exit(0) if os.fork() else os.execv(sys.argv[1],sys.argv[1:])"
 
@@ -32,8 +35,9 @@ class SamplerClient:
     """The sampler process, which runs as long as any block is open, and the channels to it."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a handler of signals may open a block while one begins
+        self.lock = threading.RLock()  # a handler of signals may open a block while one begins
         self.users = 0  # blocks that are open
+        self._is_kept = False  # by `preload`
         self._control: Channel | None = None
         self._unreaped: set[int] = set()
         self._channels: set[Channel] = set()
@@ -43,7 +47,7 @@ class SamplerClient:
         ours, theirs = pair()
         self._channels |= {ours, theirs}
         try:
-            with self._lock:
+            with self.lock:
                 self._reap()
                 message["foreign"] = sorted(self._unreaped)
                 try:
@@ -72,13 +76,22 @@ class SamplerClient:
         assert self._control is not None
         self._control.send(message, left, fds)
 
+    def preload(self, deadline: float) -> None:
+        """Start the sampler, and keep it until this process exits. Raises OSError, NotImplementedError."""
+        with self.lock:
+            if self._control is None:
+                self._start(deadline)
+            if not self._is_kept:
+                self._is_kept = True
+                self.users += 1
+
     def adopted(self, pid: int) -> None:
         """The sampler is a child of this process, which adopts orphans: it has to be reaped."""
         self._unreaped.add(pid)
 
     def close(self, channel: Channel) -> None:
         """A block is over; with the last one the process ends."""
-        with self._lock:
+        with self.lock:
             self._forget(channel)
             self.users -= 1
             if not self.users:
@@ -112,21 +125,21 @@ class SamplerClient:
 
         _watch_forks()
         pid = os.getpid()
+        _check_place()
         start = read_stat(Machine(), pid).start
         argv = python("proctally.tracking.sidecar", str(pid), str(start), packages=("pynvml",))
-        if os.access(SHELL, os.X_OK):
+        if os.access(SHELL, os.X_OK) and os.access(os.devnull, os.R_OK):  # without it dash refuses the background
             argv = [SHELL, "-c", INTO_BACKGROUND, "proctally", *argv]
         else:
             argv = [*argv[:4], FORK, *argv]
         ours, theirs = pair()
         self._channels.add(theirs)
-        fd = -1
+        fd = null = -1
         try:
+            null = _open_null()
             fd = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
             actions: list[Action] = [
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
-                (os.POSIX_SPAWN_DUP2, 0, 1),
-                (os.POSIX_SPAWN_DUP2, 0, 2),
+                *((os.POSIX_SPAWN_DUP2, null, number) for number in range(CONTROL_FD)),
                 (os.POSIX_SPAWN_DUP2, fd, CONTROL_FD),
             ]
             between = spawn(argv, os.environ, actions, setsid=True)
@@ -134,8 +147,9 @@ class SamplerClient:
             ours.close()
             raise
         finally:
-            if fd >= 0:
-                os.close(fd)
+            for each in (fd, null):
+                if each >= 0:
+                    os.close(each)
             self._forget(theirs)
         self._control = ours
         self._unreaped.add(between)
@@ -145,17 +159,35 @@ class SamplerClient:
 
 def _wait_for(pid: int, deadline: float) -> bool:
     """Whether this child was reaped, by us or by another (SIGCHLD ignored, a handler that waits for any)."""
-    pause = 0.0002
+    seconds = 0.0002
     while True:
         try:
-            if os.waitpid(pid, os.WNOHANG)[0]:
+            if waitpid(pid, os.WNOHANG)[0]:
                 return True
         except ChildProcessError:
             return True
         if time.monotonic() >= deadline:
             return False
-        time.sleep(pause)
-        pause = min(0.01, pause * 1.5)
+        pause(seconds)
+        seconds = min(0.01, seconds * 1.5)
+
+
+def _check_place() -> None:
+    """Raise OSError where this process cannot read the package."""
+    try:
+        os.close(os.open(PLACE, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        reason = f"{PLACE}: {error.strerror}; {PRELOAD}"
+        raise OSError(error.errno, reason) from None
+
+
+def _open_null() -> int:
+    """Return a descriptor of /dev/null; where there is none, of an empty file in memory. Raises OSError."""
+    try:
+        fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        fd = os.memfd_create("null")
+    return above_standard(fd)
 
 
 client = SamplerClient()

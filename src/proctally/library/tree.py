@@ -11,10 +11,11 @@ import threading
 from errno import ESRCH
 from weakref import WeakSet
 
-from proctally.errors import ProcessGone
+from proctally.errors import ProcessGone, closed
 from proctally.linux.descriptors import share
 from proctally.linux.machine import host_machine
 from proctally.linux.proc import is_thread, read_stat
+from proctally.linux.proc_details import checked_pid
 from proctally.record.objects import TreeSection
 from proctally.record.schema import COUNTER, names
 from proctally.tree.sampler import TreeSampler
@@ -102,10 +103,11 @@ class Tree:
         """Find the process; totals count from the first sample.
 
         Raises `ProcessGone` (a ProcessLookupError) where there is no such process or the pid is that of a thread, and
-        `AccessDenied` (a PermissionError) where this user can read nothing of it.
+        `AccessDenied` (a PermissionError) where this user can read nothing of it. A pid that is not an integer is a
+        TypeError, one below 1 or above 2**31 - 1 a ValueError.
         """
         machine = host_machine()
-        self.pid: int = pid
+        self.pid: int = checked_pid(pid)
         self._start = read_stat(machine, pid).start
         if is_thread(machine, pid):
             raise ProcessGone(ESRCH, f"{pid} is a thread; give the id of its process")
@@ -122,8 +124,8 @@ class Tree:
         """Read the tree now and return the sample.
 
         The sample that finds the last member gone is the last: its totals are complete, its `pids` are empty, and any
-        later call raises `ProcessGone`, as does a pid that was given to another process. Raises ValueError once closed.
-        It calls the callbacks of `watch`, each of them, and then raises what the first one that failed raised.
+        later call raises `ProcessGone`, as does a pid that was given to another process. Raises `AlreadyClosed` after
+        `close`. It calls the callbacks of `watch`, each of them, and then raises what the first one that failed raised.
         """
         with self._lock:
             sample = self._read()
@@ -141,7 +143,7 @@ class Tree:
 
     def _read(self) -> TreeSample:
         if self._is_closed:
-            raise ValueError("this tree is closed")
+            raise closed(self)
         if self._is_torn:
             raise ValueError("this process was forked while its parent read this tree; make another")
         sampler = self._sampler
@@ -184,7 +186,8 @@ class Tree:
         `sample` calls it, in its thread, and again only after memory was at `rearm_bytes` or below (by default 95 % of
         the limit), so a service that throttles itself is called once, not at every sample around the limit. The
         returned object has `is_above`, which tells when to continue, and `cancel`. Memory is `memory_bytes` of a
-        sample: a page that several processes share counts once. Raises ValueError for limits that cannot be.
+        sample: a page that several processes share counts once. Raises ValueError for limits that cannot be, and
+        `AlreadyClosed` (a ValueError) after `close`.
         """
         if limit_bytes <= 0:
             raise ValueError(f"limit_bytes is {limit_bytes}; use a number of bytes above 0")
@@ -193,6 +196,8 @@ class Tree:
             raise ValueError(f"rearm_bytes is {rearm}; use 0 to {limit_bytes}")
         found = MemoryWatch(self, limit_bytes, callback, rearm)
         with self._lock:
+            if self._is_closed:
+                raise closed(self)
             self._watches.append(found)
         return found
 

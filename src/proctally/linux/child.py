@@ -289,6 +289,11 @@ def signals_for_exec(
         _signal.pthread_sigmask(_signal.SIG_SETMASK, previous & valid_signals())
 
 
+def pause(seconds: float) -> None:
+    """Sleep by sigtimedwait(2), which no library replaces: `time.sleep` of gevent lets other code run."""
+    _signal.sigtimedwait((), seconds)
+
+
 def pidfd_open(pid: int) -> int | None:
     """A descriptor that becomes readable when the process ends; None where pidfd_open(2) is missing or refused."""
     try:

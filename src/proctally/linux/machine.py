@@ -111,6 +111,7 @@ class Machine:
         self.attend: Callable[[], object] = nothing
         self._reads = 0
         self._last_pid_fd = -1
+        self._booted_at: float | None = None
 
     def read(self, path: str, *, to_end: bool = False) -> bytes:
         """Return the whole of a file below `proc` as bytes. Raises `ProcessGone`, `AccessDenied` or `NoDescriptors`.
@@ -187,9 +188,15 @@ class Machine:
             return None
 
     def start_unix(self, start_ticks: int) -> float:
-        """Return the Unix seconds of a start in clock ticks since boot (field 22 of `stat`)."""
-        age_ns = self.boottime_ns() - start_ticks * self.tick_ns
-        return self.time() - age_ns / NANOSECONDS
+        """Return the Unix seconds of a start in clock ticks since boot (field 22 of `stat`), always the same.
+
+        The moment of the boot is read once: no two readings of two clocks are equally far apart, and `btime` of
+        `/proc/stat` is cut to a second. A clock that is set later does not move it.
+        """
+        if self._booted_at is None:
+            # a delay between the two clocks makes it too early: the latest of three is the nearest
+            self._booted_at = max(self.time() - self.boottime_ns() / NANOSECONDS for _ in range(3))
+        return self._booted_at + start_ticks / self.ticks
 
 
 def cpu_ns(machine: Machine) -> int:

@@ -240,7 +240,7 @@ class MountReader:
                 fd = self.file.fileno()
             except OSError:
                 return True  # reading it will say why
-            if os.fstat(fd).st_size == 0:
+            if os.fstat(fd).st_size == 0 and hasattr(select, "poll"):  # eventlet removes it: read each time then
                 self._poll = select.poll()
                 self._poll.register(fd, select.POLLPRI)
                 self._poll.poll(0)

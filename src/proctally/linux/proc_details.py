@@ -10,7 +10,7 @@ import os
 from errno import EMFILE, ENFILE
 
 from proctally.errors import UNREADABLE, AccessDenied, ProcessGone, no_process
-from proctally.linux.machine import Machine, classify, classify_listing, clock_id
+from proctally.linux.machine import Machine, classify, classify_listing, clock_id, this_machine
 from proctally.linux.proc import COUNTERS_END, Stat, parse_children, parse_stat, read_stat, read_threads, scan
 
 TYPE_CHECKING = False
@@ -24,7 +24,28 @@ if TYPE_CHECKING:
 DELETED = " (deleted)"  # d_path() of what has no name any more
 INFINITE = b"unlimited"
 MOST_PIDS = 1 << 22  # PID_MAX_LIMIT
+LARGEST_PID = (1 << 31) - 1  # of pid_t: a sandbox may give out numbers above PID_MAX_LIMIT
 STAT_SIZE = 2048  # 52 numbers of at most 20 digits and a name of at most 64 bytes are less
+
+
+# -- what a caller gives ----------------------------------------------------------------------------------------------
+
+
+def checked_pid(pid: int) -> int:
+    """Return the pid of a caller: any integer type but bool. Raises TypeError, and ValueError for one out of range."""
+    if isinstance(pid, bool) or not hasattr(pid, "__index__"):
+        raise TypeError(f"pid is a {type(pid).__name__}; use an int")
+    number = pid.__index__()
+    if not 0 < number <= LARGEST_PID:
+        raise ValueError(f"pid is {number}; use 1 to {LARGEST_PID}")
+    return number
+
+
+def resolve(pid: int, machine: Machine | None) -> tuple[int, Machine]:
+    """Return the checked pid, and the given machine or this one. Raises TypeError or ValueError."""
+    if type(pid) is not int or not 0 < pid <= LARGEST_PID:  # 0.1 us less for what most callers give
+        pid = checked_pid(pid)
+    return pid, machine or this_machine()
 
 
 # -- parsers ---------------------------------------------------------------------------------------------------------
@@ -323,6 +344,13 @@ def _memory_without_leader(machine: Machine, pid: int) -> tuple[int, int]:
     except UNREADABLE:
         stat = None
     return (0, 0) if stat is None else (stat.vsize, stat.rss * machine.page_size)
+
+
+def stat_with_memory(machine: Machine, pid: int, stat: Stat) -> Stat:
+    """Return this `stat`; that of a living thread where the main one has ended and shows no memory."""
+    if stat.state == b"Z" and stat.threads > 1:
+        return read_living_stat(machine, pid) or stat
+    return stat
 
 
 def read_living_stat(machine: Machine, pid: int) -> Stat | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from posix import posix_spawn
 
 from proctally.linux.child import SIGKILL, SIGSTOP, pidfd_open, signal_pidfd, valid_signals
 from proctally.linux.machine import NANOSECONDS, Machine, clock_id
@@ -28,7 +29,7 @@ def python(module: str, *arguments: str, packages: Sequence[str] = ()) -> list[s
     """
     names = [name + suffix for name in packages for suffix in ("", ".py")]
     folders = [
-        path for path in map(os.path.abspath, sys.path) if any(os.path.exists(f"{path}/{name}") for name in names)
+        path for path in filter(os.path.isabs, sys.path) if any(os.path.exists(f"{path}/{name}") for name in names)
     ]
     code = f"import sys;sys.path+={[*dict.fromkeys([PLACE, *folders])]!a};from {module} import main;main()"
     return [_interpreter(), "-I", "-S", "-c", code, *arguments]
@@ -253,7 +254,7 @@ def spawn(argv: list[str], environment: Mapping[str, str], actions: list[Action]
     """
     # what an action has just made there is not ours any more
     made = {action[2] if action[0] == os.POSIX_SPAWN_DUP2 else action[1] for action in actions}
-    return os.posix_spawn(
+    return posix_spawn(  # gevent replaces that of `os`, and would reap the child
         argv[0],
         argv,
         environment,

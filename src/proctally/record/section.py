@@ -87,7 +87,7 @@ def _declaration(kind: type, name: str) -> tuple[str | None, type[Section] | Non
         annotation = each.__dict__.get("__annotations__", {}).get(name)
         if annotation is not None:
             item = annotation.removesuffix(OPTIONAL).removeprefix("list[").removesuffix("]")
-            found = vars(sys.modules[each.__module__]).get(item)
+            found = getattr(sys.modules.get(each.__module__), item, None)  # no module is left while Python exits
             return annotation, found if isinstance(found, type) and issubclass(found, Section) else None
     return None, None
 

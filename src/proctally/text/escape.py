@@ -19,7 +19,10 @@ def decode_name(name: bytes) -> str:
 
 def argument_text(argument: str) -> str:
     """Return an argument or a path as strict text; a byte that is not UTF-8 becomes `\\xff` as text."""
-    return os.fsencode(argument).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(argument).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a lone surrogate that is not a byte, or a locale without this letter
+        return "".join(argument_text(sign) if "\udc80" <= sign <= "\udcff" else encodable(sign) for sign in argument)
 
 
 def encodable(text: str) -> str:
@@ -29,6 +32,8 @@ def encodable(text: str) -> str:
 
 def printable(text: str) -> str:
     """Return text for a terminal; control characters are escaped and never sent."""
+    if text.isprintable():  # most names are, and a scrape has thousands
+        return text
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
@@ -46,8 +51,8 @@ def safe_name(name: str) -> str:
 
 
 def label(text: object) -> str:
-    """Return the value of a metric label: of bounded length, and text that UTF-8 can encode."""
-    return encodable(str(text)[:LABEL_CHARACTERS])
+    """Return the value of a metric label: of bounded length, control characters and lone surrogates escaped."""
+    return printable(str(text)[:LABEL_CHARACTERS])
 
 
 def short_repr(value: object, fields: Iterable[tuple[str, object]]) -> str:

@@ -16,6 +16,7 @@ from proctally.linux.spawn import HelperClient, python
 from proctally.record.line_queue import FIRST, NEVER, LineQueue
 from proctally.record.location import expand
 from proctally.record.writer import json_line
+from proctally.text.secrets import MASK, mask_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,13 +126,18 @@ def _version(package: str, origin: str | None) -> tuple[int, ...]:
 
 
 def _check_url(flag: str, url: str, schemes: tuple[str, ...]) -> None:
-    scheme, colon, rest = url.partition("://")
-    place = rest.partition("/")[0].rpartition("@")[2]
-    port = place.rpartition("]")[2].partition(":")[2]
-    host = place.removesuffix(f":{port}") if port else place
-    wrong = any(sign.isspace() or not sign.isprintable() for sign in rest)
-    if not colon or scheme.lower() not in schemes or not host or not (_is_port(port) or not port) or wrong:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its text has parts of the URL
+        is_whole = False
+    wrong = any(sign.isspace() or not sign.isprintable() for sign in url)
+    if not is_whole or wrong:
         raise UsageError(f"{flag}: {_masked(url)!r} is not a URL such as {schemes[0]}://host:port")
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}":  # of a password with one of /?#
+        raise UsageError(f"{flag}: {_masked(url)!r} has an @ behind the host; write %40, or %2F %3F %23 in a password")
 
 
 def _endpoint(otlp: str, environment: dict[str, str]) -> str:
@@ -168,8 +174,10 @@ def _check_files(environment: dict[str, str]) -> None:
 
 
 def _masked(url: str) -> str:
+    """Return a URL without user and password, also where it has no scheme, or more than one @."""
     head, at, tail = url.rpartition("@")
-    return f"{head.partition('://')[0]}://***@{tail}" if at else url
+    scheme, colon, _ = head.partition("://")
+    return mask_text(f"{f'{scheme}://' if colon and scheme.isalnum() else ''}{MASK}@{tail}" if at else url)
 
 
 def _textfile(path: str, values: dict[str, str], environment: dict[str, str]) -> str:
@@ -305,14 +313,21 @@ class Exports(HelperClient):
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def finish(self) -> None:
-        """There are no more lines: have it say the last, and wait for that a limited time; then leave it."""
+    def finish(self, ended_ns: int | None = None) -> None:
+        """There are no more lines: have it say the last, and wait for that a limited time; then leave it.
+
+        `ended_ns`: the end of the run (monotonic), from which the time counts: a summary takes long on a busy machine.
+        """
         if self.helper is not None:
-            if not self._outlets.pushes:
+            now, wait_ns = self.machine.monotonic_ns(), self._limits.finish_ns
+            deadline = max((ended_ns or now) + wait_ns, now + wait_ns // 2)
+            if self._outlets.pushes:
+                self._own_up()
+                self._queue.add(json_line({"type": "end", "until": deadline / NANOSECONDS}), NEVER)
+            else:
                 self._queue.clear()
                 self.helper.kill()  # it has nothing to say
-            self._own_up()
-            self._wait(self.machine.monotonic_ns() + self._limits.finish_ns)
+            self._wait(deadline)
             self._leave()
         self._reap_soon()
 

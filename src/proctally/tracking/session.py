@@ -7,11 +7,13 @@ import time
 from errno import EPIPE
 
 from proctally.errors import UNREADABLE, CannotStart, UsageError
+from proctally.linux.machine import NANOSECONDS
 from proctally.linux.proc import read_status
 from proctally.record import SCHEMA, __version__, seconds
 from proctally.record.location import expand, open_default, open_output, output_problem, standard_output, write_file
 from proctally.record.writer import RecordWriter, json_line
 from proctally.text.escape import argument_text, safe_name
+from proctally.text.secrets import mask_tags, mask_text
 from proctally.text.terminal import say
 from proctally.tracking.config import has_exports
 from proctally.tracking.summary import limits
@@ -84,7 +86,7 @@ class Session:
         self.options = options
         self.environment = environment
         self.machine = machine
-        self.name = argument_text(options.name) if options.name else name
+        self.name = mask_text(argument_text(options.name)) if options.name else name
         self.run_id = run_id or os.urandom(16).hex()
         self.started_at = machine.time()
         self.started_ns = machine.monotonic_ns()
@@ -269,7 +271,7 @@ class Session:
             "interval_seconds": options.interval,
             "limits": limits(found),
             "scheduler": scheduler or None,
-            "tags": {argument_text(key): argument_text(value) for key, value in options.tag.items()},
+            "tags": mask_tags(options.tag),
         }
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -301,7 +303,8 @@ class Session:
     def close(self) -> None:
         """Close the outputs; what went wrong with one of them becomes a warning."""
         if self.exports is not None:
-            self.exports.finish()
+            wall = None if self.summary is None else self.summary["wall_seconds"]
+            self.exports.finish(None if wall is None else self.started_ns + round(wall * NANOSECONDS))
             if told := self.exports.warnings():
                 from proctally.text.escape import printable
 

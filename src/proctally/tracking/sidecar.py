@@ -31,7 +31,7 @@ from proctally.linux.machine import host_machine
 from proctally.linux.open_files import close_above
 from proctally.linux.proc import read_stat
 from proctally.record import seconds
-from proctally.record.codes import BLOCK_LEFT, PROGRAM_EXITED, PROGRAM_REPLACED, STOPPED
+from proctally.record.codes import BLOCK_LEFT, HIDDEN, PROGRAM_EXITED, PROGRAM_REPLACED, STOPPED, of_error
 from proctally.record.location import output_problem
 from proctally.record.writer import RecordWriter
 from proctally.text.secrets import mask
@@ -211,6 +211,15 @@ class Sidecar(Source):
             return Outcome("ended", reason(PROGRAM_REPLACED))  # of no block
         return None
 
+    def refuse(self) -> None:
+        """Answer the first block: this user cannot see the program that wants it, although it runs."""
+        assert self.control is not None
+        try:
+            _, fds = self.control.receive(ANSWER_SECONDS)
+            _refuse(Channel.of_descriptor(fds[0]), OSError(0, "this user cannot read /proc of the program"), HIDDEN)
+        except (OSError, ValueError, IndexError):
+            pass
+
     def _is_there(self) -> bool:
         """Return True if the target lives; a zombie does not, unless other threads of it run."""
         if self.pidfd is not None:
@@ -328,9 +337,9 @@ def _say(channel: Channel, message: dict[str, Any]) -> None:
         pass
 
 
-def _refuse(channel: Channel, error: Exception) -> None:
+def _refuse(channel: Channel, error: Exception, code: str | None = None) -> None:
     said = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-    _say(channel, {"type": "failed", "why": said})
+    _say(channel, {"type": "failed", "why": said, "code": code or of_error(error)})
     channel.close()
 
 
@@ -359,7 +368,12 @@ def main() -> None:
     pid, start = int(sys.argv[1]), int(sys.argv[2])
     sidecar = Sidecar(Channel.of_descriptor(CONTROL_FD), pid, start, SignalFd(libc(), stopping()))
     try:
-        if read_stat(sidecar.machine, pid).start == start:  # not another that was given its number
+        is_same = read_stat(sidecar.machine, pid).start == start  # not another that was given its number
+    except UNREADABLE:
+        is_same = False
+        sidecar.refuse()
+    try:
+        if is_same:
             sidecar.main()
     except UNREADABLE:
         pass

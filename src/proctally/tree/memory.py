@@ -64,8 +64,10 @@ from proctally.tree import memory_pss
 from proctally.tree.memory_fading import Fading
 from proctally.tree.memory_families import NO_SIZES, Family, ProcessMemory
 from proctally.tree.memory_moments import Bracket, PeakEntry, Turnover
+from proctally.tree.memory_overlap import Overlap
 from proctally.tree.memory_peaks import NOISE_BYTES, PROCESSES, RUN_CGROUP, SURROUNDINGS, Peaks, entries
 from proctally.tree.memory_surroundings import SharedMemory, Surroundings
+from proctally.tree.memory_unseen import SPREAD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,7 +122,7 @@ class MemoryModel:
         self._mapped_changed = False
         self._fading = Fading()
         self.turnover = Turnover(self._huge_pages)
-        self.entered = 0  # members that are new in this scan
+        self._overlap = Overlap()
         self.missed = 0  # bytes that were made between the last two scans, and that no reading shows
         # Bytes that members that left since the last scan can have made before their end: a young one grew no larger
         # than others of its command, and each copied no more than it shared.
@@ -130,6 +132,11 @@ class MemoryModel:
         self._unseen_faults = None if start is None else 0
 
     # -- members ---------------------------------------------------------------------------------------------------
+
+    @property
+    def entered(self) -> int:
+        """The members that are new in this scan."""
+        return len(self._overlap.entered)
 
     def enter(
         self,
@@ -149,7 +156,7 @@ class MemoryModel:
         entered before it executes its own program.
         """
         process = self.members[pid, start] = ProcessMemory(pid, start, command, self.tick)
-        self.entered += 1
+        self._overlap.entered[process] = None
         # Its parent had another program at the previous scan: it executed its own.
         process.forked = not is_root and (parent is None or parent.entered == self.tick)
         self._join(process, program, parent)
@@ -226,20 +233,19 @@ class MemoryModel:
         Its last size counts in high alone.
         """
         if process.living:
-            size = process.anon if process.parent is None else min(process.anon, process.faults)
-            if process.base_anon is not None:
-                size = min(size, process.base_pss + max(0, process.anon - process.base_anon))
             family = process.family
             assert family is not None
             if self._fading.is_first(family):
                 self._update_families()
-            self._fading.add(process, family, size)
+            self._fading.add(process, family, process.made_at_most())
+            self._overlap.entered.pop(process, None)
             self._depart(process)
 
     def leave(self, process: ProcessMemory) -> None:
         """Remove a member that exited, or that is a zombie without another thread."""
         self._fading.remove(process)
         if process.living:
+            self._overlap.leave(process)
             self._depart(process)
 
     def _depart(self, process: ProcessMemory) -> None:
@@ -255,8 +261,11 @@ class MemoryModel:
                 family.left_tick = self.tick
                 self._room += process.shared_at_most()
             most = process.most_anon()
+            largest = self._largest.get(process.command, 0)
+            if process.grew(self.tick):
+                most = max(most, SPREAD * largest)
             if self.tick - process.entered <= YOUNG_SCANS:
-                most = max(most, self._largest.get(process.command, 0))
+                most = max(most, largest)
                 # what it has in common with its parent is not its own
                 unseen = self.peaks.unseen
                 unseen.largest = max(unseen.largest, min(process.most_anon(), process.faults))
@@ -407,10 +416,12 @@ class MemoryModel:
         exiting = min(self.missed, self._room if exiting is None else exiting)
         ending = min(exiting, self._room)
         faulted = self.shared.explain(self.missed - exiting)
-        unseen = peaks.unseen.size_of(faulted, len(self.members) - self.entered, lived)
+        members = len(self.members)
+        unseen = peaks.unseen.size_of(faulted, members - self.entered, lived)
+        overlap = self._overlap.take(members, lived)
         turnover = self.turnover.mark(self.huge)
-        peaks.note(now, self.last, self.families.values(), self.tick, self._low, turnover, ending, unseen)
-        self.entered = self._room = 0
+        peaks.note(now, self.last, self.families.values(), self.tick, self._low, turnover, ending, unseen, overlap)
+        self._room = 0
         self.tick += 1
 
     def unseen_since(self, faults: int) -> int:

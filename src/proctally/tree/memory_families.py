@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from proctally.linux.proc_memory import Rollup, Sizes
 
 UNLIMITED = 1 << 60  # more than any level of huge pages, which limits it in turn
+NOISE_BYTES = 256 * 1024  # a process that grows by less does not grow
 NO_SIZES = (0, 0, 0, 0, 0, 0, 0)
 
 
@@ -77,6 +78,19 @@ class ProcessMemory:
     def most_anon(self) -> int:
         """Return the most anonymous bytes it can have had, by its high-water mark."""
         return max(self.anon, self.peak - self.file - self.shmem)
+
+    def made_at_most(self) -> int:
+        """Return the most anonymous bytes that it made itself, of those that it holds."""
+        size = self.anon if self.parent is None else min(self.anon, self.faults)
+        if self.base_anon is not None:
+            size = min(size, self.base_pss + max(0, self.anon - self.base_anon))
+        return size
+
+    def grew(self, tick: int) -> bool:
+        """Return True if it grew between its last two readings, and the last is of this scan or the one before."""
+        if self.before is None or self.tick <= self.entered or self.tick < tick - 1:
+            return False
+        return self.anon > self.before[1] + NOISE_BYTES
 
     def shared_at_most(self) -> int:
         """Return the most anonymous bytes that others of its family can hold too."""

@@ -89,7 +89,14 @@ class Turnover:
 
     def since(self, mark: Turnover) -> int:
         """Return the most that was released since a mark."""
-        return self.released - mark.released + min(self.huge, (self.faulted - mark.faulted) * self.huge_pages)
+        return self.released - mark.released + self._huge_since(mark)
+
+    def filled_since(self, mark: Turnover) -> int:
+        """Return the most that was filled since a mark."""
+        return self.faulted - mark.faulted + self._huge_since(mark)
+
+    def _huge_since(self, mark: Turnover) -> int:
+        return min(self.huge, (self.faulted - mark.faulted) * self.huge_pages)
 
 
 class Candidate:

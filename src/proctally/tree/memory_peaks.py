@@ -87,11 +87,13 @@ class Peaks:
         turnover: Turnover,
         ending: int = 0,
         unseen: int = 0,
+        overlap: int = 0,
     ) -> None:
         """Take in the last bracket of a scan.
 
         `families_low`: the sum of the low bounds of all families. `ending`: bytes that members that left since the scan
-        before can have made after their last reading; `unseen`: those that processes that no scan met held at once.
+        before can have made after their last reading; `unseen`: those that processes that no scan met held at once;
+        `overlap`: the most that processes that left and new ones held together, beyond what members hold now.
         """
         for candidate in [*self.candidates, *self.unseen.wide()]:
             candidate.fall(bracket, turnover)
@@ -112,8 +114,12 @@ class Peaks:
         if moment.high > self.high * NEAR_RATIO:  # the next scan can show a spike above this one
             moment.entries = entries(bracket, families, spikes)
         self._previous_moment = moment
-        self._add(current, families, spikes)
         self.unseen.note(current, unseen)
+        if overlap and previous is not None:
+            overlap = min(overlap, previous[0].high + turnover.filled_since(previous[2]) - bracket.low)
+            between = Candidate(now, bracket, turnover, moment.spike + max(0, overlap) + ending)
+            current = max(current, between, key=_candidate_high)
+        self._add(current, families, spikes)
 
     def _exceeded(
         self, now: float, previous: tuple[Bracket, int, Turnover], spike: int, spikes: list[PeakEntry]

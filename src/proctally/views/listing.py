@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from proctally.analysis.measures import figure
@@ -10,6 +9,7 @@ from proctally.record.catalogue import Past
 from proctally.record.writer import json_line
 from proctally.text.cells import fitted
 from proctally.text.escape import argument_text, printable
+from proctally.text.secrets import mask_recorded
 from proctally.text.terminal import RESET, VERDICT_COLOURS, colour_wanted
 from proctally.text.units import short_time, size
 
@@ -43,7 +43,7 @@ def in_order(records: list[Past], column: str, *, reverse: bool) -> list[Past]:
 
 
 def table(records: list[Past], environment: dict[str, str]) -> Iterable[str]:
-    colour = os.isatty(1) and colour_wanted(environment)
+    colour = colour_wanted(environment, 1)
     yield f"{'WHEN':<16}  {'ID':<8}  {'NAME':<{NAME_WIDTH}}  {'VERDICT':<8} {'WALL':>8} {'CPU':>8} {'MEMORY':>8}\n"
     for record in records:
         began = time.localtime(record.started_at)
@@ -71,7 +71,7 @@ def as_json(records: list[Past]) -> Iterable[str]:
             "kind": run.get("kind"),
             "name": run.get("name"),
             "started_at": run.get("started_at"),
-            "command": run.get("command"),
+            "command": mask_recorded(run.get("command")),
             "tags": run.get("tags"),
             "verdict": record.verdict,
             "size_bytes": record.size,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,6 +114,8 @@ def partial(count: int, message: str = "") -> bytes:
 
 
 TAKEN = answer("200 OK")
+SHORT = TAKEN.replace(b"Content-Length: 0", b"Content-Length: 9999")
+BROKEN_CHUNKS = TAKEN.replace(b"Content-Length: 0", b"Transfer-Encoding: chunked") + b"zz\r\n"
 
 
 @pytest.mark.parametrize(
@@ -122,8 +125,8 @@ TAKEN = answer("200 OK")
         answer("200 OK", b"[" * 60000, kind="application/json"),
         answer("200 OK", b"\xff" * 100),
         answer("200 OK", partial(-5)),
-        answer("200 OK").replace(b"Content-Length: 0", b"Content-Length: 9999"),
-        answer("200 OK").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked") + b"zz\r\n",
+        SHORT,
+        BROKEN_CHUNKS,
         answer("202 Accepted"),
     ],
     ids=["utf8", "deep", "protobuf", "negative", "short", "chunked", "accepted"],
@@ -138,7 +141,8 @@ def test_what_the_status_says_was_taken_was_taken(said: bytes) -> None:
         sender.say()
         until(lambda: sender.sink.delivery.done == 2, "and goes on")
         sender.end()
-    assert sender.sink.delivery.trouble is None
+    short = "HTTP status 200, but the answer stopped short"
+    assert sender.sink.delivery.trouble == (short if said in (SHORT, BROKEN_CHUNKS) else None)
     assert (sender.sink.delivery.failed, sender.sink.delivery.dropped) == (0, 0)
     assert len(taken.times) == 2
 
@@ -364,6 +368,11 @@ def test_http_speaks_protobuf_and_json(protocol: str, compression: str) -> None:
     assert taken.paths[0] == "/v1/metrics"
     assert (taken.headers[0].get("content-encoding") == "gzip") == (compression == "gzip")
     assert taken.headers[0]["content-type"] == ("application/json" if protocol == JSON else "application/x-protobuf")
+
+
+def test_otlp_extra_prometheus_is_missing_sender_is_loaded() -> None:
+    code = "import sys; sys.modules['prometheus_client'] = None; import proctally.exporters.otlp_sender"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @BOTH

@@ -103,6 +103,39 @@ def test_connection_that_says_nothing_is_closed(endpoint: tuple[Server, str], mo
         until(lambda: _is_closed(idle), "it is given up")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\n" + b"X: y\r\n" * 50_000 + b"\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
+        bytes(70_000),
+        b"GET /metrics HTTP/9.9\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text; version=x.1\r\nConnection: close\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nContent-Length: 99999999999\r\nConnection: close\r\n\r\n",
+        b"GET http://[/metrics HTTP/1.1\r\nConnection: close\r\n\r\n",
+    ],
+    ids=["url", "headers", "tls", "nul", "version", "short", "accept", "length", "address"],
+)
+def test_endpoint_request_is_hostile_next_scrape_is_answered(
+    endpoint: tuple[Server, str], monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(Handler, "timeout", 0.3)  # of what waits for the end of a line
+    server, url = endpoint
+    [connection] = connected(url, 1)
+    with connection:
+        connection.settimeout(PATIENCE)
+        try:
+            connection.sendall(said)
+            while connection.recv(1 << 16):
+                pass
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+    assert "proctally_run_state" in get(f"{url}/metrics")
+    until(lambda: not server.requests, "none is left open")
+
+
 def _is_closed(connection: socket.socket) -> bool:
     connection.settimeout(0.2)
     try:

@@ -184,10 +184,10 @@ def test_what_is_not_known_exceeds_nothing() -> None:
         samples: tuple[object, ...] = ()
         missing = ("everything",)
 
-    used = pytest_measure._used(Run(), 0.5)  # type: ignore[arg-type]
+    used = pytest_measure.used_by(Run(), 0.5)  # type: ignore[arg-type]
     known = {name: value for name, value in used.items() if value is not None}
     assert known == {"wall_seconds": 0.5, "missing": "everything"}
-    assert pytest_measure._exceeded(dict.fromkeys(pytest_measure.UNITS, 1.0), used) == []
+    assert pytest_measure.limits_exceeded(dict.fromkeys(pytest_measure.UNITS, 1.0), used) == []
 
 
 def test_marks_that_cannot_be_understood(pytester: pytest.Pytester) -> None:

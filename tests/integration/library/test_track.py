@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
+import pickle
 import signal
 import subprocess
 import threading
@@ -158,7 +160,7 @@ def test_handler_of_signals_that_marks_a_phase(home: Path) -> None:
     with (
         proctally.track(interval=0.1) as run,
         run._block.lock,
-        sampler_client.client._lock,
+        sampler_client.client.lock,
     ):  # where it finds the program
         old = signal.signal(signal.SIGALRM, lambda *_: handled())
         begun = []
@@ -284,3 +286,96 @@ def test_summary_before_the_end_is_none(home: Path) -> None:
     assert objects.Summary({"cpu": None}).cpu.total_seconds is None, "nor is a section that is null in a record"
     assert run.samples[0].system.memory.used_bytes > 0
     assert run.samples[-1].top[0].pid == os.getpid()
+
+
+# -- use after the end, copies, start and stop -----------------------------------------------------------------------
+
+
+def test_phase_after_end_is_an_error(home: Path) -> None:
+    with proctally.track(record=False) as run:
+        early = run.phase("early")
+        open_ = run.phase("open")
+        open_.__enter__()
+    open_.__exit__()  # leaving is no use
+    for use in (lambda: run.phase("late"), early.__enter__):
+        with pytest.raises(proctally.AlreadyClosed, match="has ended"):
+            use()
+    assert [phase.name for phase in run.phases] == ["open"]
+
+
+def test_start_and_stop_are_a_block(home: Path) -> None:
+    tracked = proctally.track(interval=0.05, name="steps", record=False)
+    with pytest.raises(proctally.AlreadyClosed, match="no block is open"):
+        tracked.stop()
+    run = tracked.start()
+    with pytest.raises(RuntimeError, match="in use"):
+        tracked.start()
+    assert tracked.stop() is run
+    assert (run.name, run.summary.verdict, run.missing) == ("steps", "ok", [])
+    with pytest.raises(proctally.AlreadyClosed):
+        tracked.stop()
+    failed = tracked.start()
+    tracked.stop(KeyError("x"))
+    assert failed.summary.as_dict()["reason"]["exception"] == "KeyError"
+    with tracked as ended:
+        tracked.stop()
+    assert ended.summary.verdict == "ok", "leaving it is no second end"
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_run_can_be_pickled_and_copied(home: Path, is_recorded: bool) -> None:
+    with proctally.track(interval=0.05, record=is_recorded) as run:
+        with run.phase("fit"):
+            time.sleep(0.1)
+        until(lambda: run.phases and run.phases[0].ended_at, "the sampler has written the phase")
+        early = pickle.loads(pickle.dumps(run))
+    with pytest.warns(proctally.TrackingWarning), proctally.track(output=__file__) as troubled:
+        pass
+    assert early.summary.verdict is None and [phase.name for phase in early.phases] == ["fit"]
+    for copied in (pickle.loads(pickle.dumps(run)), copy.deepcopy(run), copy.copy(run)):
+        assert (copied.id, copied.name, copied.path) == (run.id, run.name, run.path)
+        assert copied.summary == run.summary and str(copied.summary) == str(run.summary)
+        assert copied.samples == run.samples and len(copied.samples) >= 2
+        assert copied.phases == run.phases and copied.missing == run.missing
+        with pytest.raises(proctally.AlreadyClosed):
+            copied.phase("late")
+    assert pickle.loads(pickle.dumps(troubled)).missing == troubled.missing
+    assert pickle.loads(pickle.dumps(troubled)).missing[0].code == troubled.missing[0].code
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("x\ud800", "x\\ud800"), ("x\udcff", "x\\xff"), ("\udfff\udcff", "\\udfff\\xff")]
+)
+def test_names_of_lone_surrogates_become_text(home: Path, name: str, text: str) -> None:
+    with proctally.track(name=name, tags={name: name}) as run, run.phase(name):
+        pass
+    assert run.missing == []
+    lines = records(home)[0]
+    assert (run.name, lines[0]["name"], lines[0]["tags"], run.phases[0].name) == (text, text, {text: text}, text)
+    assert str(run.summary).startswith("proctally ")
+
+
+def test_output_of_any_bytes_is_a_file(home: Path) -> None:
+    path = os.fsencode(home) + b"/\xff.jsonl"
+    with proctally.track(output=path) as run:
+        pass
+    assert (run.missing, run.path) == ([], os.fsdecode(path)) and os.path.exists(path)
+
+
+def test_warning_of_hostile_path_is_printable(home: Path) -> None:
+    with warnings.catch_warnings(record=True) as caught, proctally.track(output=f"{home}/\x1b[31m\ud800\n\0") as run:
+        pass
+    assert str(caught[0].message).isprintable()
+    run.missing[0].encode()
+
+
+def test_missing_has_code(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROCTALLY_DISABLE", "1")
+    with proctally.track() as off:
+        pass
+    monkeypatch.delenv("PROCTALLY_DISABLE")
+    monkeypatch.setattr(sampler_client, "PLACE", str(home / "none"))
+    with pytest.warns(proctally.TrackingWarning, match="preload"), proctally.track() as lost:
+        pass
+    assert [off.missing[0].code, lost.missing[0].code, len(lost.missing)] == ["switched_off", "ENOENT", 1]
+    assert lost.samples == [] and len(lost.missing) == 1

@@ -289,10 +289,9 @@ def test_children_of_a_tree_that_were_waited_for(puppet: Puppet) -> None:
 
 def test_gone_and_nobody() -> None:
     for function in (*OF_ONE, processes.snapshot_tree_from_scan, proctally.Tree):
-        for pid in (0, -1, 1 << 30):
-            with pytest.raises(proctally.ProcessGone) as caught:
-                function(pid)
-            assert caught.value.strerror == f"process {pid} does not exist"
+        with pytest.raises(proctally.ProcessGone) as caught:
+            function(1 << 30)
+        assert caught.value.strerror == f"process {1 << 30} does not exist"
 
 
 # -- trackers --------------------------------------------------------------------------------------------------------

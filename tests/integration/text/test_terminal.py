@@ -27,11 +27,21 @@ def on_a_terminal(environment: dict[str, str]) -> bool:
     ("environment", "wanted"),
     [
         ({"TERM": "xterm"}, True),
-        ({}, True),
+        ({"TERM": "xterm-256color"}, True),
+        ({"TERM": "linux"}, True),
+        ({}, False),
+        ({"TERM": ""}, False),
+        ({"TERM": "unknown"}, False),
+        ({"TERM": "vt100"}, False),
+        ({"TERM": "xterm-mono"}, False),
         ({"TERM": "xterm", "NO_COLOR": ""}, True),
         ({"TERM": "xterm", "NO_COLOR": "1"}, False),
         ({"TERM": "xterm", "NO_COLOR": "0"}, False),
         ({"TERM": "dumb"}, False),
+        ({"TERM": "xterm", "CLICOLOR": "0"}, False),
+        ({"TERM": "xterm", "CLICOLOR": "1"}, True),
+        ({"TERM": "xterm", "FORCE_COLOR": "0"}, False),
+        ({"TERM": "dumb", "FORCE_COLOR": "1"}, True),
     ],
 )
 def test_colour_on_a_terminal(environment: dict[str, str], wanted: bool) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 pytest.importorskip("prometheus_client", reason="the extra prometheus is not installed")
-from proctally.exporters.endpoint import Texts, accepts_gzip, negotiated  # noqa: E402
+from proctally.exporters.endpoint import Texts, negotiated  # noqa: E402
 from proctally.exporters.latest import Latest  # noqa: E402
 from proctally.exporters.prometheus import OPENMETRICS, TEXT  # noqa: E402
 from scrapes import FROM_PROMETHEUS  # noqa: E402
@@ -20,20 +20,13 @@ from scrapes import FROM_PROMETHEUS  # noqa: E402
     [
         (FROM_PROMETHEUS, OPENMETRICS), ("", TEXT), ("*/*", TEXT), ("text/plain", TEXT), ("text/html", TEXT),
         ("application/openmetrics-text", OPENMETRICS), ("application/openmetrics-text; version=2.0.0", TEXT),
-        ("application/openmetrics-text;q=0.1, text/plain;q=0.9", TEXT), ("application/openmetrics-text;q=0", TEXT),
-        ("application/openmetrics-text;q=x", TEXT), (";;,,q=", TEXT),
+        ("application/openmetrics-text; version=x.1, text/plain", TEXT), (";;,,q=", TEXT), (",;version=\xe9", TEXT),
+        ("application/openmetrics-text; version=1.0.0; escaping=allow-utf-8", OPENMETRICS),
+        ("text/plain; version=1.0.0; escaping=underscores", TEXT),
     ],
 )  # fmt: skip
 def test_what_is_accepted(accept: str, content_type: str) -> None:
     assert negotiated(accept) == content_type
-
-
-@pytest.mark.parametrize(
-    ("accept", "zipped"),
-    [("gzip", True), ("", False), ("br, GZIP;q=0.5", True), ("*", True), ("gzip;q=0, *", False), ("gzip;q=nan", False)],
-)
-def test_who_may_be_answered_compressed(accept: str, zipped: bool) -> None:
-    assert accepts_gzip(accept) is zipped
 
 
 def test_text_is_made_once_and_ahead_of_who_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,10 +29,10 @@ from proctally.exporters.otlp_sender import (  # noqa: E402
     GRPC,
     JSON,
     PROTOBUF,
-    retry_after,
     retry_info,
     settings,
 )
+from proctally.exporters.receiver import retry_after  # noqa: E402
 from proctally.record import schema  # noqa: E402
 from tracked import until  # noqa: E402
 

@@ -25,7 +25,8 @@ from proctally.exporters.prometheus import (  # noqa: E402
     UNITS,  # noqa: E402
     Exposition,
 )
-from proctally.exporters.push import Sink, without_credentials  # noqa: E402
+from proctally.exporters.push import without_credentials  # noqa: E402
+from proctally.exporters.sink import Sink  # noqa: E402
 from proctally.text.escape import label  # noqa: E402
 from prometheus_lines import ALL, COMMANDS_LINE, HOST, HOSTILE, PHASE, SAMPLE, fed  # noqa: E402
 
@@ -346,7 +347,7 @@ def test_last_word_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
             if self.count < 3:
                 raise OSError(111, "Connection refused")
 
-    monkeypatch.setattr("proctally.exporters.push.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("proctally.exporters.sink.AGAIN_SECONDS", 0.01)
     for seconds, count, failed, trouble in ((10, 3, 2, None), (-1, 1, 1, "Connection refused")):
         sink = Failing(Latest())
         sink.start()

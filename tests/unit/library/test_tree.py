@@ -70,3 +70,15 @@ def test_sample_of_tree_that_exited_is_gone(tmp_path: Path, monkeypatch: pytest.
         assert type(raised.value) is ProcessGone
     with pytest.raises(ProcessGone):
         proctally.Tree(100)
+
+
+def test_tree_whose_pid_another_process_has_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = FakeHost(tmp_path)
+    host.spawn(100, INIT)
+    monkeypatch.setattr(library_tree, "host_machine", host.machine)
+    with proctally.Tree(100, pss=False) as tree:
+        host.end(100)
+        host.advance(1)
+        host.spawn(100, INIT)
+        with pytest.raises(ProcessGone, match="process 100 has exited, and another process has its pid"):
+            tree.sample()

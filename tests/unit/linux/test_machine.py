@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 from pathlib import Path
 
@@ -127,6 +128,20 @@ def test_start_unix_of_injected_clocks() -> None:
     assert machine.start_unix(5000) == 1_000_000.0
     assert machine.start_unix(4000) == pytest.approx(999_990.0, abs=1e-6)
     assert machine.start_unix(0) == pytest.approx(999_950.0, abs=1e-6)
+
+
+def test_start_unix_is_the_same_although_clocks_drift() -> None:
+    """The clocks are read one after the other, with any delay between them; the shortest one counts."""
+    delays = itertools.cycle([1.0, 2.0, 1.0, 0.5, 1.0, 4.0, 0.25])
+    unix = [1_000_000.0]
+
+    def now() -> float:
+        unix[0] += next(delays)
+        return unix[0]
+
+    machine = Machine(ticks=100, boottime_ns=lambda: int((now() - 900_000) * 1e9), now=now)
+    assert [machine.start_unix(4000) for _ in range(3)] == [pytest.approx(900_039.5)] * 3
+    assert machine.start_unix(4001) - machine.start_unix(4000) == pytest.approx(0.01)
 
 
 def test_constants_of_this_machine() -> None:

@@ -150,7 +150,7 @@ def test_parsers_of_arguments_and_variables() -> None:
 
 def test_unknown_is_none_where_a_kernel_lacks_smaps_rollup(tmp_path: Path) -> None:
     host = FakeHost(tmp_path)
-    process_ = host.spawn(100, 1)
+    process_ = host.spawn(100, 1, pages=10)
     (process_.folder / "statm").write_bytes(b"10 5 0 0 0 0 0\n")
     (process_.folder / "smaps_rollup").unlink()
     assert process.pss_bytes(100, machine=host.machine()) is None

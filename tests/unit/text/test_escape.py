@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proctally.text.escape import decode_name, printable, safe_name
+from proctally.text.escape import LABEL_CHARACTERS, decode_name, label, printable, safe_name
 
 patient = settings(deadline=None)
 
@@ -65,3 +65,12 @@ def test_printable(name: str) -> None:
     assert printable(safe) == safe
     if name.isprintable():
         assert safe == name
+
+
+# -- labels ------------------------------------------------------------------------------------------------------
+
+
+def test_label_has_no_control_characters() -> None:
+    assert label("a\x1b[31m\nb\x9b\u202e\ud800") == "a\\x1b[31m\\nb\\x9b\\u202e\\ud800"
+    assert label('na"me\\ é') == 'na"me\\ é'
+    assert label("x" * 1000) == "x" * LABEL_CHARACTERS

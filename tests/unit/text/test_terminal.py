@@ -4,9 +4,33 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from proctally.text.terminal import colour_wanted
 
 # -- colour ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [
+        ({"FORCE_COLOR": "1"}, True),
+        ({"FORCE_COLOR": ""}, False),
+        ({"FORCE_COLOR": "0", "CLICOLOR_FORCE": "1"}, False),
+        ({"FORCE_COLOR": "3", "CLICOLOR": "0"}, True),
+        ({"CLICOLOR_FORCE": "1"}, True),
+        ({"CLICOLOR_FORCE": "0"}, False),
+        ({"CLICOLOR": "1"}, False),
+        ({"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "NO_COLOR": "1"}, False),
+    ],
+)
+def test_variables_decide_about_colour_without_terminal(environment: dict[str, str], wanted: bool) -> None:
+    reader, writer = os.pipe()
+    try:
+        assert colour_wanted(environment | {"TERM": "xterm"}, writer) is wanted
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def test_no_colour_where_there_is_no_terminal() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -92,3 +93,32 @@ def test_address_that_is_no_url_is_named_without_its_password() -> None:
     options.pushgateway = "gopher://me:secret@host:1"
     with pytest.raises(UsageError, match=r"gopher://\*\*\*@host:1"):
         Outlets(options, {}, {})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "hidden@host:1",
+        "hidden:hidden@host:1",
+        "http://u:hidden@",
+        "http://u:hid/den@host:1",
+        "http://u:1/hidden@host:1",
+        "http://u:1?hidden@host:1",
+        "http://u:1#hidden@host:1",
+        "http://hidden:[hidden]@host:1",
+        "http://hidden\u2100@host:1",
+        "hidden://hidden:hidden://hidden@host:x",
+        "http://u:hidden@host:99999",
+        "http://u:hidden@host:x",
+        "http://u:hidden@h ost",
+    ],
+)
+@pytest.mark.parametrize("option", ["pushgateway", "otlp"])
+def test_url_is_wrong_its_credentials_are_not_shown(option: str, url: str) -> None:
+    options = Options()
+    setattr(options, option, url)
+    with pytest.raises(UsageError) as refused:
+        Outlets(options, {}, {})
+    shown = str(refused.value)
+    assert shown.startswith(f"--{option}: '")
+    assert not re.search("hid|den", shown.replace("hidden://***", ""))

@@ -42,7 +42,7 @@ def call(arguments: list[str]) -> int:
     elif options.format == "markdown":
         text = as_markdown(found, names)
     else:
-        text = as_text(found, names, colour=os.isatty(1) and colour_wanted(environment))
+        text = as_text(found, names, colour=colour_wanted(environment, 1))
     return write_stdout(text)
 
 

@@ -47,7 +47,7 @@ def call(arguments: list[str]) -> int:
     elif options.format == "markdown":
         text = as_markdown(found, verbose=options.verbose)
     else:
-        text = as_text(found, verbose=options.verbose, colour=os.isatty(1) and colour_wanted(environment))
+        text = as_text(found, verbose=options.verbose, colour=colour_wanted(environment, 1))
     if options.format != "text":  # its output can go to a file that nobody reads at once
         for each in found.judged:
             if each.has_failed:

@@ -11,6 +11,7 @@ from proctally.cli.options import parse
 from proctally.errors import CannotShow, NoProcess, NoRecord, UsageError, require
 from proctally.linux.open_files import open_for_writing
 from proctally.record.catalogue import one
+from proctally.text.terminal import POOR_TERMINALS, colour_wanted
 from proctally.views.top.chooser import NONE, Running
 from proctally.views.top.followed import Followed
 from proctally.views.top.layout import Signs, View
@@ -35,7 +36,6 @@ Exit status: 0, 1 when there is nothing to show, or not any more, 2 for a mistak
 MOST_PID_DIGITS = 7
 PLAIN_WIDTH = 100
 PLAIN_ROWS = 20
-POOR_TERMINALS = ("", "dumb", "unknown")
 WITHOUT_BLOCKS = ("linux", "vt100", "vt220")  # their fonts lack the signs of which graphs are made
 
 
@@ -81,7 +81,7 @@ def _top(options: Options, words: list[str], environment: dict[str, str], on_ter
                 duration=options.duration,
                 count=options.count,
             )
-            show(screen, colours=not environment.get("NO_COLOR"))
+            show(screen, colours=colour_wanted(environment, 1))
             watched = screen.watched
             return 0
         if watched is None:

@@ -7,6 +7,7 @@ import time
 
 from proctally.record.values import section_at
 from proctally.text.escape import html
+from proctally.text.secrets import mask_recorded
 from proctally.text.units import percentage
 from proctally.views.report import request, run_facts, waits
 from proctally.views.report.markup import bullets, section
@@ -20,9 +21,8 @@ def title(facts: Facts) -> str:
     """What ran, how it ended, where and when."""
     run, story = facts.story.run, facts.story
     mood = run_facts.MOODS.get(facts.verdict, run_facts.BAD)
-    command = run.get("command")
-    words = command if isinstance(command, list) else []
-    told = f'<pre class="command"><code>{html(shlex.join(map(str, words)))}</code></pre>' if words else ""
+    words = mask_recorded(run.get("command"))
+    told = f'<pre class="command"><code>{html(shlex.join(words))}</code></pre>' if words else ""
     where = [
         time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(story.past.started_at)),
         f"host {story.host['hostname']}" if story.host.get("hostname") else "",
