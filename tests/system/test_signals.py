@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -275,3 +276,49 @@ def _session_is_empty(session: int) -> Callable[[], bool]:
 def _has_zombie(pid: int) -> bool:
     """Whether a child of this process has ended and is not reaped."""
     return any(fields[2] == str(pid) and fields[1] == "Z" for fields in _stats())
+
+
+ATTEND = """
+import os, sys, time
+from proctally.cli.main import main
+from proctally.linux.disks import DiskReader
+from proctally.linux.net import NetReader
+from proctally.linux.child import SIGTERM
+
+folder, *words = sys.argv[1:]
+read_disks, read_net = DiskReader.read, NetReader.read
+
+def await_file(name):
+    deadline = time.monotonic() + 20
+    while not os.path.exists(f"{folder}/{name}"):
+        if time.monotonic() > deadline: return False
+        time.sleep(0.005)
+    return True
+
+def disks(self, end_ns):
+    open(f"{folder}/reads", "w").close()
+    await_file("sent")
+    return read_disks(self, end_ns)
+
+def net(self, end_ns):
+    said = "in time" if await_file("got") else "late"
+    with open(f"{folder}/said", "w") as file: file.write(said)
+    return read_net(self, end_ns)
+
+DiskReader.read, NetReader.read = disks, net
+sys.exit(main(words))
+"""
+
+
+def test_signal_is_forwarded_while_a_sample_is_taken(tmp_path: Path) -> None:
+    """One beside thousands of disks takes tens of milliseconds."""
+    script = f"trap 'touch {tmp_path}/got; exit 9' TERM; while :; do sleep 0.05; done"
+    words = ["run", "-q", "--no-record", "--", "sh", "-c", script]
+    process = subprocess.Popen(
+        [sys.executable, "-c", ATTEND, str(tmp_path), *words], env=environment(tmp_path), start_new_session=True
+    )
+    until((tmp_path / "reads").exists, "it reads the disks")
+    process.terminate()
+    (tmp_path / "sent").touch()
+    assert process.wait(2 * PATIENCE) == 9
+    assert (tmp_path / "said").read_text() == "in time"

@@ -325,3 +325,18 @@ def test_under_an_interactive_shell(terminal: Terminal, tmp_path: Path) -> None:
         bash.kill()
         bash.wait()
     assert whole(record(tmp_path))["exit_code"] == 6
+
+
+@pytest.mark.parametrize(("keys", "number"), [(CTRL_C, signal.SIGINT), (CTRL_BACKSLASH, signal.SIGQUIT)])
+@pytest.mark.parametrize("kind", ["attach", "system"])
+def test_keys_end_what_tracks_on_its_own(
+    terminal: Terminal, tmp_path: Path, kind: str, keys: bytes, number: int
+) -> None:
+    words = [kind, *([str(os.getpid())] if kind == "attach" else [])]
+    process = subprocess.Popen([*PROCTALLY, *words], env=environment(tmp_path), **terminal.popen())
+    until(lambda: list(tmp_path.glob("runs/*")), "it tracks")
+    terminal.resize(30, 90)  # SIGWINCH ends nothing
+    terminal.type(keys)
+    assert process.wait(PATIENCE) == 0
+    assert b": stopped by signal " in terminal.shown()
+    assert record(tmp_path)[-1]["reason"]["signal"] == number

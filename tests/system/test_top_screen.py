@@ -86,6 +86,8 @@ def watching(terminal: Terminal, home: Path, *more: str) -> OnTerminal:
         (CTRL_BACKSLASH, "killed 3"),
         (signal.SIGTERM, "killed 15"),
         (signal.SIGHUP, "killed 1"),
+        (signal.SIGUSR1, "killed 10"),
+        (signal.SIGRTMIN, "killed 34"),
         ("--duration", "exited 0"),
         ("--count", "exited 0"),
     ],

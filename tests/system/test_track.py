@@ -231,7 +231,7 @@ def test_sampler_is_nobody_of_ours(tmp_path: Path) -> None:
         os.set_inheritable(mark.fileno(), True)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
         begin = used()
         with proctally.track(interval=0.05) as run:
             time.sleep(0.1)
@@ -253,7 +253,7 @@ def test_sampler_is_nobody_of_ours(tmp_path: Path) -> None:
     assert said["end"] in "XZ", "it ended with the block"
     assert not any("mark" in link for link in seen["fds"].values())
     assert {seen["fds"][fd] for fd in "012"} == {"/dev/null"}
-    assert int(seen["blocked"], 16) == 0
+    assert not int(seen["blocked"], 16) & 1 << (signal.SIGWINCH - 1)
     assert not int(seen["ignored"], 16) & 1 << (signal.SIGTERM - 1)
     assert not int(seen["ignored"], 16) & 1 << (signal.SIGINT - 1)
     assert said["own"] > 0.01, "what it used ..."
@@ -481,6 +481,30 @@ def test_forked_child_leaves_the_run_alone(tmp_path: Path) -> None:
     assert said["phases"] == []
     assert len(records(tmp_path)) == 2
     assert [whole(lines)["verdict"] for lines in records(tmp_path)] == ["ok", "ok"]
+
+
+def test_signal_ends_the_sampler_with_what_it_has(tmp_path: Path) -> None:
+    """As a service is stopped: every process of its cgroup gets SIGTERM, and the program may take its time."""
+    said = program(
+        tmp_path,
+        PORTRAIT
+        + textwrap.dedent("""
+        import warnings
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with proctally.track(interval=0.05) as run:
+                busy(0.2)
+                pid = sampler()
+                os.kill(pid, signal.SIGTERM)
+                deadline = time.monotonic() + 5
+                while state(pid) not in "XZ" and time.monotonic() < deadline: time.sleep(0.005)
+        say(total=run.summary.cpu.total_seconds, missing=run.missing, reason=run.summary.as_dict()["reason"])
+        """),
+    )
+    near(said["total"], 0.2)
+    assert (said["reason"]["code"], said["reason"]["signal"]) == ("stopped", signal.SIGTERM)
+    assert said["missing"] == ["the summary: the sampler has ended"]
+    assert whole(records(tmp_path)[0])["verdict"] == "ended"
 
 
 def test_killed_sampler_costs_its_result_alone(tmp_path: Path) -> None:

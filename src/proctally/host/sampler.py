@@ -226,6 +226,7 @@ class HostSampler:
             if first or (before is not None and reading.at_ns - before.at_ns < SHORT_NS):
                 before = None  # of a few milliseconds no rate is to be had: the kernel counts in ticks
             derived = derive(before, reading, facts=True)
+            self.machine.attend()
             self._before, self._derived, self._unavailable = reading, derived, _unavailable(reading)
             said["system"] = slim(derived)
             self.peaks.note(derived, 0.0 if before is None else (reading.at_ns - before.at_ns) / NANOSECONDS)

@@ -44,7 +44,7 @@ if _ctypes is not None:
 class CLibrary:
     """The C library of this process: each attribute is one of its functions. Raises OSError where it cannot be loaded.
 
-    The arguments of a function are int (an int of C), `Long` and bytes.
+    The arguments of a function are int (an int of C), `Long`, bytes and None (NULL).
     """
 
     def __init__(self) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found, unused-ignore]
 import os
 import time
-from sys import byteorder
+from errno import EAGAIN
+from sys import byteorder, maxsize
 
 from proctally.errors import UNREADABLE
 from proctally.linux.proc import read_stat
@@ -27,11 +28,16 @@ PR_SET_CHILD_SUBREAPER = 36  # include/uapi/linux/prctl.h
 SFD_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK  # SFD_CLOEXEC | SFD_NONBLOCK have the same values
 SIGNALFD_SIGINFO_BYTES = 128  # struct signalfd_siginfo
 SIGNALFD_READ_BYTES = 32 * SIGNALFD_SIGINFO_BYTES
+READS_AT_ONCE = 16  # of a flood of signals, between which everything else gets its turn
+RT_SIGPROCMASK = {"x86_64": 14, "aarch64": 135}  # number of rt_sigprocmask(2)
+SIG_BLOCK = 0  # include/uapi/asm-generic/signal-defs.h
 POLLIN = 0x001  # include/uapi/asm-generic/poll.h
 
 LONGEST_POLL_MS = 1e9  # poll(2) takes an int
 
-SI_KERNEL = 0x80  # include/uapi/asm-generic/siginfo.h: the terminal, a fault, the kernel itself
+# include/uapi/asm-generic/siginfo.h. What is above 0 comes from the kernel; SI_KERNEL is also that of the terminal.
+SI_KERNEL = 0x80
+SI_QUEUE = -1
 
 SIGHUP = 1
 SIGINT = 2
@@ -46,12 +52,31 @@ SIGSTOP = 19
 SIGTSTP = 20
 SIGTTIN = 21
 SIGTTOU = 22
+SIGURG = 23
+SIGWINCH = 28
+
+TIMERS = (0, 1, 2)  # ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF: include/uapi/linux/time.h
+
+HARMLESS = {SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH}  # by default they end no program
 
 
-def stopping() -> tuple[int, ...]:
-    """The signals that ask who tracks on its own to stop: the end of the terminal is none under nohup(1)."""
-    asking = (SIGINT, SIGTERM, SIGHUP)
-    return asking if _signal.getsignal(SIGHUP) != _signal.SIG_IGN else asking[:2]
+def catchable() -> set[int]:
+    """Return every signal that the kernel lets a program catch, also those that the C library keeps for itself.
+
+    glibc uses 32 and 33 between the threads of one program, musl 34 too, and neither lets a program block them. For
+    kill(2) they are like the others: they end a program of one thread.
+    """
+    return set(range(1, _signal.NSIG)) - {SIGKILL, SIGSTOP}
+
+
+def stopping() -> set[int]:
+    """Return the signals that end a program by default, without those that were ignored when this one started."""
+    return {each for each in catchable() - HARMLESS if _signal.getsignal(each) != _signal.SIG_IGN}
+
+
+def hold_signals() -> None:
+    """Hold back what ends a program, until a `SignalFd` of `stopping()` reads it."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, stopping() & valid_signals())
 
 
 def become_subreaper(library: CLibrary | None) -> bool:
@@ -69,14 +94,18 @@ def signal_names() -> dict[int, str]:
 
 
 class Signal:
-    """One signal that arrived: its number, why (`code`), and who sent it (0: the kernel, or another namespace)."""
+    """One signal that arrived: its number, why (`code`), and who sent it (0: the kernel, or another namespace).
 
-    __slots__ = ("code", "number", "sender")
+    `value`: what sigqueue(3) sent with it, as a signed long; None where it sent nothing.
+    """
 
-    def __init__(self, number: int, code: int, sender: int) -> None:
+    __slots__ = ("code", "number", "sender", "value")
+
+    def __init__(self, number: int, code: int, sender: int, value: int | None = None) -> None:
         self.number = number
         self.code = code
         self.sender = sender
+        self.value = value
 
 
 class Poller:
@@ -128,9 +157,12 @@ class SignalFd:
     """
 
     def __init__(self, library: CLibrary | None, numbers: Iterable[int]) -> None:
-        self._mask = frozenset(numbers)
+        wanted = set(numbers)
+        self._mask = wanted & valid_signals()
         self.previous: set[int] = _signal.pthread_sigmask(_signal.SIG_BLOCK, self._mask)
-        self.fd = _signalfd(library, self._mask)
+        self.fd = _signalfd(library, wanted)
+        if library is not None and self.fd is not None:
+            _block_internal(library, wanted - self._mask)
         self._poller = Poller()
         self._received: list[Signal] = []
 
@@ -153,6 +185,11 @@ class SignalFd:
             self._received += self._read()
         return ready
 
+    def look(self) -> None:
+        """Take in the signals that are there, without waiting."""
+        if self.fd is not None:
+            self._received += self._read()
+
     def take(self) -> list[Signal]:
         """Return the signals that came since the last call."""
         received, self._received = self._received, []
@@ -161,18 +198,22 @@ class SignalFd:
     def _read(self) -> list[Signal]:
         found: list[Signal] = []
         assert self.fd is not None
-        while True:
+        for _ in range(READS_AT_ONCE):
             try:
                 data = os.read(self.fd, SIGNALFD_READ_BYTES)
             except BlockingIOError:
-                return found
+                break
             for at in range(0, len(data), SIGNALFD_SIGINFO_BYTES):
                 number = int.from_bytes(data[at : at + 4], byteorder)
                 code = int.from_bytes(data[at + 8 : at + 12], byteorder, signed=True)
                 sender = int.from_bytes(data[at + 12 : at + 16], byteorder)
-                found.append(Signal(number, code, sender))
+                value = None
+                if code == SI_QUEUE:
+                    value = int.from_bytes(data[at + 48 : at + 56], byteorder, signed=True)
+                found.append(Signal(number, code, sender, value))
             if len(data) < SIGNALFD_READ_BYTES:
-                return found
+                break
+        return found
 
     def _wait_without_descriptor(self, fds: list[int], timeout_ns: int | None) -> list[int]:
         """Wait by sigtimedwait(2), which sees signals alone: descriptors are polled every 20 ms."""
@@ -183,7 +224,8 @@ class SignalFd:
             info = _signal.sigtimedwait(self._mask, max(0.0, step))
             while info is not None:
                 self._received.append(Signal(info.si_signo, info.si_code, info.si_pid))
-                info = _signal.sigtimedwait(self._mask, 0)
+                at_once = len(self._received) < READS_AT_ONCE
+                info = _signal.sigtimedwait(self._mask, 0) if at_once else None
             limit = deadline - time.monotonic()
             ready = self._poller.wait(fds, 0) if fds else []
             if ready or self._received or limit <= 0:
@@ -201,6 +243,26 @@ def _signalfd(library: CLibrary | None, mask: Iterable[int]) -> int | None:
     return fd if fd >= 0 else None
 
 
+def _block_internal(library: CLibrary, numbers: Iterable[int]) -> None:
+    """Block signals of the C library, which it takes out of every mask. One thread needs none of them."""
+    call = RT_SIGPROCMASK.get(os.uname().machine)
+    if call is not None and maxsize > 1 << 32:  # a program of 32 bits has other numbers
+        bits = sum(1 << (number - 1) for number in numbers)
+        library.syscall(call, SIG_BLOCK, bits.to_bytes(8, byteorder), None, 8)
+
+
+def queue_signal(library: CLibrary, pid: int, number: int, value: int) -> bool:
+    """Send a signal with a value by sigqueue(3); False where no more can wait for this process now."""
+    from proctally.linux.c_library import Long, last_errno
+
+    return library.sigqueue(pid, number, Long(value)) == 0 or last_errno() != EAGAIN
+
+
+def take_timers() -> list[tuple[float, float]]:
+    """Stop the timers of setitimer(2) that exec left to this process; return (delay, interval) of each, in seconds."""
+    return [_signal.setitimer(which, 0) for which in TIMERS]
+
+
 def default_child_signal() -> bool:
     """Set SIGCHLD to its default, so that children wait to be reaped; True if it had been ignored."""
     ignored = _signal.getsignal(SIGCHLD) == _signal.SIG_IGN
@@ -208,13 +270,23 @@ def default_child_signal() -> bool:
     return bool(ignored)
 
 
-def signals_for_exec(previous: set[int] | None, child_signal_ignored: bool) -> None:
-    """Before exec: the mask we were started with, and the dispositions that Python had changed."""
+def signals_for_exec(
+    previous: set[int] | None, child_signal_ignored: bool, timers: Iterable[tuple[float, float]] = ()
+) -> None:
+    """Before exec: the mask and timers we were started with, and the dispositions that Python had changed.
+
+    What SIGPIPE and SIGXFSZ were before cannot be known: the interpreter ignores both at its start.
+    """
     default_signals((_signal.SIGPIPE, _signal.SIGXFSZ))
+    if _signal.getsignal(SIGINT) == _signal.default_int_handler:  # it would end the child with another status
+        default_signals((SIGINT,))
     if child_signal_ignored:
         _signal.signal(SIGCHLD, _signal.SIG_IGN)
+    for which, (delay, interval) in zip(TIMERS, timers, strict=False):
+        if delay:
+            _signal.setitimer(which, delay, interval)
     if previous is not None:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, previous)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, previous & valid_signals())
 
 
 def pause(seconds: float) -> None:

@@ -66,7 +66,12 @@ def _read(path: str, *, to_end: bool) -> bytes:
         os.close(fd)
 
 
+READS_ALONE = 32  # some of them, as smaps_rollup of a large process, take milliseconds
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+
+
+def nothing() -> None:
+    """Do nothing."""
 
 
 class Machine:
@@ -75,7 +80,8 @@ class Machine:
     `proc`, `sys`: where procfs and sysfs are mounted. `ticks`: USER_HZ, the unit of `stat`; `tick_ns`: its nanoseconds.
     `page_size`: bytes. `memory_bytes`: of the machine, by sysinfo(2); None where unknown. `clock_gettime_ns`:
     clock_gettime(2), or None where only `stat` can be trusted for CPU times. `monotonic_ns`, `boottime_ns`, `time`: the
-    clocks of the schedule, of process starts, and of the calendar.
+    clocks of the schedule, of process starts, and of the calendar. `attend`: called every READS_ALONE files and
+    between the parts of a long reading, so that a caller can do what is urgent.
     """
 
     def __init__(
@@ -102,6 +108,8 @@ class Machine:
         self.monotonic_ns: Callable[[], int] = monotonic_ns
         self.boottime_ns: Callable[[], int] = boottime_ns or _boottime_ns
         self.time: Callable[[], float] = now
+        self.attend: Callable[[], object] = nothing
+        self._reads = 0
         self._last_pid_fd = -1
         self._booted_at: float | None = None
 
@@ -111,6 +119,9 @@ class Machine:
         `to_end`: for files of many records (`children`), of which one read gives a page or so; the others are one
         record that a single read gives whole (single_open in the kernel).
         """
+        self._reads += 1
+        if self._reads % READS_ALONE == 0:
+            self.attend()
         return _read(f"{self.proc}/{path}", to_end=to_end)
 
     def read_sys(self, path: str) -> bytes:

@@ -193,8 +193,9 @@ class MountReader:
         if self.discover(end_ns) or self._known is None:
             return None
         if version != self._version:
-            self._chosen = [(mount, owner(mount.number, mount.source)) for mount, _ in self._chosen]
-            self._version = version
+            self._pending = self._own(owner, version)
+            if self.discover(end_ns) or self._known is None:
+                return None
         spaces = [self._space(mount, device) for mount, device in self._chosen]
         return [space for space in spaces if space is not None]
 
@@ -224,6 +225,14 @@ class MountReader:
             if place % STRIDE == 0:
                 yield
         self._chosen, self._version = [(mount, None) for mount in chosen], -1
+
+    def _own(self, owner: Callable[[str, str], str | None], version: int) -> Iterator[None]:
+        owned = []
+        for place, (mount, _) in enumerate(self._chosen):
+            owned.append((mount, owner(mount.number, mount.source)))
+            if place % STRIDE == 0:
+                yield
+        self._chosen, self._version = owned, version
 
     def _has_changed(self) -> bool:
         if self._known is None or self._poll is None:

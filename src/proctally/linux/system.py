@@ -311,8 +311,11 @@ class SystemReader:
         reading.load = self._load.parsed(parse_loadavg)
         reading.pressure = self._read_pressure(reading.at_ns)
         reading.processes = self._processes.read()
+        self._machine.attend()
         reading.disks = self._disks.read(self._end_ns())
+        self._machine.attend()
         reading.net = self._net.read(self._end_ns())
+        self._machine.attend()
         reading.version = self._disks.version + self._net.version
         reading.errors = {file.path: file.error for file in self._files() if file.error is not None}
         return reading

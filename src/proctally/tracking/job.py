@@ -14,28 +14,25 @@ from proctally.errors import CannotStart
 from proctally.linux.c_library import execve, libc
 from proctally.linux.child import (
     SI_KERNEL,
-    SIGCHLD,
     SIGCONT,
     SIGHUP,
-    SIGINT,
     SIGKILL,
-    SIGQUIT,
     SIGSTOP,
-    SIGTERM,
     SIGTSTP,
     SIGTTIN,
     SIGTTOU,
-    SIGUSR1,
-    SIGUSR2,
     Signal,
     SignalFd,
     become_subreaper,
+    catchable,
     default_child_signal,
     initial_environment,
     next_ended_child,
+    queue_signal,
     reap,
     signals_for_exec,
     stop_or_continue,
+    take_timers,
 )
 from proctally.linux.descriptors import get_limits, raise_limit, set_limits
 from proctally.linux.proc import OwnIo
@@ -48,10 +45,8 @@ if TYPE_CHECKING:
     from proctally.linux.c_library import CLibrary
 
 STOPS = (SIGTSTP, SIGTTIN, SIGTTOU)
-FORWARDED = (SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGINT, SIGQUIT, SIGCONT, SIGTSTP)
 TO_LEADER = (SIGHUP, SIGCONT)
 STOP_SECONDS = 10.0  # so long a job may take to stop itself after Ctrl-Z; later, somebody else has stopped it
-WATCHED = (*FORWARDED, SIGTTIN, SIGTTOU, SIGCHLD)
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 # Variables for the process with this pid: sd_listen_fds(3), sd_watchdog_enabled(3), systemd.exec(5). Where
@@ -86,7 +81,8 @@ class Job:
         self.own = os.getpid()
         self.library = library
         self.child_signal_ignored = default_child_signal()
-        self.signals = SignalFd(library, WATCHED)
+        self.signals = SignalFd(library, catchable())
+        self._timers = take_timers()
         self.subreaper = become_subreaper(library)
         self.pid = 0
         self.status: int | None = None
@@ -126,7 +122,7 @@ class Job:
     ) -> None:
         """In the child: be as this process was started, wait for the gate, become the command or say why not."""
         set_limits(self._limit)
-        signals_for_exec(self.signals.previous, self.child_signal_ignored)
+        signals_for_exec(self.signals.previous, self.child_signal_ignored, self._timers)
         os.close(self._gate)
         become = _prepared(self.library, candidates, command, _passed_on(environment, self.own))
         os.read(gate, 1)
@@ -178,32 +174,34 @@ class Job:
             return False
         return True
 
-    def forward(self, signal: Signal, is_member: Callable[[int], bool]) -> None:
-        """Pass a signal on to the job that was meant for it.
+    def forward(self, signal: Signal, is_member: Callable[[int], bool]) -> bool:
+        """Pass a signal on to the job that was meant for it; False where the job's queue is full for now.
 
-        What the terminal sends (SI_KERNEL) goes to the whole process group and reached the job by itself, except that
-        one that hangs up tells the leader of its session alone, which the job would be without us. What a
-        member of the tree sent to us (`kill 0`, `kill $PPID`) came from the job and does not go back.
+        What the terminal sends (SI_KERNEL) reaches the whole process group, and so the job. A hangup and what follows
+        it reach only the leader of the session: if that is proctally, it forwards them. Other signals of the kernel are
+        about this process. A signal that a member of the tree sends to us (`kill 0`, `kill $PPID`) does not come back.
         """
         if signal.number in STOPS:
             self._asked_to_stop = monotonic()
         elif signal.number == SIGCONT:
             self._asked_to_stop = None
-        if signal.number not in FORWARDED or self.status is not None:
-            return
-        if signal.code == SI_KERNEL and not (signal.number in TO_LEADER and os.getsid(0) == self.own):
-            return
+        if self.status is not None:
+            return True
+        for_leader = signal.code == SI_KERNEL and signal.number in TO_LEADER and os.getsid(0) == self.own
+        if signal.code > 0 and not for_leader:
+            return True
         if signal.sender and (signal.sender == self.own or is_member(signal.sender)):
-            return
-        try:
-            os.kill(self.pid, signal.number)
-        except ProcessLookupError:
-            pass
-        except PermissionError:  # the job became another user's
-            pass
+            return True
+        if signal.value is not None:
+            return queue_signal(self.library, self.pid, signal.number, signal.value)
+        self.signal(signal.number)
+        return True
 
     def signal(self, number: int) -> None:
-        """Send a signal to the command itself; it is our child and not reaped yet, so its pid is its own."""
+        """Send a signal to the command itself; it is our child and not reaped yet, so its pid is its own.
+
+        The kernel refuses it where the command became another user's.
+        """
         if self.status is None:
             try:
                 os.kill(self.pid, number)

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 VARIABLE = "PROCTALLY_MARKS"
 NEXT, BEGIN, END = "next", "begin", "end"
-READ_BYTES = 1 << 16
+READ_BYTES = 1 << 16  # what a pipe holds, as a rule
+READS_AT_ONCE = 16  # of a flood, between which everything else gets its turn
 LONGEST_LINE = 4096
 LONGEST_NAME = 200
 MOST = 10_000  # marks of one run: what they cost, and the record, stay small
-PAUSE_NS = 20_000_000  # who marks without end is heard no oftener
+PARSED_AT_ONCE = 200
+WAITING_BYTES = 1 << 20  # of waiting lines: above that the pipe is not read
+PAUSE_NS = 20_000_000  # maximum time between two reads of the pipe
 
 
 class Marks:
@@ -36,7 +39,10 @@ class Marks:
         self._at = at
         self._open: dict[str, bool] = {}  # phases that are open; whether the next one ends it
         self._rest = b""
-        self._heard = 0
+        self._is_cut = False  # whether the rest is of a line that is too long, of which nothing is kept
+        self._waiting: list[bytes] = []  # whole lines that are not parsed yet
+        self._line_count = 0
+        self._read_ns = -NANOSECONDS  # long ago
         self._not_before = 0
         self.dropped = 0
         self.started_ns = 0  # of the run, by the clock of `take`
@@ -53,31 +59,50 @@ class Marks:
         return [self._read] if self._read >= 0 and now >= self._not_before else []
 
     def timeout(self, now: int) -> int | None:
-        """Nanoseconds until it listens again; None while it does."""
+        """Return the nanoseconds until it listens again, or parses waiting lines; None while it listens."""
+        if self._waiting:
+            return 0
         return self._not_before - now if self._read >= 0 and now < self._not_before else None
 
     def drain(self, now: int) -> bytes:
-        """What was written since. It is always read: whoever marks waits for room in a full pipe."""
+        """Return the bytes of the pipe. A job that marks waits for room in a full pipe.
+
+        A pause follows, which ends before the pipe is full at the rate at which it was filled this time.
+        """
         if self._read < 0:
             return b""
+        half = _room(self._read) // 2
+        found: list[bytes] = []
         try:
-            data = os.read(self._read, READ_BYTES)
+            while len(found) < READS_AT_ONCE:
+                found.append(os.read(self._read, READ_BYTES))
+                if len(found[-1]) < min(half, READ_BYTES):
+                    break
         except OSError:
-            return b""
-        self._not_before = now + PAUSE_NS
+            pass
+        data = b"".join(found)
+        if data:
+            pause = 0 if len(data) >= half else (now - self._read_ns) * half // len(data)
+            self._read_ns, self._not_before = now, now + min(pause, PAUSE_NS)
         return data
 
-    def take(self, now: int) -> list[JsonObject]:
-        """Lines of the record for what was marked since."""
-        *whole, self._rest = (self._rest + self.drain(now)).split(b"\n")
-        if len(self._rest) > LONGEST_LINE:
-            self._rest = b""
-            self.dropped += 1
-        told = [line for line in whole if line.strip()]
-        room = MOST - self._heard
-        marks = [mark for mark in map(parse, told[:room]) if mark is not None]
-        self._heard += len(marks)
-        self.dropped += len(told) - len(marks)
+    @property
+    def has_waiting(self) -> bool:
+        """Return True if lines wait to be parsed."""
+        return bool(self._waiting)
+
+    def forget(self) -> None:
+        """Drop the lines that wait."""
+        self.dropped += len(self._waiting)
+        self._waiting = []
+
+    def take(self, now: int, most: int = PARSED_AT_ONCE) -> list[JsonObject]:
+        """Return the lines of the record for the next marks, at most this many."""
+        if sum(map(len, self._waiting)) < WAITING_BYTES:
+            self._split(self.drain(now))
+        lines, self._waiting = self._waiting[:most], self._waiting[most:]
+        marks = [mark for mark in map(parse, lines) if mark is not None]
+        self.dropped += len(lines) - len(marks)
         if not marks:
             return []
         used, heard_at = self.look(), self._at()
@@ -86,6 +111,23 @@ class Marks:
             ago = 0.0 if at is None else max(0.0, heard_at - at)
             found += self._lines(name, event, self._moment(now, heard_at, ago), used)
         return found
+
+    def _split(self, data: bytes) -> None:
+        """Take in the whole lines; those above MOST are only counted."""
+        if self._is_cut:
+            _, newline, data = data.partition(b"\n")
+            self._is_cut = not newline
+        *whole, rest = (self._rest + data).split(b"\n", MOST - self._line_count)
+        self._line_count += len(whole)
+        self._waiting += [line[:LONGEST_LINE] for line in whole if line.strip()]
+        if b"\n" in rest:
+            self.dropped += rest.count(b"\n")
+            rest = rest.rpartition(b"\n")[2]
+        if len(rest) > LONGEST_LINE:
+            rest = b""
+            self._is_cut = True
+            self.dropped += 1
+        self._rest = rest
 
     def _moment(self, now: int, heard_at: float, ago: float) -> dict[str, float]:
         """When something was marked, if that is so many seconds ago."""
@@ -113,7 +155,8 @@ class Marks:
 
     def last(self, now: int) -> list[JsonObject]:
         """The same at the end: what is open ends."""
-        found = self.take(now)
+        self._split(self.drain(now))
+        found = self.take(now, MOST)
         self.dropped += bool(self._rest.strip())  # its line has no end
         if self._open:
             found += self._lines(None, END, self._moment(now, self._at(), 0.0), self.look())
@@ -125,6 +168,16 @@ class Marks:
             if fd >= 0:
                 os.close(fd)
         self._read = self._write = -1
+
+
+def _room(fd: int) -> int:
+    """Return how many bytes a pipe holds: fewer for a user of very many pipes."""
+    import fcntl
+
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+    except OSError:
+        return READ_BYTES
 
 
 def _phase(name: str, event: str, moment: dict[str, float], used: float | None) -> JsonObject:

@@ -81,7 +81,10 @@ class Phases:
         time = sampler.time.reader
         if time is not None:
             self._fold(total, time)
-            total.spans.append((phase.mark or time.start, time.mark()))
+            start, end = phase.mark or time.start, time.mark()
+            if total.spans and total.spans[-1][1] is start:  # thousands can start and end between two scans
+                start = total.spans.pop()[0]
+            total.spans.append((start, end))
 
     def _fold(self, total: Total, time: TimeScan, *, last: bool = False) -> None:
         """Sum up the spans that nothing can change, so that a phase of many repetitions takes little memory."""

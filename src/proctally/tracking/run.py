@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import TypeVar, TypeVarTuple
 
+    from proctally.linux.child import Signal
     from proctally.record import JsonObject
     from proctally.tracking.config import Options
     from proctally.tracking.termination import Termination
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 CANNOT_RUN = 125
 TIMED_OUT = 124
 SOON_NS = 200_000_000  # maximum wait, with --wait-all, for the exit of members that are not children of ours
+AGAIN_NS = 5_000_000  # interval of attempts to send a signal that does not fit into the job's queue
+MOST_UNSENT = 1 << 16  # of these signals; the kernel keeps no more of them, by default
 REST_DIVISOR = 50
 MEMBER_DEPTH = 64
 RESERVE_BYTES = 1 << 21  # untouched address space, freed for the end when memory is short: above an arena of Python
@@ -72,12 +75,14 @@ class Marked(Marks, Source):
     def ignore(self) -> None:
         """Only empty the pipe from now: a job that marks must not wait for its reader."""
         self._ignored = True
+        self.forget()
 
     def act(self, now: int, ready: Collection[int]) -> None:
         """Write what was marked."""
-        if ready and self._ignored:
-            self.drain(now)
-        elif ready:
+        if self._ignored:
+            if ready:
+                self.drain(now)
+        elif ready or self.has_waiting:
             self._tracker.mark(self.take(now))
 
 
@@ -308,6 +313,9 @@ class Runner(Source):
         self._ends = (self,) if ends is None else (self, ends)
         self._loop = Loop(machine.monotonic_ns, self.job.signals, self._ends, urgent=self._ends, fault=self._fault)
         self._gives_up_ns: int | None = None  # moment at which --wait-all ends after a signal
+        self._unsent: list[Signal] = []
+        self._is_forwarding = False
+        self._has_child_ended = False
 
     def main(self) -> Ended:
         """Track the command to its end."""
@@ -374,6 +382,7 @@ class Runner(Source):
     def _track(self, pid: int) -> None:
         """Track from the exec to the last line."""
         session, tracker = self.session, self.tracker
+        self.machine.attend = self._attend
         self.guarded(lambda: session.write(session.header(mask(self.command), pid, tracker.enclosure.limits)))
         first = self.guarded(tracker.start)
         try:
@@ -438,27 +447,53 @@ class Runner(Source):
 
     def timeout(self, now: int) -> int | None:
         """Return the nanoseconds until members are looked for that are not children of this process."""
-        return None if self.job.status is None else SOON_NS // 4
+        if self.job.status is None:
+            return 0 if self._has_child_ended else AGAIN_NS if self._unsent else None
+        return SOON_NS // 4
 
     def act(self, now: int, ready: Collection[int]) -> Outcome | None:
         """Forward signals, reap, stop with the job; return its outcome once nothing is left to wait for."""
         job, clock = self.job, self.machine.monotonic_ns
         signals = job.signals.take()
-        child = False
         for signal in signals:
-            child |= signal.number == SIGCHLD
             if job.status is not None and signal.number in (SIGINT, SIGTERM, SIGHUP, SIGQUIT):
                 # --wait-all: wait no longer than members that got the same signal need to exit
                 self._gives_up_ns = min(self._gives_up_ns or clock() + SOON_NS, clock() + SOON_NS)
-            job.forward(signal, self._is_member)
+        self._forward(signals)
+        child, self._has_child_ended = self._has_child_ended, False
         ended = self._reap() if child or job.status is not None else False
         if ended or (self._gives_up_ns is not None and clock() >= self._gives_up_ns):
             return judge(job.status)
-        if signals and job.wants_to_stop():
+        if (signals or child) and job.wants_to_stop():
             self.guarded(self.tracker.sample)
             job.stop()
             self.guarded(self.tracker.gap_ended)
         return None
+
+    def _attend(self) -> None:
+        """Forward what has come, in the middle of a long step; to reap would change what that step looks at."""
+        if self.job.status is None and not self._is_forwarding:
+            self.job.signals.look()
+            self._forward(self.job.signals.take())
+
+    def _forward(self, signals: list[Signal]) -> None:
+        """Forward signals, and those for which there was no room: they stay in their order, and no other waits."""
+        if not (signals or self._unsent):
+            return
+        self._has_child_ended |= any(signal.number == SIGCHLD for signal in signals)
+        members: dict[int, bool] = {}  # by sender: of a flood most are of one
+
+        def is_member(pid: int) -> bool:
+            if pid not in members:
+                members[pid] = self._is_member(pid)
+            return members[pid]
+
+        unsent: list[Signal] = []
+        self._is_forwarding = True  # to look at a sender reads files
+        for signal in self._unsent + signals:
+            if (unsent and signal.value is not None) or not self.job.forward(signal, is_member):
+                unsent.append(signal)
+        self._unsent, self._is_forwarding = unsent[:MOST_UNSENT], False
 
     def _reap(self) -> bool:
         """Reap what ended; True when nothing is left to wait for."""

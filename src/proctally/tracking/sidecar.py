@@ -13,14 +13,25 @@ import select
 import sys
 
 from proctally.errors import UNREADABLE
+from proctally.linux.c_library import libc
 from proctally.linux.channel import Channel, Closed, Late
-from proctally.linux.child import SIGHUP, SIGINT, SIGQUIT, SIGTERM, Poller, default_signals, name_process, pidfd_open
+from proctally.linux.child import (
+    SIGHUP,
+    SIGINT,
+    SIGQUIT,
+    SIGTERM,
+    SignalFd,
+    default_signals,
+    name_process,
+    pidfd_open,
+    stopping,
+)
 from proctally.linux.descriptors import raise_limit
 from proctally.linux.machine import host_machine
 from proctally.linux.open_files import close_above
 from proctally.linux.proc import read_stat
 from proctally.record import seconds
-from proctally.record.codes import BLOCK_LEFT, HIDDEN, PROGRAM_EXITED, PROGRAM_REPLACED, of_error
+from proctally.record.codes import BLOCK_LEFT, HIDDEN, PROGRAM_EXITED, PROGRAM_REPLACED, STOPPED, of_error
 from proctally.record.location import output_problem
 from proctally.record.writer import RecordWriter
 from proctally.text.secrets import mask
@@ -155,7 +166,7 @@ class Block(Source):
 class Sidecar(Source):
     """All blocks of one target: the first source of the loop, which watches the target and its control channel."""
 
-    def __init__(self, control: Channel, pid: int, start: int) -> None:
+    def __init__(self, control: Channel, pid: int, start: int, signals: SignalFd) -> None:
         self.control: Channel | None = control
         self.pid = pid
         self.start = start
@@ -164,10 +175,11 @@ class Sidecar(Source):
         self.descriptors = max(0, raise_limit() - WATCHED_MEMBERS)
         self.blocks: list[Block] = []
         self.served = 0
-        self.loop = Loop(self.machine.monotonic_ns, Poller(), [self], urgent=[self], fault=self._fault)
+        self.signals = signals
+        self.loop = Loop(self.machine.monotonic_ns, signals, [self], urgent=[self], fault=self._fault)
 
     def main(self) -> None:
-        """Track blocks until the target has exited, or wants no more."""
+        """Track blocks until the target has exited, wants no more, or a signal ends it."""
         outcome = self.loop.run()
         self._end_all(outcome)
 
@@ -182,7 +194,9 @@ class Sidecar(Source):
         return LOOK_NS if self.pidfd is None else None
 
     def act(self, now: int, ready: Collection[int]) -> Outcome | None:
-        """Take in a new block, and end those that are over. The outcome is that of all, once the target has exited."""
+        """Take in a new block, and end those that are over. The outcome is that of all: the target exited, a signal."""
+        for signal in self.signals.take():
+            return Outcome("ended", reason(STOPPED, signal=signal.number))
         if not self._is_there() if self.pidfd is None else self.pidfd in ready:
             return Outcome("ended", reason(PROGRAM_EXITED))
         if self.control is not None and self.control.fileno() in ready:
@@ -352,7 +366,7 @@ def main() -> None:
     os.chdir("/")
     name_process("proctally")
     pid, start = int(sys.argv[1]), int(sys.argv[2])
-    sidecar = Sidecar(Channel.of_descriptor(CONTROL_FD), pid, start)
+    sidecar = Sidecar(Channel.of_descriptor(CONTROL_FD), pid, start, SignalFd(libc(), stopping()))
     try:
         is_same = read_stat(sidecar.machine, pid).start == start  # not another that was given its number
     except UNREADABLE:

@@ -71,6 +71,7 @@ class Tracker(Source):
         """Start to read the machine, as requested, and write what is known of it."""
         from proctally.host.sampler import begin
 
+        self.machine.attend()  # to load it takes long
         options = self.options
         self.host = begin(
             self.machine,

@@ -6,13 +6,16 @@ import fcntl
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from proctally.linux.c_library import libc
-from proctally.linux.child import SignalFd
+from proctally.linux.child import SignalFd, queue_signal
 
 LONG_NS = 5_000_000_000
 SHORT_NS = 30_000_000
@@ -94,3 +97,58 @@ def test_many_signals_in_one_wait(signals: SignalFd) -> None:
     assert len(signals.take()) == 1
     assert signals.wait([], 0) == []
     assert signals.take() == []
+
+
+def test_value_that_was_sent_with_a_signal() -> None:
+    made = SignalFd(libc(), [signal.SIGUSR2])
+    library = libc()
+    assert library is not None
+    try:
+        for value in (7, -7, 1 << 40):
+            assert queue_signal(library, os.getpid(), signal.SIGUSR2, value)
+            made.look()
+            (found,) = made.take()
+            assert (found.number, found.code, found.value) == (signal.SIGUSR2, -1, value)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        made.look()
+        assert [each.value for each in made.take()] == [None]
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, made.previous)
+        assert made.fd is not None
+        os.close(made.fd)
+
+
+def test_flood_is_read_in_parts(signals: SignalFd) -> None:
+    """Between them everything else gets its turn."""
+    number = signal.SIGRTMIN
+    flooded = SignalFd(libc() if signals.fd is not None else None, [number])
+    counts = []
+    try:
+        for _ in range(600):
+            os.kill(os.getpid(), number)
+        while sum(counts) < 600:
+            flooded.wait([], LONG_NS)
+            counts.append(len(flooded.take()))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, flooded.previous)
+        if flooded.fd is not None:
+            os.close(flooded.fd)
+    assert max(counts) <= 512
+
+
+@pytest.mark.parametrize(
+    ("fault", "number"),
+    [("import ctypes; ctypes.string_at(0)", signal.SIGSEGV), ("os.abort()", signal.SIGABRT)],
+)
+def test_own_faults_end_a_process_that_reads_every_signal(tmp_path: Path, fault: str, number: int) -> None:
+    code = f"""
+import os
+from proctally.linux.c_library import libc
+from proctally.linux.child import SignalFd, catchable
+made = SignalFd(libc(), catchable())
+os.kill(os.getpid(), {int(number)})
+made.look()
+assert [each.number for each in made.take()] == [{int(number)}], "one that was sent is read"
+{fault}
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == -number

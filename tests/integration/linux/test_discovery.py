@@ -10,6 +10,7 @@ import pytest
 
 from proctally.host.derive import derive
 from proctally.linux.machine import Machine
+from proctally.linux.mounts import MountReader
 from proctally.linux.system import SystemReader
 
 STEP_NS = 5_000_000
@@ -118,3 +119,42 @@ def test_devices_that_change_during_discovery(folder: Path, tmp_path: Path) -> N
     assert now.net is not None
     assert (len(now.disks.disks), len(now.net.counters)) == (DISKS - 10, INTERFACES - 10)
     assert now.disks.totals == (512 * 8 * (DISKS - 10), 512 * 8 * (DISKS - 10), DISKS - 10, DISKS - 10)
+
+
+def test_owners_of_many_mounts_are_looked_for_in_steps(tmp_path: Path) -> None:
+    """By the path of the source, which takes calls of the kernel for each."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    mounts = (f"{10 + each} 1 8:{each} / /m/{each} rw - ext4 /dev/sd{each} rw\n" for each in range(600))
+    (tmp_path / "proc/self/mountinfo").write_text("".join(mounts))
+    machine = SlowMachine(tmp_path)
+    reader = MountReader(machine, statvfs)
+
+    def owner(_: str, source: str) -> str:
+        machine.now_ns += READ_NS
+        return source
+
+    spaces, steps = None, 0
+    while spaces is None:
+        before = machine.now_ns
+        spaces = reader.read(owner, 1, machine.now_ns + STEP_NS)
+        assert machine.now_ns - before < STEP_NS + 80 * READ_NS
+        steps += 1
+    assert steps > 2
+    assert {space.device for space in spaces} == {f"/dev/sd{each}" for each in range(600)}
+
+
+def test_others_get_a_turn_between_the_parts_of_a_reading(folder: Path) -> None:
+    """Thousands of disks take ten milliseconds to parse, and so do as many interfaces."""
+    machine = SlowMachine(folder)
+    read: list[str] = []
+    opened = machine.open
+
+    def open_file(path: str, *more: Any) -> int:
+        read.append(path)
+        return opened(path, *more)
+
+    machine.open = open_file  # type: ignore[method-assign]
+    machine.attend = lambda: read.append("attend")
+    SystemReader(machine, statvfs=statvfs).read()
+    places = [each for each in read if each in ("diskstats", "net/dev", "attend")]
+    assert places == ["attend", "diskstats", "attend", "net/dev", "attend"]

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from examples import examples
 from proctally.errors import NotMarked
-from proctally.tracking.marks import LONGEST_LINE, LONGEST_NAME, MOST, PAUSE_NS, VARIABLE, Marks, mark
+from proctally.tracking.marks import LONGEST_LINE, LONGEST_NAME, MOST, PARSED_AT_ONCE, PAUSE_NS, VARIABLE, Marks, mark
+from tracked import PYTHON
 
 PROCTALLY = f"{sys.executable} -m proctally"
 
@@ -254,8 +255,10 @@ def test_what_is_open_ends_at_the_end(marks: Marks) -> None:
 def test_one_line_without_end(marks: Marks) -> None:
     tell(marks, b"x" * (LONGEST_LINE + 1))
     assert marks.take(0) == [] and marks.dropped == 1
-    tell(marks, b"y\n")
+    tell(marks, b"x" * 9000)
+    tell(marks, b"the end of it\ny\n")
     assert events(marks.take(0)) == [("y", "begin")]
+    assert marks.dropped == 1, "it is one line, however long"
 
 
 def test_a_full_pipe_is_not_waited_for(marks: Marks) -> None:
@@ -273,12 +276,67 @@ def test_a_full_pipe_is_not_waited_for(marks: Marks) -> None:
 def test_who_marks_too_much_costs_little(marks: Marks) -> None:
     looks = []
     marks.look = lambda: looks.append(None)  # type: ignore[func-returns-value]
-    for count in (MOST - 1, 2, 3):
-        for begin in range(0, count, 4000):
-            tell(marks, b"x\n" * min(4000, count - begin))
+    for count in (MOST - 1, 2, 3, 30_000):
+        tell(marks, b"x\n" * count)
+        marks.take(0)
+        while marks.has_waiting:
+            assert marks.timeout(0) == 0
             marks.take(0)
-    assert marks.dropped == 4
-    assert len(looks) == 4, "nothing is read for marks that are not kept"
+    assert marks.dropped == 30_004
+    assert len(looks) == MOST // PARSED_AT_ONCE + 1, "nothing is read for marks that are not kept"
+
+
+def test_who_writes_more_than_the_pipe_holds_is_not_waited_for(marks: Marks) -> None:
+    """A pause would hold the job up: 64 KiB each 20 ms are 3 MB a second."""
+    tell(marks, b"x\n" * 32_000)
+    marks.take(1)
+    assert len(marks.fds(1)) == 1
+    marks.take(2)  # there is nothing
+    assert len(marks.fds(2)) == 1
+
+
+def test_the_pause_ends_before_the_pipe_is_full(marks: Marks) -> None:
+    tell(marks, b"x")
+    marks.take(0)
+    tell(marks, b"x" * 16_384)
+    marks.take(8_000_000)
+    assert marks.timeout(8_000_000) == 16_000_000, "half of it would be full then"
+
+
+def test_lines_without_number_of_what_is_no_mark_cost_little(marks: Marks) -> None:
+    """Each of them would be parsed for ever."""
+    for _ in range(3):
+        tell(marks, b"{\n" * 30_000)
+        while marks.take(0) or marks.has_waiting:
+            pass
+    assert marks.dropped == 90_000
+    tell(marks, b"x\n")
+    assert marks.take(0) == [] and marks.dropped == 90_001
+
+
+def test_a_tracker_that_failed_hears_nothing_more(marks: Marks) -> None:
+    tell(marks, b"x\n" * (PARSED_AT_ONCE + 5))
+    assert marks.take(0) and marks.has_waiting
+    marks.forget()
+    assert (marks.timeout(PAUSE_NS), marks.dropped) == (None, 5)
+
+
+def test_a_flood_does_not_hold_the_job_up(tmp_path: Path) -> None:
+    """With a pause of 20 ms between two reads this took more than ten seconds."""
+    code = (
+        "import os, time\n"
+        "fd = os.open(os.environ['PROCTALLY_MARKS'], os.O_WRONLY)\n"
+        "data = b'a phase of some thirty letters\\n' * 2000\n"
+        "begun = time.monotonic()\n"
+        "for _ in range(500): os.write(fd, data)\n"
+        "print(time.monotonic() - begun)"
+    )
+    out = tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "proctally", "run", "-q", "--no-record", "-o", str(out), "--"]
+    done = subprocess.run([*command, *PYTHON, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert float(done.stdout) < 8
+    assert done.stderr == f"proctally: {1_000_000 - MOST} marks of the job were no marks, or too many\n"
+    assert out.read_text().count('"type":"phase"') == 2 * MOST
 
 
 def test_a_file_that_is_no_pipe_of_a_tracker_is_left_alone(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from proctally.linux.c_library import libc
 from proctally.linux.channel import Channel, pair
+from proctally.linux.child import SignalFd
 from proctally.tracking import sidecar
 from proctally.tracking.loop import Source
 from proctally.tracking.verdict import Outcome
@@ -19,7 +21,7 @@ def made(monkeypatch: pytest.MonkeyPatch, control: Channel) -> sidecar.Sidecar:
     monkeypatch.setattr(sidecar, "raise_limit", lambda: 100 + sidecar.WATCHED_MEMBERS)
     monkeypatch.setattr(sidecar, "pidfd_open", lambda pid: None)
     monkeypatch.setattr(sidecar, "read_stat", lambda machine, pid: SimpleNamespace(start=7, state=b"S", threads=1))
-    return sidecar.Sidecar(control, os.getpid(), 7)
+    return sidecar.Sidecar(control, os.getpid(), 7, SignalFd(libc(), ()))
 
 
 # -- the sampler -----------------------------------------------------------------------------------------------------

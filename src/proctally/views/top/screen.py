@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 FIRST_SECONDS = 0.3  # rates need two samples: so long after the first the second is taken
 POLL_SECONDS = 0.25  # how often is looked whether something was written
 MOST_REDRAWN = 0.9  # a record that is written oftener is shown as often as the interval, about
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+FAULTS = {signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS}
+HARMLESS = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
+STOPS = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 PALETTE: list[tuple[str, str, str] | tuple[str, str, str, str]] = [
     ("title", "bold", ""),
     ("label", "dark cyan", "", ""),
@@ -231,7 +234,10 @@ class TerminalSignals:
     def __init__(self) -> None:
         self.fd, self._wake = os.pipe()
         self.ended_by: int | None = None
-        self._before = {number: signal.signal(number, self._note) for number in ENDING_SIGNALS}
+        ending = set(signal.valid_signals()) - FAULTS - HARMLESS - STOPS - {signal.SIGKILL}
+        self._before = {
+            number: signal.signal(number, self._note) for number in ending if signal.getsignal(number) in DEFAULTS
+        }
         self._before[signal.SIGCONT] = signal.signal(signal.SIGCONT, self._continued)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
