@@ -49,6 +49,7 @@ TO_LEADER = (SIGHUP, SIGCONT)
 STOP_SECONDS = 10.0  # so long a job may take to stop itself after Ctrl-Z; later, somebody else has stopped it
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
+HELD = b"+"  # what the held child writes when it waits
 # Variables for the process with this pid: sd_listen_fds(3), sd_watchdog_enabled(3), systemd.exec(5). Where
 # LISTEN_PIDFDID is set, it is checked too.
 MEANT_FOR_ONE = (b"LISTEN_PID", b"WATCHDOG_PID", b"SYSTEMD_EXEC_PID")
@@ -125,9 +126,14 @@ class Job:
         signals_for_exec(self.signals.previous, self.child_signal_ignored, self._timers)
         os.close(self._gate)
         become = _prepared(self.library, candidates, command, _passed_on(environment, self.own))
+        os.write(report, HELD)
         os.read(gate, 1)
         number = become()
         os.write(report, str(number).encode())
+
+    def wait_until_held(self) -> None:
+        """Wait until the child has nothing left to do before it execs: its marks of memory no longer rise."""
+        os.read(self._report, len(HELD))
 
     def give_up(self) -> None:
         """End the held child: the job does not start."""

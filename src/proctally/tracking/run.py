@@ -356,6 +356,7 @@ class Runner(Source):
             self._discard()
             say(f"proctally: {refused}\n")
             return Ended(CANNOT_RUN)
+        job.wait_until_held()
         self.guarded(tracker.sampler.start, pid)
         session.start()
         tracker.started()
