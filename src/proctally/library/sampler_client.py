@@ -12,7 +12,7 @@ import threading
 import time
 
 from proctally.linux.channel import Channel, Closed, pair
-from proctally.linux.machine import Machine
+from proctally.linux.machine import host_machine
 from proctally.linux.proc import read_stat
 from proctally.linux.spawn import python, spawn
 
@@ -112,7 +112,7 @@ class SamplerClient:
 
         _watch_forks()
         pid = os.getpid()
-        start = read_stat(Machine(), pid).start
+        start = read_stat(host_machine(), pid).start
         argv = python("proctally.tracking.sidecar", str(pid), str(start), packages=("pynvml",))
         if os.access(SHELL, os.X_OK):
             argv = [SHELL, "-c", INTO_BACKGROUND, "proctally", *argv]

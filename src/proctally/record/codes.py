@@ -141,8 +141,8 @@ MISSING = (
     NOT_REQUESTED, SWITCHED_OFF, MANY_CPUS, UNSUPPORTED, PARANOID, PERF_REFUSED, OTHER_USERS, NO_SYSCALL,
     NO_DESCRIPTORS, NO_COUNTER, NO_LOCKED_MEMORY, NO_COUNTER_LEFT, ALREADY_RUNNING, CGROUP_READ_ONLY,
     CGROUP_NOT_DELEGATED, CGROUP_MISSING, CGROUP_LIMIT, CGROUP_FULL, NO_KERNEL_MEMORY, CGROUP_TAKEN, CGROUP_BUSY,
-    NO_OWN_PROCFS, CGROUP_UNFIT, CGROUP_LEFT, CGROUP_ALTERS, INVALID, JUST_STARTED, NO_DRIVER, NO_ANSWER, HELPER_FAILED,
-    NO_BINDING, DRIVER_ERROR, DEVICE_LOST,
+    NO_OWN_PROCFS, PROCFS_MISSING, PROCFS_FOREIGN, FILE_SERVED, CGROUP_UNFIT, CGROUP_LEFT, CGROUP_ALTERS, INVALID,
+    JUST_STARTED, NO_DRIVER, NO_ANSWER, HELPER_FAILED, NO_BINDING, DRIVER_ERROR, DEVICE_LOST,
 )  # fmt: skip
 
 
@@ -152,8 +152,11 @@ def nvml_code(number: int) -> str:
 
 
 def of_error(error: Exception) -> str:
-    """Return the name of its errno, such as "EIO"; INVALID for an error without one."""
+    """Return its code, or the name of its errno, such as "EIO"; INVALID for an error without one."""
     from errno import errorcode
 
+    code = getattr(error, "code", None)
+    if isinstance(code, str):
+        return code
     number = error.args[0] if len(error.args) > 1 else None
     return errorcode.get(number, INVALID) if isinstance(number, int) else INVALID

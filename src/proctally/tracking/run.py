@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from proctally.errors import UNREADABLE, CannotStart
+from proctally.errors import NO_PROCFS, UNREADABLE, CannotStart
 from proctally.linux.c_library import libc
 from proctally.linux.child import SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, initial_environment
 from proctally.linux.machine import Machine, host_machine
@@ -130,13 +130,24 @@ class RunTracker(TreeTracker):
         enclosure.note_memory()
 
     def refused(self) -> str | None:
-        """Return the message for a source that is requested as the only one, and is missing."""
+        """Return the message for a request that needs a source, and that is missing."""
+        if self.machine.procfs_missing is not None and (needy := self._needs_procfs()) is not None:
+            return f"{needy}: {NO_PROCFS[self.machine.procfs_missing]}"
         for source, code in (("perf", self.perf.missing), ("cgroup", self.enclosure.missing)):
             if self.options.source == source and code is not None:
                 from proctally.text.words import missing
 
                 return f"--source {source}: {missing(code, source)}"
         return None
+
+    def _needs_procfs(self) -> str | None:
+        """Return the option that cannot be met without procfs."""
+        options = self.options
+        if options.source == "procfs":
+            return "--source procfs"
+        if options.max_memory is not None and not options.cgroup:
+            return "--max-memory"
+        return "--wait-all" if options.wait_all else None
 
     def started(self) -> None:
         """Take the moment of the session, at which the job starts."""
@@ -272,7 +283,7 @@ class RunTracker(TreeTracker):
                 unseen += 1
                 hidden += 1
         if not listed and not members and not self.sampler.has_foreign:
-            return 1, 1  # this kernel has no list of children
+            return 1, int(self.machine.procfs_missing is None)  # this kernel has no list of children
         return unseen, hidden
 
     def _warn_of_memory(self, high: int | None) -> None:
@@ -354,7 +365,7 @@ class Runner(Source):
             if not (key.startswith("PROCTALLY_") and key[10:] in NOT_PASSED_ON)
         }
         given = {"PROCTALLY_RUN_ID": self.session.run_id}
-        if self.tracker.marks.path is not None:
+        if self.tracker.marks.path is not None and self.machine.procfs_missing is None:
             given[VARIABLE] = self.tracker.marks.path
         return passed_on | given
 

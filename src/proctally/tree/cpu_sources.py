@@ -95,7 +95,7 @@ class CpuSources:
     `counted`: by perf, None without it; `doubtful` of these might be time of interrupts and of other machines. `lost`:
     whether perf lost processes. `enclosed`: of the cgroup, `enclosed_split` its user and system time; `left`: whether a
     process left it. `ignored`: whether a process is known to ignore SIGCHLD. `spliced`: by /proc and by perf while the
-    root of an attached tree lived.
+    root of an attached tree lived. `has_procfs`: whether members are read; without, only the CPU clock of the root is.
     """
 
     def __init__(self, *, attached: bool, only: str | None) -> None:
@@ -109,6 +109,7 @@ class CpuSources:
         self.left = False
         self.ignored = False
         self.spliced: tuple[int, int] | None = None
+        self.has_procfs = True
 
     def note_perf(self, total_ns: int | None, *, lost: bool) -> None:
         """Take in what perf counts; `lost`: whether it lost processes."""

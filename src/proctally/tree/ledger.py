@@ -380,7 +380,7 @@ class Ledger:
             "cgroup": self.cpu.enclosed,
             "rusage": self.reaped_cpu() if self.waited else None,
             "perf": self.cpu.counted,
-            "procfs": self.procfs_cpu(),
+            "procfs": self.procfs_cpu() if self.cpu.has_procfs else None,
         }
         return {source: used for source, used in sources.items() if used is not None}
 

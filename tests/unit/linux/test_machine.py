@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proctally.errors import AccessDenied, NoDescriptors, ProcessGone
-from proctally.linux.machine import Machine, classify, clock_id, host_machine, reread
+from proctally.linux.machine import Machine, classify, clock_id, reread
 
 KINDS = {
     errno.ENOENT: ProcessGone,
@@ -127,12 +127,3 @@ def test_start_unix_of_injected_clocks() -> None:
     assert machine.start_unix(5000) == 1_000_000.0
     assert machine.start_unix(4000) == pytest.approx(999_990.0, abs=1e-6)
     assert machine.start_unix(0) == pytest.approx(999_950.0, abs=1e-6)
-
-
-def test_constants_of_this_machine() -> None:
-    machine = host_machine()
-    assert machine.proc == "/proc"
-    assert machine.ticks == os.sysconf("SC_CLK_TCK")
-    assert machine.tick_ns * machine.ticks == 1_000_000_000
-    assert machine.page_size == os.sysconf("SC_PAGESIZE")
-    assert machine.clock_gettime_ns is not None
