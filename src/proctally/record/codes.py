@@ -63,6 +63,7 @@ DISK_BY_LOOKS = "disk_by_looks"  # disk time as a share of scans
 # gaps of the machine
 PROCFS_MISSING = "procfs_missing"
 PROCFS_FOREIGN = "procfs_foreign"  # /proc of another pid namespace
+SOURCE_WRONG = "source_wrong"  # a source of CPU time that was far above two others that agree
 CLOCK_DISBELIEVED = "clock_disbelieved"  # a CPU clock that disagreed with times(2)
 FILE_SERVED = "file_served"  # a file of /proc that a daemon serves and that did not answer
 OOM_ELSEWHERE = "oom_elsewhere"  # OOM kills in a cgroup that other processes share
@@ -73,8 +74,8 @@ GAPS = (
     ADOPTED_UNRELATED, ATTACH_THREADS, PROCESSES_SAMPLED, FORKS_UNSEEN, BUFFERS_UNREADABLE, NEW_CPUS,
     COMMAND_TIME_SAMPLED, THREAD_TIME_MERGED, IO_DENIED, IO_UNAVAILABLE, TRACKING_FAILED, PSS_STALE, PSS_DENIED,
     SPIKE_BETWEEN_SAMPLES, UNCLAIMED_SHMEM, ANONYMOUS_SHMEM, SURROUNDINGS_HIDDEN, LATE_LOOK, NOT_SAMPLED, DELAY_OF_DEAD,
-    DELAY_SAMPLED, DELAY_UNAVAILABLE, DISK_BY_LOOKS, PROCFS_MISSING, PROCFS_FOREIGN, CLOCK_DISBELIEVED, FILE_SERVED,
-    OOM_ELSEWHERE,
+    DELAY_SAMPLED, DELAY_UNAVAILABLE, DISK_BY_LOOKS, PROCFS_MISSING, PROCFS_FOREIGN, SOURCE_WRONG,
+    CLOCK_DISBELIEVED, FILE_SERVED, OOM_ELSEWHERE,
 )  # fmt: skip
 
 # reasons of a verdict

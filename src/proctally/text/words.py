@@ -77,6 +77,7 @@ GAPS = {
     "disk_by_looks": ("scan", "disk time is a share of scans{amount}"),
     "procfs_missing": ("file", NO_PROCFS["procfs_missing"]),
     "procfs_foreign": ("file", NO_PROCFS["procfs_foreign"]),
+    "source_wrong": ("source", "{n} showed 100 times as much as two others: not used"),
     "clock_disbelieved": ("clock", "{n} disagreed with times(2): not used"),
     "file_served": ("file", "a daemon serves {n} of /proc and did not answer"),
     "oom_elsewhere": ("OOM kill", "{n} happened in a cgroup that other processes share"),

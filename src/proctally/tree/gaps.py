@@ -135,6 +135,8 @@ def of_failure() -> list[Gap]:
 def _run_cpu(tree: TreeSummary, perf: PerfSource) -> list[Gap]:
     ledger = tree.ledger
     choice = ledger.choose()
+    if ledger.cpu.wrong is not None:
+        return [gap(CPU, codes.SOURCE_WRONG, count=1)]
     if choice.source == "cgroup":
         return [gap(CPU, codes.CGROUP_LEFT)] if ledger.cpu.left else []
     if perf.total_ns is None:

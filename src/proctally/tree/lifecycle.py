@@ -309,6 +309,7 @@ class Lifecycle:
                 self.ledger.correct(member, max(own, member.cpu))
             self.tree.remove(member)
             self._leave(member, exit_code, reaped=True)
+            self.ledger.cpu.root_ended |= member is self.tree.root
         self.ledger.reap(usage)
         if io is not None:
             self.ledger.reap_io(io)

@@ -236,6 +236,7 @@ class TreeSampler:
     def _read_counters(self, *, is_idle: bool = False) -> None:
         """Pass to the ledger what perf and the cgroup of the run count at this moment."""
         ledger, perf, enclosure = self.ledger, self.perf, self.enclosure
+        ledger.cpu.room = self.lifecycle.cpus * (self.machine.monotonic_ns() - self.state.started_ns)
         if perf is not None:
             ledger.cpu.note_perf(perf.read(is_idle=is_idle), lost=perf.has_lost_processes)
         if enclosure is not None:
@@ -352,6 +353,8 @@ class TreeSampler:
         if failed:
             self._read_counters()
             self.ledger.fall_back()
+        elif self.ledger.cpu.wrong is not None:
+            self.ledger.best[CPU] = self.ledger.total()[CPU]  # what was shown until then is not true
 
     def settle_kills(self) -> Kills | None:
         """Count OOM kills to the end; None for a job without any that ended before the second scan."""
