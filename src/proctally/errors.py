@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EACCES, ESRCH, EWOULDBLOCK
+from errno import EACCES, ESRCH, EWOULDBLOCK, EXDEV
 
 
 class ProcessGone(ProcessLookupError):
@@ -38,6 +38,15 @@ class FileServed(OSError):
 
     def __init__(self, path: str) -> None:
         super().__init__(EWOULDBLOCK, "a daemon serves this file", path)
+
+
+class SysfsForeign(OSError):
+    """The interfaces of /sys are those of another network namespace than this one."""
+
+    code = "sysfs_foreign"
+
+    def __init__(self) -> None:
+        super().__init__(EXDEV, "sysfs belongs to another network namespace")
 
 
 # by code: the problem and its remedy

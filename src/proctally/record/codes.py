@@ -127,6 +127,7 @@ NO_KERNEL_MEMORY = "no_kernel_memory"
 CGROUP_TAKEN = "cgroup_taken"  # another run removed it as a leftover
 CGROUP_BUSY = "cgroup_busy"  # its parent gives controllers to its children
 NO_OWN_PROCFS = "no_own_procfs"  # /proc does not show this process
+SYSFS_FOREIGN = "sysfs_foreign"  # interfaces of another network namespace
 CGROUP_UNFIT = "cgroup_unfit"  # threaded, or no v2 hierarchy
 CGROUP_ALTERS = "cgroup_alters"  # a new cgroup would change the CPU share or the memory limit of the job
 INVALID = "invalid"  # a file that does not parse
@@ -142,8 +143,8 @@ MISSING = (
     NOT_REQUESTED, SWITCHED_OFF, MANY_CPUS, UNSUPPORTED, PARANOID, PERF_REFUSED, OTHER_USERS, NO_SYSCALL,
     NO_DESCRIPTORS, NO_COUNTER, NO_LOCKED_MEMORY, NO_COUNTER_LEFT, ALREADY_RUNNING, CGROUP_READ_ONLY,
     CGROUP_NOT_DELEGATED, CGROUP_MISSING, CGROUP_LIMIT, CGROUP_FULL, NO_KERNEL_MEMORY, CGROUP_TAKEN, CGROUP_BUSY,
-    NO_OWN_PROCFS, PROCFS_MISSING, PROCFS_FOREIGN, FILE_SERVED, CGROUP_UNFIT, CGROUP_LEFT, CGROUP_ALTERS, INVALID,
-    JUST_STARTED, NO_DRIVER, NO_ANSWER, HELPER_FAILED, NO_BINDING, DRIVER_ERROR, DEVICE_LOST,
+    NO_OWN_PROCFS, PROCFS_MISSING, PROCFS_FOREIGN, FILE_SERVED, SYSFS_FOREIGN, CGROUP_UNFIT, CGROUP_LEFT,
+    CGROUP_ALTERS, INVALID, JUST_STARTED, NO_DRIVER, NO_ANSWER, HELPER_FAILED, NO_BINDING, DRIVER_ERROR, DEVICE_LOST,
 )  # fmt: skip
 
 

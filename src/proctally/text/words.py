@@ -143,6 +143,7 @@ MISSING = {
     "no_own_procfs": "/proc does not show this process; mount the procfs of its pid namespace",
     **NO_PROCFS,
     "file_served": "a daemon serves this file",
+    "sysfs_foreign": "/sys belongs to another network namespace; mount sysfs inside (mount -t sysfs sys /sys)",
     "cgroup_unfit": "this cgroup is threaded or has no v2 hierarchy; start in a v2 domain cgroup",
     "cgroup_left": "a process left it for another cgroup",
     "cgroup_alters": (

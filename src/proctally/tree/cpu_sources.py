@@ -5,7 +5,7 @@ from __future__ import annotations
 # tolerated excess of perf over wait4 and living members: its clock includes interrupts and stolen time
 EXCESS_NS = 20_000_000
 EXCESS_DIVISOR = 50
-FAR = 100  # a source that is so many times as much as two others that agree is wrong
+FAR = 100  # a source above this multiple of two others that agree is wrong
 
 
 class Choice:
@@ -92,8 +92,8 @@ def tolerance_ns(used: int) -> int:
 def wrong_source(*, reaped: int, shown: int, counted: int | None, room: int) -> str | None:
     """Return the source that is far above two others that agree; None without one. Nanoseconds, the root being reaped.
 
-    `shown`: by /proc and wait4; `counted`: by perf; `room`: what the CPUs can have run. perf alone sees processes that
-    nobody waits for: it is wrong only above that.
+    `shown`: by /proc and wait4; `counted`: by perf; `room`: what the CPUs can have run. perf shows processes that no
+    parent reaps: it is wrong only above that.
     """
     if counted is None:
         return None

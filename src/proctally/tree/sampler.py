@@ -107,20 +107,21 @@ class TreeSampler:
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
-    def start(self, root: int) -> None:
+    def start(self, root: int) -> Member | None:
         """Take in the root that this process has just started and holds; the job leaves out what it has used.
 
         Without procfs, its CPU clock alone is read. Raises `ProcessGone` when the root has exited.
         """
         self.tree.root = member = self.tree.admit_root(root, is_held=True)
         if member is None:
-            return
+            return None
         self.lifecycle.enter(member, baseline=True)
         self.ledger.end_base(member)  # it has done next to nothing
         self.memory.start(member)
         # The clock of a process that runs on another CPU is brought up to date by the scheduler's tick only (kernel:
         # thread_group_cputime): so shortly after its exec, the job may not seem to have moved.
         self.state.again.add(member)
+        return member
 
     def attach(self, root: int, tracker: int | None, *, follow_parent: bool = False) -> Member:
         """Take in a running tree; totals count from now.
