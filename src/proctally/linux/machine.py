@@ -82,8 +82,9 @@ class Machine:
     clocks of the schedule, of process starts, and of the calendar.
 
     What `host_machine` finds out: `procfs_missing`: the code that says why nothing of a process can be read, or None.
-    `has_wrong_clocks`: whether CPU clocks disagreed with times(2). `served`: paths of files and directories of
-    procfs and sysfs that a daemon answers for.
+    `has_wrong_clocks`: whether CPU clocks disagreed with times(2). `served`: paths of files and directories of procfs
+    and sysfs that a daemon answers for; `refused`: those that were wanted. `aside`: returns what such a file below
+    `proc` said, where another process reads it.
     """
 
     def __init__(
@@ -113,6 +114,8 @@ class Machine:
         self.procfs_missing: str | None = None
         self.has_wrong_clocks: bool = False
         self.served: frozenset[str] = frozenset()
+        self.refused: set[str] = set()
+        self.aside: Callable[[str], bytes] | None = None
         self._last_pid_fd = -1
 
     def read(self, path: str, *, to_end: bool = False) -> bytes:
@@ -123,6 +126,22 @@ class Machine:
         whole (single_open in the kernel).
         """
         return _read(self._path(path), to_end=to_end)
+
+    def read_or_aside(self, path: str, *, to_end: bool = False) -> bytes:
+        """Return the same; of a file that a daemon serves, what it said to another process, as far as one reads it."""
+        try:
+            return self.read(path, to_end=to_end)
+        except FileServed:
+            if self.aside is None:
+                raise
+            return self.aside(path)
+
+    def cpu_count(self) -> int:
+        """Return the CPUs that are online, or that this process may use where a daemon serves what sysconf(3) reads."""
+        files = (f"{self.sys}/devices/system/cpu/online", f"{self.proc}/stat")
+        if self.served and any(map(self.is_served, files)):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
 
     def read_sys(self, path: str) -> bytes:
         """Return the whole of a file below `sys` as bytes.
@@ -152,14 +171,18 @@ class Machine:
         return self.unserved(f"{self.sys}/{path}")
 
     def unserved(self, path: str) -> str:
-        """Return the path. Raises `FileServed` where a daemon answers for it, or for a directory above it."""
-        if self.served:
-            above = path
-            while above:
-                if above in self.served:
-                    raise FileServed(path)
-                above = above.rpartition("/")[0]
+        """Return the path, which must not be opened where a daemon answers for it. Raises `FileServed`."""
+        if self.served and self.is_served(path):
+            self.refused.add(path)
+            raise FileServed(path)
         return path
+
+    def is_served(self, path: str) -> bool:
+        """Return whether a daemon answers for this path, or for a directory above it."""
+        above = path.replace("/self/", f"/{os.getpid()}/", 1)
+        while above and above not in self.served:
+            above = above.rpartition("/")[0]
+        return bool(above)
 
     def need_procfs(self) -> None:
         """Raise `NoProcfs` where nothing of a process can be read."""
@@ -294,8 +317,8 @@ def host_machine() -> Machine:
     clocks are then those of times(2).
     """
     machine = Machine()
-    machine.procfs_missing = why_no_procfs(machine)
     machine.served = _served(machine)
+    machine.procfs_missing = why_no_procfs(machine)
     machine.has_wrong_clocks = not _agree(machine.tick_ns)
     if machine.has_wrong_clocks:
         machine.monotonic_ns = machine.boottime_ns = _unshifted(machine)
@@ -381,6 +404,7 @@ def this_machine() -> Machine:
     global _machine, _is_told_of_forks
     if _machine is None:
         _machine = host_machine()
+        _machine.served = frozenset()  # a caller of one function waits for the answer
         if not _is_told_of_forks:
             os.register_at_fork(after_in_child=_forget_machine)
             _is_told_of_forks = True

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_PER_SECOND = 1e11  # bytes of a link whose speed is unknown
 LEAST_PER_SECOND = 1.25e9  # an emulated card transfers more than the speed that it shows ...
 FASTER = 10  # ... and so does one between two machines of one host
-BONDS = "bonding_masters"  # a file beside the interfaces
+BONDS = "bonding_masters"  # a file in the same directory
 LOOPBACK = "lo"  # the kernel names it so, in every namespace
 
 # The counters that are kept of the sixteen of a line.
@@ -213,8 +213,7 @@ class NetReading:
 def is_ours(machine: Machine, names: Collection[str]) -> bool:
     """Return whether sysfs shows the interfaces of this network namespace; it shows those of who mounted it.
 
-    `names`: of `/proc/net/dev`. Where the names are the same, the index of each tells (netif_get_index: one a
-    namespace).
+    `names`: of `/proc/net/dev`. Where the names are the same, the index of each decides: a namespace counts its own.
     """
     listed = entries(machine, "class/net")
     if not listed:
@@ -223,10 +222,10 @@ def is_ours(machine: Machine, names: Collection[str]) -> bool:
         return False
     if (machine.proc, machine.sys) != ("/proc", "/sys"):
         return True
-    from socket import if_nameindex
+    from proctally.linux.channel import interface_indices
 
     try:
-        indices = {name: index for index, name in if_nameindex()}
+        indices = interface_indices()
     except OSError:
         return True
     return all(number(machine, f"class/net/{name}/ifindex") in (None, indices.get(name)) for name in names)
@@ -238,7 +237,7 @@ class NetReader:
     After that one interface is looked at again with each reading, in turn: state, speed and master of one may be as
     many readings old as there are interfaces. `version` grows when anything of it changed.
 
-    Nothing is read of a sysfs that shows another network namespace; `foreign` says so.
+    `foreign`: the error where sysfs shows another network namespace: then it is not read.
 
     sysfs takes 0.2 ms an interface: `discover` reads the interfaces for which the time was too short.
     """

@@ -363,9 +363,9 @@ class OwnIo:
 
     __slots__ = ("_fd",)
 
-    def __init__(self, path: str = "/proc/self/io") -> None:
+    def __init__(self, machine: Machine) -> None:
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = machine.open("self/io")
         except OSError:
             self._fd = -1
 

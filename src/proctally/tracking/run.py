@@ -309,7 +309,7 @@ class Runner(Source):
         self.command = command
         self.error: Exception | None = None  # of proctally, after which nothing is tracked
         self.machine = machine = host_machine()
-        self.job = Job(libc())
+        self.job = Job(libc(), machine)
         name = argument_text(os.path.basename(command[0])) or "run"
         self.session = Session("run", options, environment, machine, name)
         self.tracker = RunTracker(self.session, self.job, command)

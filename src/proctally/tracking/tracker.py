@@ -195,7 +195,8 @@ class Tracker(Source):
 
     def gaps_of_machine(self) -> list[Gap]:
         """Return the gaps of this machine."""
-        return gaps.of_machine(self.machine)
+        silent = len(self.machine.refused) if self.host is None else self.host.silent_files()
+        return gaps.of_machine(self.machine, silent)
 
     def closing(self) -> list[Callable[[], object]]:
         """Return the steps that close everything."""

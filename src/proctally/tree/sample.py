@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from proctally.linux.machine import NANOSECONDS
 from proctally.record import seconds
 from proctally.text.escape import decode_name
@@ -129,7 +127,7 @@ class Samples:
             if begin is not None:
                 from proctally.tree.hidden import backdate
 
-                backdate(self._rates, now, levels, begin, os.cpu_count() or 1)
+                backdate(self._rates, now, levels, begin, self.machine.cpu_count())
             since, before = self._rates[-1]
             if now - since < min(SHORT_NS, self.interval_ns // 2) and len(self._rates) > 1:
                 since, before = self._rates[-2]

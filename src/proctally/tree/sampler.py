@@ -124,9 +124,7 @@ class TreeSampler:
         return member
 
     def attach(self, root: int, tracker: int | None, *, follow_parent: bool = False) -> Member:
-        """Take in a running tree; totals count from now.
-
-        Raises `NoProcfs`, and `ProcessGone` or `AccessDenied` for its root.
+        """Take in a running tree; totals count from now. Raises `ProcessGone` or `AccessDenied` for its root.
 
         `tracker`: the pid of this process. Who attaches to a shell may be its child, and is never of the tree. None
         where this process may be a member like any other. `follow_parent`: whether to read the parent of the root too,
@@ -355,7 +353,7 @@ class TreeSampler:
             self._read_counters()
             self.ledger.fall_back()
         elif self.ledger.cpu.wrong is not None:
-            self.ledger.best[CPU] = self.ledger.total()[CPU]  # what was shown until then is not true
+            self.ledger.best[CPU] = self.ledger.total()[CPU]
 
     def settle_kills(self) -> Kills | None:
         """Count OOM kills to the end; None for a job without any that ended before the second scan."""
