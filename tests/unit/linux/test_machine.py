@@ -144,6 +144,7 @@ def test_start_unix_of_injected_clocks() -> None:
         ("own", "NSpid:\t{own}\n", None),
         ("own", "", None),  # a kernel without pid namespaces
         ("own", None, None),
+        ("folder", None, "procfs_missing"),  # something else is mounted there
     ],
 )
 def test_procfs_is_asked_whether_it_shows_this_process(
@@ -154,7 +155,9 @@ def test_procfs_is_asked_whether_it_shows_this_process(
     folder.mkdir()
     if status is not None:
         (folder / "status").write_text("Name:\tx\n" + status.format(own=4321))
-    if link:
+    if link == "folder":
+        (tmp_path / "self").mkdir()
+    elif link:
         os.symlink("4321" if link == "own" else link, tmp_path / "self")
     elif link == "":
 
