@@ -276,6 +276,9 @@ class HostSampler:
         facts = gpus.facts()
         listed, tree = gpus.derive(members, facts=facts != self._told)
         self._told = facts
+        knows_tree = self.machine.procfs_missing is None
+        if not knows_tree:
+            tree = dict.fromkeys(tree)
         if reading is not self._noted:  # a sample may have the reading of the one before
             self._noted = reading
             self.peaks.note_gpus(listed, tree, whole=gpus.missing is None)
@@ -283,6 +286,8 @@ class HostSampler:
         said: JsonObject = {"gpus": listed, "gpus_age_seconds": None if age is None else round(age, 3)}
         if gpus.missing is not None:
             said["gpus_unavailable"] = gpus.missing
+        if not knows_tree:
+            return said
         return said | {TREE: {f"gpu_{name}": _short(value) for name, value in tree.items()}}
 
     def _devices(self, *, last: bool) -> JsonObject | None:
