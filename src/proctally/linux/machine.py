@@ -374,7 +374,7 @@ def why_no_procfs(machine: Machine) -> str | None:
             return PROCFS_FOREIGN
     except FileNotFoundError:
         return PROCFS_FOREIGN if os.path.lexists(link) else PROCFS_MISSING
-    except OSError as error:  # EINVAL: it is no link, so that this is no procfs
+    except OSError as error:  # EINVAL: no link, thus no procfs
         return PROCFS_MISSING if error.errno == EINVAL else None
     try:
         pids = machine.read("self/status").partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
