@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import ESRCH
+from errno import EACCES, ESRCH, EWOULDBLOCK, EXDEV
 
 
 class ProcessGone(ProcessLookupError):
@@ -27,6 +27,42 @@ class AlreadyClosed(ValueError):
 def closed(what: object) -> AlreadyClosed:
     """Return the error for the use of an object after its `close()`."""
     return AlreadyClosed(f"this {type(what).__name__} is closed; make another one")
+
+
+class NoProcfs(AccessDenied):
+    """Nothing of any process can be read here: no procfs at /proc, or that of another pid namespace.
+
+    `code`: `procfs_missing` or `procfs_foreign`, as in `summary.gaps`.
+    """
+
+    def __init__(self, code: str) -> None:
+        super().__init__(EACCES, NO_PROCFS[code])
+        self.code = code
+
+
+class FileServed(OSError):
+    """A daemon (FUSE) or another machine answers for this file of /proc or /sys: reading it could wait forever."""
+
+    code = "file_served"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(EWOULDBLOCK, "a daemon serves this file", path)
+
+
+class SysfsForeign(OSError):
+    """The interfaces of /sys are those of another network namespace than this one."""
+
+    code = "sysfs_foreign"
+
+    def __init__(self) -> None:
+        super().__init__(EXDEV, "sysfs belongs to another network namespace")
+
+
+# by code: the problem and its remedy
+NO_PROCFS = {
+    "procfs_missing": "procfs is not mounted at /proc; mount it (mount -t proc proc /proc)",
+    "procfs_foreign": ("/proc belongs to another pid namespace; mount procfs inside (mount -t proc proc /proc)"),
+}
 
 
 def no_process(pid: int) -> ProcessGone:

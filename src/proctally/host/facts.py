@@ -171,7 +171,7 @@ class HostReader:
 
     def _processor(self) -> Iterator[None]:
         """One read of `cpuinfo`: on x86 that is a page, the first records, and on ARM all that are in 64 KiB."""
-        self._cpu = cpu = parse_cpuinfo(self._machine.read("cpuinfo"))
+        self._cpu = cpu = parse_cpuinfo(self._machine.read_or_aside("cpuinfo"))
         self._facts["cpu_vendor"] = cpu.vendor
         self._facts["cpu_model"] = cpu.model
         if cpu.parts:
@@ -183,7 +183,9 @@ class HostReader:
         if online:
             self._facts["cpus_online"] = len(online)
         else:
-            self._set("cpus_online", lambda: len(parse_stat(self._machine.read("stat", to_end=True)).cores) or None)
+            self._set(
+                "cpus_online", lambda: len(parse_stat(self._machine.read_or_aside("stat", to_end=True)).cores) or None
+            )
         self._facts["cpus_possible"] = len(self._cpus("devices/system/cpu/possible")) or None
         yield
         if not online:
@@ -256,7 +258,7 @@ class HostReader:
         self._set(
             "transparent_hugepages", lambda: parse_choice(machine.read_sys("kernel/mm/transparent_hugepage/enabled"))
         )
-        memory = parse_meminfo(machine.read("meminfo"))
+        memory = parse_meminfo(machine.read_or_aside("meminfo"))
         facts["memory_bytes"] = memory.total_bytes
         facts["swap_bytes"] = memory.swap_total_bytes
         yield
@@ -281,7 +283,7 @@ class HostReader:
 
     def _storage(self) -> Iterator[None]:
         """Whole devices with something in them; of one with several paths (NVMe) the one that is used."""
-        names = parse_diskstats(self._machine.read("diskstats", to_end=True))
+        names = parse_diskstats(self._machine.read_or_aside("diskstats", to_end=True))
         found: list[dict[str, object]] = []
         for name in names:
             yield

@@ -32,7 +32,7 @@ RELIST_NS = 30 * NANOSECONDS  # how often it is looked whether there are other c
 def main() -> None:
     """`sys.argv`: pid of the parent, roots of procfs, sysfs and devices."""
     parent, proc, sys_root, dev = sys.argv[1:5]
-    _die_with(int(parent))
+    die_with(int(parent))
     try:
         os.chdir("/")  # keep no file system busy
     except OSError:
@@ -42,7 +42,7 @@ def main() -> None:
     os._exit(0)  # without the finalizers of a driver's library, which may hang
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """End with the thread that started this process, also while a call of the driver waits (not in state D)."""
     library = libc()
     if library is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from proctally.host.derive import derive
 from proctally.host.facts import HostReader
 from proctally.host.gpus import GpuSampler
+from proctally.host.served import ServedFiles, served_files
 from proctally.linux.descriptors import leave_spare
 from proctally.linux.machine import NANOSECONDS
 from proctally.linux.mounts import ZpoolCommand
@@ -42,6 +43,7 @@ STEP_NS = 1_000_000  # so long is read of the host at a time
 SOON_NS = 20_000_000  # ... and so much later goes on
 AHEAD_NS = 100_000_000  # so long before a sample GPUs are asked, and as much earlier as they took the last time ...
 MOST_AHEAD_NS = NANOSECONDS  # ... up to this
+SERVED_NS = NANOSECONDS  # maximum wait for the first answer of a daemon that serves files
 LAST_NS = 20_000_000  # so long a helper is waited for at the end
 DEVICES_NS = 60 * NANOSECONDS  # how often every device is told in full
 DIGITS = 4
@@ -68,6 +70,9 @@ class HostSampler:
         self.machine = machine
         self.fault: Exception | None = None
         self._zpool = ZpoolCommand(machine, started=started)
+        served = served_files(machine)
+        self._served = ServedFiles(machine, served, environment, started) if served else None
+        machine.aside = None if self._served is None else self._served.read
         self._reader = SystemReader(machine, zpool=self._zpool, step_ns=DISCOVER_NS) if system else None
         self._discovers = system
         self.gpus = GpuSampler(machine, started=started) if gpu else None
@@ -76,6 +81,8 @@ class HostSampler:
         self._before: SystemReading | None = None
         self._derived: JsonObject | None = None
         self._is_host_read = False
+        self._awaits_served = self._served is not None
+        self._served_ns = machine.monotonic_ns() + SERVED_NS
         self._told: list[dict[str, object]] | None = None  # what the record knows of each GPU
         self._noted: GpuReading | None = None
         self._asked_for = 0
@@ -91,16 +98,21 @@ class HostSampler:
 
     def _begin(self) -> None:
         """The first reading, from which intervals count: it learns what devices there are, in some milliseconds."""
+        self._begin_reading()
+        if self._served is not None:
+            self._served.ask()
+        if self.gpus is not None:
+            self.gpus.start()
+        if self._cloud is not None:
+            self._cloud.start()
+
+    def _begin_reading(self) -> None:
         if self._reader is not None:
             self._before = self._reader.read()
             self._derived = derive(None, self._before)
             self._version = _version(self._before)
             self._unavailable = _unavailable(self._before)
             self.peaks.begin(self._derived)
-        if self.gpus is not None:
-            self.gpus.start()
-        if self._cloud is not None:
-            self._cloud.start()
 
     def _guarded(self, call: Callable[..., Result], otherwise: Result, *arguments: Any, **named: Any) -> Result:
         """Do this, unless there was a fault; whatever goes wrong costs what is told of the machine, and no more."""
@@ -159,6 +171,7 @@ class HostSampler:
         They are asked once before that: rates count from there, and a driver may need long for its first answer.
         `members`: the pids of the tree.
         """
+        self._guarded(self._take_served, None)
         lines = self.lines()
         self._guarded(self._ask, None, now, next_ns, members)
         return lines
@@ -171,6 +184,17 @@ class HostSampler:
             elif self._is_host_read and not self._asked_for:
                 self._asked_for = now
                 self.gpus.ask(members)
+
+    def _take_served(self) -> None:
+        """Receive what a daemon answered; the first answer is where totals begin."""
+        if self._served is not None and self._served.take() and self._awaits_served:
+            self._awaits_served = False
+            self._begin_reading()
+
+    def silent_files(self) -> int:
+        """Return the number of files that were wanted, and for which a daemon did not answer."""
+        served = self._served
+        return sum(served is None or not served.has(path) for path in self.machine.refused)
 
     def gap_ended(self) -> None:
         """The job was stopped until now: the next interval begins here, and what others did meanwhile is in none."""
@@ -194,6 +218,8 @@ class HostSampler:
         """Read on, for a moment; the line, once what others are asked for is there as well."""
         host, gpus, cloud = self._host, self.gpus, self._cloud
         if host is None:
+            return None
+        if self._awaits_served and not last and self.machine.monotonic_ns() < self._served_ns:
             return None
         ended = self.machine.monotonic_ns() + STEP_NS
         while not self._is_host_read and (last or self.machine.monotonic_ns() < ended):
@@ -220,6 +246,9 @@ class HostSampler:
 
     def _sample(self, members: Collection[int], *, first: bool) -> JsonObject:
         said: JsonObject = {"system": None, "gpus": None}
+        if self._served is not None:
+            self._take_served()
+            self._served.ask()  # for the next one
         if self._reader is not None:
             reading = self._reader.read()
             before = self._before
@@ -248,6 +277,9 @@ class HostSampler:
         facts = gpus.facts()
         listed, tree = gpus.derive(members, facts=facts != self._told)
         self._told = facts
+        knows_tree = self.machine.procfs_missing is None
+        if not knows_tree:
+            tree = dict.fromkeys(tree)
         if reading is not self._noted:  # a sample may have the reading of the one before
             self._noted = reading
             self.peaks.note_gpus(listed, tree, whole=gpus.missing is None)
@@ -255,6 +287,8 @@ class HostSampler:
         said: JsonObject = {"gpus": listed, "gpus_age_seconds": None if age is None else round(age, 3)}
         if gpus.missing is not None:
             said["gpus_unavailable"] = gpus.missing
+        if not knows_tree:
+            return said
         return said | {TREE: {f"gpu_{name}": _short(value) for name, value in tree.items()}}
 
     def _devices(self, *, last: bool) -> JsonObject | None:
@@ -297,7 +331,7 @@ class HostSampler:
 
     def _helpers(self) -> list[HelperClient]:
         gpus = None if self.gpus is None else self.gpus.poller
-        return [each for each in (self._zpool, gpus, self._cloud) if each is not None]
+        return [each for each in (self._zpool, gpus, self._cloud, self._served) if each is not None]
 
     def close(self) -> None:
         """Give everything back. Helpers that were killed get a moment to end, and one that hangs is left behind.

@@ -16,6 +16,7 @@ from proctally.errors import AlreadyClosed, TrackingWarning
 from proctally.library.greenlets import wait_as_program
 from proctally.library.sampler_client import PRELOAD, client
 from proctally.linux.channel import Channel, Closed, Late, Lost, above_standard, identity
+from proctally.linux.machine import this_machine
 from proctally.record.codes import BLOCK_CANCELLED, BLOCK_ENDED, HELPER_FAILED, NO_ANSWER, SWITCHED_OFF, of_error
 from proctally.record.objects import Summary
 from proctally.text.escape import argument_text, printable
@@ -272,7 +273,8 @@ class TrackedBlock:
             return
         with self.lock:
             try:
-                at, moment = round(time.time(), 4), time.monotonic_ns()
+                machine = this_machine()  # the clocks that the sampler believes
+                at, moment = round(machine.time(), 4), machine.monotonic_ns()
                 self._channel.send({"type": "phase", "name": name, "event": event, "at": at, "moment": moment}, 0.0)
             except (OSError, AttributeError):
                 self._dropped += 1

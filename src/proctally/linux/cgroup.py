@@ -123,7 +123,7 @@ def _below_other_root(path: str, root: str) -> str | None:
     return "" if root.endswith(path) else None
 
 
-def places(machine: Machine, pid: int) -> dict[str, Place]:
+def places(machine: Machine, pid: int | str) -> dict[str, Place]:
     """Where a process lives: by v1 controller, and by `V2`. Empty when it is gone, or where there are no cgroups."""
     try:
         paths = parse_cgroup(machine.read(f"{pid}/cgroup"))

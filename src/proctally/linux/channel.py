@@ -205,3 +205,8 @@ def above_standard(fd: int) -> int:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGHEST_STANDARD + 1)
     finally:
         os.close(fd)
+
+
+def interface_indices() -> dict[str, int]:
+    """Return the index of each network interface of this namespace by its name. Raises OSError."""
+    return {name: index for index, name in _socket.if_nameindex()}

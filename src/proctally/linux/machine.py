@@ -9,13 +9,14 @@ import os
 import time
 from errno import EACCES, EINVAL, EMFILE, ENFILE, ENOENT, EPERM, ESRCH
 
-from proctally.errors import AccessDenied, NoDescriptors, ProcessGone
+from proctally.errors import AccessDenied, FileServed, NoDescriptors, NoProcfs, ProcessGone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NANOSECONDS = 1_000_000_000
+SERVED = (b" - fuse", b" - 9p ", b" - nfs", b" - virtiofs ", b" - cifs ")  # what to look for in mountinfo
 
 
 def classify(error: OSError) -> OSError:
@@ -24,6 +25,8 @@ def classify(error: OSError) -> OSError:
     ENOENT comes from opening a path of a process that ended, ESRCH from reading a descriptor of one, EINVAL from the
     CPU clock of a pid that is not in use. Anything else is returned as it is.
     """
+    if isinstance(error, NoProcfs):
+        return error
     number = error.errno
     if number in (ENOENT, ESRCH, EINVAL):
         return ProcessGone(number, error.strerror, error.filename)
@@ -67,6 +70,7 @@ def _read(path: str, *, to_end: bool) -> bytes:
 
 
 READS_ALONE = 32  # some of them, as smaps_rollup of a large process, take milliseconds
+PROCFS_MISSING, PROCFS_FOREIGN = "procfs_missing", "procfs_foreign"  # as in record/codes.py
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 
 
@@ -82,6 +86,11 @@ class Machine:
     clock_gettime(2), or None where only `stat` can be trusted for CPU times. `monotonic_ns`, `boottime_ns`, `time`: the
     clocks of the schedule, of process starts, and of the calendar. `attend`: called every READS_ALONE files and
     between the parts of a long reading, so that a caller can do what is urgent.
+
+    What `host_machine` finds out: `procfs_missing`: the code that says why nothing of a process can be read, or None.
+    `has_wrong_clocks`: whether CPU clocks disagreed with times(2). `served`: paths of files and directories of procfs
+    and sysfs that a daemon answers for; `refused`: those that were wanted. `aside`: returns what such a file below
+    `proc` said, where another process reads it.
     """
 
     def __init__(
@@ -95,7 +104,7 @@ class Machine:
         clock_gettime_ns: Callable[[int], int] | None = time.clock_gettime_ns,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         boottime_ns: Callable[[], int] | None = None,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] | None = None,
     ) -> None:
         """Read nothing but constants of this host (sysconf(3)) for what is not given."""
         self.proc: str = proc
@@ -107,36 +116,90 @@ class Machine:
         self.clock_gettime_ns: Callable[[int], int] | None = clock_gettime_ns
         self.monotonic_ns: Callable[[], int] = monotonic_ns
         self.boottime_ns: Callable[[], int] = boottime_ns or _boottime_ns
-        self.time: Callable[[], float] = now
+        self.time: Callable[[], float] = now or _unix_time
         self.attend: Callable[[], object] = nothing
         self._reads = 0
+        self.procfs_missing: str | None = None
+        self.has_wrong_clocks: bool = False
+        self.served: frozenset[str] = frozenset()
+        self.refused: set[str] = set()
+        self.aside: Callable[[str], bytes] | None = None
         self._last_pid_fd = -1
         self._booted_at: float | None = None
 
     def read(self, path: str, *, to_end: bool = False) -> bytes:
-        """Return the whole of a file below `proc` as bytes. Raises `ProcessGone`, `AccessDenied` or `NoDescriptors`.
+        """Return the whole of a file below `proc` as bytes.
 
-        `to_end`: for files of many records (`children`), of which one read gives a page or so; the others are one
-        record that a single read gives whole (single_open in the kernel).
+        Raises `ProcessGone`, `AccessDenied`, `NoDescriptors`, `NoProcfs` or `FileServed`. `to_end`: for files of many
+        records (`children`), of which one read gives a page or so; the others are one record that a single read gives
+        whole (single_open in the kernel).
         """
         self._reads += 1
         if self._reads % READS_ALONE == 0:
             self.attend()
-        return _read(f"{self.proc}/{path}", to_end=to_end)
+        return _read(self._path(path), to_end=to_end)
+
+    def read_or_aside(self, path: str, *, to_end: bool = False) -> bytes:
+        """Return the same; of a file that a daemon serves, what it said to another process, as far as one reads it."""
+        try:
+            return self.read(path, to_end=to_end)
+        except FileServed:
+            if self.aside is None:
+                raise
+            return self.aside(path)
+
+    def cpu_count(self) -> int:
+        """Return the CPUs that are online, or that this process may use where a daemon serves what sysconf(3) reads."""
+        files = (f"{self.sys}/devices/system/cpu/online", f"{self.proc}/stat")
+        if self.served and any(map(self.is_served, files)):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
 
     def read_sys(self, path: str) -> bytes:
-        """Return the whole of a file below `sys` as bytes. Raises `ProcessGone`, `AccessDenied` or `NoDescriptors`."""
-        return _read(f"{self.sys}/{path}", to_end=True)
+        """Return the whole of a file below `sys` as bytes.
+
+        Raises `ProcessGone`, `AccessDenied`, `NoDescriptors` or `FileServed`.
+        """
+        return _read(self.sys_path(path), to_end=True)
 
     def open(self, path: str) -> int:
         """Return a descriptor of a file below `proc`, for `reread`.
 
-        Raises `ProcessGone`, `AccessDenied` or `NoDescriptors`.
+        Raises `ProcessGone`, `AccessDenied`, `NoDescriptors`, `NoProcfs` or `FileServed`.
         """
         try:
-            return os.open(f"{self.proc}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(self._path(path), os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise classify(error) from None
+
+    def _path(self, path: str) -> str:
+        """Return where a file below `proc` is. Raises `NoProcfs` or `FileServed` where it must not be opened."""
+        if self.procfs_missing is not None and path[:1].isdecimal():
+            raise NoProcfs(self.procfs_missing)
+        return self.unserved(f"{self.proc}/{path}")
+
+    def sys_path(self, path: str) -> str:
+        """Return where a file or directory below `sys` is. Raises `FileServed` where it must not be opened."""
+        return self.unserved(f"{self.sys}/{path}")
+
+    def unserved(self, path: str) -> str:
+        """Return the path, which must not be opened where a daemon answers for it. Raises `FileServed`."""
+        if self.served and self.is_served(path):
+            self.refused.add(path)
+            raise FileServed(path)
+        return path
+
+    def is_served(self, path: str) -> bool:
+        """Return whether a daemon answers for this path, or for a directory above it."""
+        above = path.replace("/self/", f"/{os.getpid()}/", 1)
+        while above and above not in self.served:
+            above = above.rpartition("/")[0]
+        return bool(above)
+
+    def need_procfs(self) -> None:
+        """Raise `NoProcfs` where nothing of a process can be read."""
+        if self.procfs_missing is not None:
+            raise NoProcfs(self.procfs_missing)
 
     def clocks(self, ids: list[int]) -> list[int | None]:
         """Return the CPU nanoseconds of each of these clock ids, None for a process that is gone.
@@ -160,10 +223,9 @@ class Machine:
         The last word of `/proc/loadavg`. None where that file is not the kernel's (a container's runtime can mount
         another one over it) or cannot be read.
         """
-        path = f"{self.proc}/loadavg"
         try:
             if self._last_pid_fd == -1:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                fd = self.open("loadavg")
                 self._last_pid_fd = fd if os.fstat(fd).st_dev == os.stat(self.proc).st_dev else -2
             if self._last_pid_fd < 0:
                 return None
@@ -203,8 +265,13 @@ def cpu_ns(machine: Machine) -> int:
     """Return the CPU time of this thread; where a sandbox refuses that clock, the monotonic one, which is faster."""
     try:
         return time.thread_time_ns()
-    except OSError:
+    except (OSError, OverflowError):
         return machine.monotonic_ns()
+
+
+def process_cpu_ns(machine: Machine) -> int:
+    """Return the CPU time of this process."""
+    return _times_ns() if machine.has_wrong_clocks else time.process_time_ns()
 
 
 def _memory_bytes() -> int | None:
@@ -216,8 +283,34 @@ def _memory_bytes() -> int | None:
         return None
 
 
+# A library that shifts the clocks of a program (faketime) can put them beyond 2262: there Python raises OverflowError.
+
+
+def _unix_time() -> float:
+    """Return the Unix seconds; beyond what Python's clocks can hold, as the kernel stamps a new inode."""
+    try:
+        return time.time()
+    except OverflowError:
+        read, write = os.pipe()
+        try:
+            return os.fstat(read).st_mtime
+        finally:
+            os.close(read)
+            os.close(write)
+
+
 def _boottime_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def _unshifted(machine: Machine) -> Callable[[], int]:
+    """Return a clock since boot by times(2), which nothing shifts, in steps of a tick."""
+    try:
+        since_boot = float(machine.read("uptime").split()[0])
+    except (OSError, ValueError, IndexError):
+        since_boot = 0.0
+    start = os.times().elapsed - since_boot
+    return lambda: round((os.times().elapsed - start) * NANOSECONDS)
 
 
 def reread(fd: int, size: int = 4096) -> bytes:
@@ -235,26 +328,89 @@ def reread(fd: int, size: int = 4096) -> bytes:
 
 
 def host_machine() -> Machine:
-    """The machine this process runs on.
+    """Return the machine this process runs on, after one question to /proc and one to the clocks.
 
-    Where `/proc` is that of another pid namespace, its pids are not those of the CPU clocks, and a sandbox may refuse
-    the clocks of others: they are then left out and `stat` is used alone.
+    Where `/proc` shows other processes than those of this pid namespace, nothing of a process is read. CPU clocks are
+    left out, and `stat` is used alone, where a sandbox refuses those of others, or where they are shifted; the other
+    clocks are then those of times(2).
     """
     machine = Machine()
+    machine.served = _served(machine)
+    machine.procfs_missing = why_no_procfs(machine)
+    machine.has_wrong_clocks = not _agree(machine.tick_ns)
+    if machine.has_wrong_clocks:
+        machine.monotonic_ns = machine.boottime_ns = _unshifted(machine)
+    if machine.has_wrong_clocks or _are_refused(machine):
+        machine.clock_gettime_ns = None
+    return machine
+
+
+def _agree(tick_ns: int) -> bool:
+    """Return False where a CPU clock of this process differs from times(2) by more than a tick and 1 %.
+
+    A sandbox that refuses them does not disagree.
+    """
+    before = _times_ns()
     try:
-        own = os.readlink(f"{machine.proc}/self")
+        clocks = (time.process_time_ns(), time.clock_gettime_ns(clock_id(os.getpid())))
+    except OverflowError:
+        return False
     except OSError:
-        own = ""
+        return True
+    after = _times_ns() + 2 * tick_ns  # user and system time are cut to the tick, each
+    slack = max(tick_ns, after // 100)
+    return before - slack <= min(clocks) and max(clocks) <= after + slack
+
+
+def _times_ns() -> int:
+    """Return the CPU time of this process by times(2), which nothing shifts."""
+    used = os.times()
+    return round((used.user + used.system) * NANOSECONDS)
+
+
+def _are_refused(machine: Machine) -> bool:
+    """Return True where a sandbox refuses CPU clocks, of this process or of one that exists."""
     parent = os.getppid()
     try:
+        time.clock_gettime_ns(clock_id(os.getpid()))
         if parent:
             time.clock_gettime_ns(clock_id(parent))
     except OSError:
-        if os.path.exists(f"{machine.proc}/{parent}/stat"):
-            machine.clock_gettime_ns = None
-    if own != str(os.getpid()):
-        machine.clock_gettime_ns = None
-    return machine
+        return os.path.exists(f"{machine.proc}/{parent or os.getpid()}/stat")
+    return False
+
+
+def why_no_procfs(machine: Machine) -> str | None:
+    """Return the code that says why nothing of a process can be read below `proc`; None where it can be.
+
+    `self` is a link to the pid of the reader in the namespace of the mount, and leads nowhere where it has none there
+    (proc_self_get_link); NSpid begins with the pid there, and this one has more where the namespace is an outer one.
+    """
+    link = f"{machine.proc}/self"
+    try:
+        if os.readlink(link) != str(os.getpid()):
+            return PROCFS_FOREIGN
+    except FileNotFoundError:
+        return PROCFS_FOREIGN if os.path.lexists(link) else PROCFS_MISSING
+    except OSError as error:  # EINVAL: no link, thus no procfs
+        return PROCFS_MISSING if error.errno == EINVAL else None
+    try:
+        pids = machine.read("self/status").partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
+    except OSError:
+        return None
+    return PROCFS_FOREIGN if len(pids) > 1 else None
+
+
+def _served(machine: Machine) -> frozenset[str]:
+    try:
+        mounts = machine.read("self/mountinfo", to_end=True)
+    except OSError:
+        return frozenset()
+    if not any(kind in mounts for kind in SERVED):
+        return frozenset()
+    from proctally.linux.mounts import served
+
+    return served(mounts, (machine.proc, machine.sys))
 
 
 _machine: Machine | None = None
@@ -266,6 +422,7 @@ def this_machine() -> Machine:
     global _machine, _is_told_of_forks
     if _machine is None:
         _machine = host_machine()
+        _machine.served = frozenset()  # a caller of one function waits for the answer
         if not _is_told_of_forks:
             os.register_at_fork(after_in_child=_forget_machine)
             _is_told_of_forks = True

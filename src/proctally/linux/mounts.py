@@ -17,7 +17,7 @@ from proctally.text.escape import decode_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 # Answered by another machine, or agreed upon with others (gfs2, ocfs2). All of FUSE is left out beside these: a daemon
 # answers for it.
@@ -130,6 +130,26 @@ def _is_reached(mount: Mount, by_id: dict[int, Mount], places: set[tuple[int, by
             return False
         mount = above
     return True  # the parents go round in a circle: no kernel wrote that
+
+
+def served(data: bytes, roots: Iterable[str]) -> frozenset[str]:
+    """Return the places of a mountinfo below these roots, or above, for which a daemon or another machine answers.
+
+    A later mount hides what is mounted there or below. A file that is bound over another is a mount like any other.
+    """
+    below = tuple(root + "/" for root in roots)
+    found: set[str] = set()
+    try:
+        for mount in each_mount(data):
+            point = os.fsdecode(mount.point)
+            if not (point + "/").startswith(below):
+                continue
+            found = {each for each in found if not (each + "/").startswith(point + "/")}
+            if mount.is_remote:
+                found.add(point)
+    except ValueError:
+        pass
+    return frozenset(found)
 
 
 class Space:

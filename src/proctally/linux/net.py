@@ -6,6 +6,7 @@ per network namespace, never per process.
 
 from __future__ import annotations
 
+from proctally.errors import SysfsForeign
 from proctally.linux.counters import GrowingSum
 from proctally.linux.machine import Machine
 from proctally.linux.sources import UNBOUNDED_NS, KeptFile, attribute, entries, link_name, number, take
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MOST_PER_SECOND = 1e11  # bytes of a link whose speed is unknown
 LEAST_PER_SECOND = 1.25e9  # an emulated card transfers more than the speed that it shows ...
 FASTER = 10  # ... and so does one between two machines of one host
+BONDS = "bonding_masters"  # a file in the same directory
 LOOPBACK = "lo"  # the kernel names it so, in every namespace
 
 # The counters that are kept of the sixteen of a line.
@@ -208,11 +210,34 @@ class NetReading:
         self.totals = totals
 
 
+def is_ours(machine: Machine, names: Collection[str]) -> bool:
+    """Return whether sysfs shows the interfaces of this network namespace; it shows those of who mounted it.
+
+    `names`: of `/proc/net/dev`. Where the names are the same, the index of each decides: a namespace counts its own.
+    """
+    listed = entries(machine, "class/net")
+    if not listed:
+        return True  # there is nothing that could be another's
+    if {name for name in listed if name not in (LOOPBACK, BONDS)} != {name for name in names if name != LOOPBACK}:
+        return False
+    if (machine.proc, machine.sys) != ("/proc", "/sys"):
+        return True
+    from proctally.linux.channel import interface_indices
+
+    try:
+        indices = interface_indices()
+    except OSError:
+        return True
+    return all(number(machine, f"class/net/{name}/ifindex") in (None, indices.get(name)) for name in names)
+
+
 class NetReader:
     """Reads the counters each time, and what sysfs says of an interface when it appears.
 
     After that one interface is looked at again with each reading, in turn: state, speed and master of one may be as
     many readings old as there are interfaces. `version` grows when anything of it changed.
+
+    `foreign`: the error where sysfs shows another network namespace: then it is not read.
 
     sysfs takes 0.2 ms an interface: `discover` reads the interfaces for which the time was too short.
     """
@@ -227,6 +252,7 @@ class NetReader:
         self._sum = GrowingSum(len(NAMES))
         self._turn = 0
         self.version = 0
+        self.foreign: SysfsForeign | None = None
 
     def read(self, end_ns: int = UNBOUNDED_NS) -> NetReading | None:
         """None where the file cannot be read or understood.
@@ -250,10 +276,13 @@ class NetReader:
         if not self._pending:
             return False
         for name in take(self._pending, self._machine.monotonic_ns, end_ns):
-            self._interfaces[name] = read_interface(self._machine, name)
+            self._interfaces[name] = self._read(name)
         if not self._pending:
             self._settle({name: self._interfaces[name] for name in self._names})
         return bool(self._pending)
+
+    def _read(self, name: str) -> Interface:
+        return read_interface(self._machine, name) if self.foreign is None else Interface(name)
 
     def _settle(self, interfaces: dict[str, Interface]) -> None:
         self._interfaces = interfaces
@@ -268,7 +297,9 @@ class NetReader:
         if self._pending:
             if self._names == list(names):
                 return
-        elif known.keys() == names.keys():
+        elif self.foreign is not None and known.keys() == names.keys() and not is_ours(self._machine, names):
+            return
+        elif self.foreign is None and known.keys() == names.keys():
             if not known:
                 return
             self._turn = (self._turn + 1) % len(known)
@@ -278,6 +309,9 @@ class NetReader:
             self._settle({**known, name: read_interface(self._machine, name)})
             return
         self._names = list(names)
+        was_foreign, self.foreign = self.foreign, None if is_ours(self._machine, names) else SysfsForeign()
+        if (was_foreign is None) != (self.foreign is None):
+            known = {}
         self._interfaces = {name: known[name] for name in names if name in known and known[name].stands_on(names)}
         self._pending = [name for name in reversed(self._names) if name not in self._interfaces]
         if not self._pending:

@@ -91,7 +91,8 @@ class RunCgroup:
         if parent is None:
             raise CgroupRefused(EOPNOTSUPP)
         try:
-            folder = f"{PREFIX}-{pid}-{read_stat(machine, pid).start}-{os.urandom(3).hex()}"
+            start = read_stat(machine, pid).start if machine.procfs_missing is None else 0
+            folder = f"{PREFIX}-{pid}-{start}-{os.urandom(3).hex()}"
         except UNREADABLE:
             raise CgroupRefused(ESRCH) from None
         self.machine = machine

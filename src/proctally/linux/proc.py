@@ -277,6 +277,7 @@ def read_status(machine: Machine, pid: int) -> Status:
 
 def read_threads(machine: Machine, pid: int) -> list[int]:
     """The thread ids of a process; raises `ProcessGone` or `AccessDenied`."""
+    machine.need_procfs()
     try:
         return [int(name) for name in os.listdir(f"{machine.proc}/{pid}/task")]
     except OSError as error:
@@ -338,8 +339,10 @@ def read_run_delay(machine: Machine, pid: int, threads: int) -> dict[int, int] |
 def scan(machine: Machine) -> Iterator[tuple[int, int]]:
     """(pid, inode of its directory) of every process listed, without opening any of them.
 
-    The inode changes when a pid is used again, so an unchanged pair is the same process. Raises `NoDescriptors`.
+    The inode changes when a pid is used again, so an unchanged pair is the same process. Raises `NoDescriptors` or
+    `NoProcfs`.
     """
+    machine.need_procfs()
     try:
         listing = os.scandir(machine.proc)
     except OSError as error:
@@ -360,9 +363,9 @@ class OwnIo:
 
     __slots__ = ("_fd",)
 
-    def __init__(self, path: str = "/proc/self/io") -> None:
+    def __init__(self, machine: Machine) -> None:
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = machine.open("self/io")
         except OSError:
             self._fd = -1
 

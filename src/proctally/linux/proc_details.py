@@ -176,6 +176,7 @@ def read_executable(machine: Machine, pid: int) -> str | None:
     """
 
     def read(folder: str) -> str:
+        machine.need_procfs()
         link = f"{machine.proc}/{folder}/exe"
         try:
             path = os.readlink(link)
@@ -192,6 +193,7 @@ def read_descriptors(machine: Machine, pid: int) -> dict[int, str]:
     """Where each open descriptor leads, by its number; raises `ProcessGone` or `AccessDenied`."""
 
     def read(folder: str) -> dict[int, str]:
+        machine.need_procfs()
         path = f"{machine.proc}/{folder}/fd"
         try:
             names = os.listdir(path)
@@ -269,7 +271,8 @@ def _children_of_threads(machine: Machine, pid: int) -> list[int]:
 
 
 def list_pids(machine: Machine) -> list[int]:
-    """The pids of all processes that are listed. Raises `NoDescriptors`."""
+    """The pids of all processes that are listed. Raises `NoDescriptors` or `NoProcfs`."""
+    machine.need_procfs()
     try:
         return list(map(int, filter(str.isdecimal, os.listdir(machine.proc))))
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from proctally.errors import FileServed
 from proctally.linux.machine import Machine
 from proctally.text.escape import decode_name
 
@@ -59,9 +60,23 @@ class KeptFile:
                     self._size *= 2
                 piece = os.pread(fd, self._size, len(data))
                 data += piece
+        except FileServed as error:
+            return self._aside(error)
         except OSError as error:
             self.error = error.with_traceback(None)  # its frames would keep this file open
             self.close()
+            return None
+        self.error = None
+        return data
+
+    def _aside(self, error: OSError) -> bytes | None:
+        aside = self._machine.aside
+        try:
+            if aside is None:
+                raise error
+            data = aside(self.path)
+        except OSError as reason:
+            self.error = reason.with_traceback(None)
             return None
         self.error = None
         return data
@@ -106,7 +121,7 @@ def number(machine: Machine, path: str) -> int | None:
 def entries(machine: Machine, path: str) -> list[str] | None:
     """The names in a directory below `sys`; None where there is none."""
     try:
-        return os.listdir(f"{machine.sys}/{path}")
+        return os.listdir(machine.sys_path(path))
     except (OSError, ValueError):
         return None
 
@@ -114,6 +129,6 @@ def entries(machine: Machine, path: str) -> list[str] | None:
 def link_name(machine: Machine, path: str) -> str | None:
     """The last part of where a link below `sys` leads (a driver, a master); None where there is none."""
     try:
-        return os.readlink(f"{machine.sys}/{path}").rpartition("/")[2]
+        return os.readlink(machine.sys_path(path)).rpartition("/")[2]
     except (OSError, ValueError):
         return None

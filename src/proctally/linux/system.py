@@ -318,6 +318,8 @@ class SystemReader:
         self._machine.attend()
         reading.version = self._disks.version + self._net.version
         reading.errors = {file.path: file.error for file in self._files() if file.error is not None}
+        if self._net.foreign is not None:
+            reading.errors["class/net"] = self._net.foreign
         return reading
 
     def _end_ns(self) -> int:

@@ -63,6 +63,7 @@ DISK_BY_LOOKS = "disk_by_looks"  # disk time as a share of scans
 # gaps of the machine
 PROCFS_MISSING = "procfs_missing"
 PROCFS_FOREIGN = "procfs_foreign"  # /proc of another pid namespace
+SOURCE_WRONG = "source_wrong"  # a source of CPU time that was far above two others that agree
 CLOCK_DISBELIEVED = "clock_disbelieved"  # a CPU clock that disagreed with times(2)
 FILE_SERVED = "file_served"  # a file of /proc that a daemon serves and that did not answer
 OOM_ELSEWHERE = "oom_elsewhere"  # OOM kills in a cgroup that other processes share
@@ -73,8 +74,8 @@ GAPS = (
     ADOPTED_UNRELATED, ATTACH_THREADS, PROCESSES_SAMPLED, FORKS_UNSEEN, BUFFERS_UNREADABLE, NEW_CPUS,
     COMMAND_TIME_SAMPLED, THREAD_TIME_MERGED, IO_DENIED, IO_UNAVAILABLE, TRACKING_FAILED, PSS_STALE, PSS_DENIED,
     SPIKE_BETWEEN_SAMPLES, UNCLAIMED_SHMEM, ANONYMOUS_SHMEM, SURROUNDINGS_HIDDEN, LATE_LOOK, NOT_SAMPLED, DELAY_OF_DEAD,
-    DELAY_SAMPLED, DELAY_UNAVAILABLE, DISK_BY_LOOKS, PROCFS_MISSING, PROCFS_FOREIGN, CLOCK_DISBELIEVED, FILE_SERVED,
-    OOM_ELSEWHERE,
+    DELAY_SAMPLED, DELAY_UNAVAILABLE, DISK_BY_LOOKS, PROCFS_MISSING, PROCFS_FOREIGN, SOURCE_WRONG,
+    CLOCK_DISBELIEVED, FILE_SERVED, OOM_ELSEWHERE,
 )  # fmt: skip
 
 # reasons of a verdict
@@ -126,6 +127,7 @@ NO_KERNEL_MEMORY = "no_kernel_memory"
 CGROUP_TAKEN = "cgroup_taken"  # another run removed it as a leftover
 CGROUP_BUSY = "cgroup_busy"  # its parent gives controllers to its children
 NO_OWN_PROCFS = "no_own_procfs"  # /proc does not show this process
+SYSFS_FOREIGN = "sysfs_foreign"  # interfaces of another network namespace
 CGROUP_UNFIT = "cgroup_unfit"  # threaded, or no v2 hierarchy
 CGROUP_ALTERS = "cgroup_alters"  # a new cgroup would change the CPU share or the memory limit of the job
 INVALID = "invalid"  # a file that does not parse
@@ -141,8 +143,8 @@ MISSING = (
     NOT_REQUESTED, SWITCHED_OFF, MANY_CPUS, UNSUPPORTED, PARANOID, PERF_REFUSED, OTHER_USERS, NO_SYSCALL,
     NO_DESCRIPTORS, NO_COUNTER, NO_LOCKED_MEMORY, NO_COUNTER_LEFT, ALREADY_RUNNING, CGROUP_READ_ONLY,
     CGROUP_NOT_DELEGATED, CGROUP_MISSING, CGROUP_LIMIT, CGROUP_FULL, NO_KERNEL_MEMORY, CGROUP_TAKEN, CGROUP_BUSY,
-    NO_OWN_PROCFS, CGROUP_UNFIT, CGROUP_LEFT, CGROUP_ALTERS, INVALID, JUST_STARTED, NO_DRIVER, NO_ANSWER, HELPER_FAILED,
-    NO_BINDING, DRIVER_ERROR, DEVICE_LOST,
+    NO_OWN_PROCFS, PROCFS_MISSING, PROCFS_FOREIGN, FILE_SERVED, SYSFS_FOREIGN, CGROUP_UNFIT, CGROUP_LEFT,
+    CGROUP_ALTERS, INVALID, JUST_STARTED, NO_DRIVER, NO_ANSWER, HELPER_FAILED, NO_BINDING, DRIVER_ERROR, DEVICE_LOST,
 )  # fmt: skip
 
 
@@ -152,8 +154,11 @@ def nvml_code(number: int) -> str:
 
 
 def of_error(error: Exception) -> str:
-    """Return the name of its errno, such as "EIO"; INVALID for an error without one."""
+    """Return its code, or the name of its errno, such as "EIO"; INVALID for an error without one."""
     from errno import errorcode
 
+    code = getattr(error, "code", None)
+    if isinstance(code, str):
+        return code
     number = error.args[0] if len(error.args) > 1 else None
     return errorcode.get(number, INVALID) if isinstance(number, int) else INVALID

@@ -221,6 +221,7 @@ class CpuUnavailable(Section):
 
     perf: str | None
     commands: str | None
+    procfs: str | None
     cgroup: str | None
     memory_cgroup: str | None
     limits: str | None

@@ -6,6 +6,7 @@ forged record: a wrong type counts as unknown, and no function raises.
 
 from __future__ import annotations
 
+from proctally.errors import NO_PROCFS
 from proctally.text.escape import label, printable
 from proctally.text.units import MAX_NUMBER, UNKNOWN, duration, size
 
@@ -74,8 +75,9 @@ GAPS = {
     "delay_sampled": ("thread", "run delay of {n} is missing: too many moved at once{amount}"),
     "delay_unavailable": ("thread", "no run delay could be read: this kernel might lack CONFIG_SCHED_INFO"),
     "disk_by_looks": ("scan", "disk time is a share of scans{amount}"),
-    "procfs_missing": ("file", "/proc is missing; mount procfs"),
-    "procfs_foreign": ("file", "/proc belongs to another pid namespace; mount procfs in this one"),
+    "procfs_missing": ("file", NO_PROCFS["procfs_missing"]),
+    "procfs_foreign": ("file", NO_PROCFS["procfs_foreign"]),
+    "source_wrong": ("source", "{n} showed 100 times as much as two others: not used"),
     "clock_disbelieved": ("clock", "{n} disagreed with times(2): not used"),
     "file_served": ("file", "a daemon serves {n} of /proc and did not answer"),
     "oom_elsewhere": ("OOM kill", "{n} happened in a cgroup that other processes share"),
@@ -139,6 +141,9 @@ MISSING = {
     "cgroup_taken": "another run removed the new cgroup as a leftover; start again",
     "cgroup_busy": "this cgroup gives controllers to its children; clear its cgroup.subtree_control",
     "no_own_procfs": "/proc does not show this process; mount the procfs of its pid namespace",
+    **NO_PROCFS,
+    "file_served": "a daemon serves this file",
+    "sysfs_foreign": "/sys belongs to another network namespace; mount sysfs inside (mount -t sysfs sys /sys)",
     "cgroup_unfit": "this cgroup is threaded or has no v2 hierarchy; start in a v2 domain cgroup",
     "cgroup_left": "a process left it for another cgroup",
     "cgroup_alters": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from proctally.errors import UNREADABLE, AccessDenied, CannotStart, NoDescriptors, ProcessGone
+from proctally.errors import UNREADABLE, AccessDenied, CannotStart, NoDescriptors, NoProcfs, ProcessGone
 from proctally.linux.c_library import libc
 from proctally.linux.child import SignalFd, pidfd_open, stopping
 from proctally.linux.descriptors import raise_limit
@@ -141,6 +141,9 @@ def _attach(options: Options, pid: int, environment: dict[str, str], machine: Ma
         tracker.take_in()
     except ProcessGone:
         say(f"proctally: there is no process {pid}\n")
+        return Ended(NOTHING)
+    except NoProcfs as error:
+        say(f"proctally: {error.strerror}\n")
         return Ended(NOTHING)
     except AccessDenied:
         say(f"proctally: nothing of process {pid} can be read by this user\n")

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from proctally.linux.c_library import CLibrary
+    from proctally.linux.machine import Machine
 
 STOPS = (SIGTSTP, SIGTTIN, SIGTTOU)
 TO_LEADER = (SIGHUP, SIGCONT)
@@ -78,7 +79,7 @@ class Job:
     `hold` forks a child that waits; `release` lets it exec. Then `signals` has all that arrives.
     """
 
-    def __init__(self, library: Any) -> None:
+    def __init__(self, library: Any, machine: Machine) -> None:
         self.own = os.getpid()
         self.library = library
         self.child_signal_ignored = default_child_signal()
@@ -88,7 +89,7 @@ class Job:
         self.pid = 0
         self.status: int | None = None
         self._limit = get_limits()
-        self._io = OwnIo()
+        self._io = OwnIo(machine)
         self._gate = -1
         self._report = -1
         self._asked_to_stop: float | None = None

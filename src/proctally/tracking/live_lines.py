@@ -6,10 +6,9 @@ None of it is for the record, which has it all at its end; it costs nothing wher
 from __future__ import annotations
 
 import os
-import time
 
 from proctally.errors import UNREADABLE
-from proctally.linux.machine import NANOSECONDS
+from proctally.linux.machine import NANOSECONDS, process_cpu_ns
 from proctally.record import seconds
 from proctally.record.codes import NOT_REQUESTED
 from proctally.text.escape import decode_name
@@ -114,7 +113,7 @@ class Live:
             resident = None
         return {
             "type": "tracker",
-            "cpu_seconds": seconds(time.process_time_ns() + self._cpu_ns()),
+            "cpu_seconds": seconds(process_cpu_ns(self._machine) + self._cpu_ns()),
             "rss_bytes": resident,
             "samples": samples,
             "late_samples": late,

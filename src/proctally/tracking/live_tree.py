@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from proctally.errors import UNREADABLE, AccessDenied, NoDescriptors, NoProcess, ProcessGone
+from proctally.errors import UNREADABLE, AccessDenied, NoDescriptors, NoProcess, NoProcfs, ProcessGone
 from proctally.linux.c_library import libc
 from proctally.linux.descriptors import share
 from proctally.linux.machine import host_machine
@@ -49,6 +49,8 @@ class LiveTree:
             self._root = self._sampler.attach(pid, os.getpid())
         except ProcessGone:
             raise NoProcess(f"there is no process {pid}") from None
+        except NoProcfs as error:
+            raise NoProcess(error.strerror) from None
         except AccessDenied:
             raise NoProcess(f"nothing of process {pid} can be read by this user") from None
         except NoDescriptors as error:

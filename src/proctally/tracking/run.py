@@ -7,20 +7,19 @@ import os
 from proctally.errors import UNREADABLE, CannotStart
 from proctally.linux.c_library import libc
 from proctally.linux.child import SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, initial_environment, reap
-from proctally.linux.machine import Machine, host_machine
-from proctally.linux.proc import read_children, read_stat
-from proctally.record.codes import JUST_STARTED
+from proctally.linux.machine import host_machine
+from proctally.linux.proc import read_stat
 from proctally.text.escape import argument_text
 from proctally.text.secrets import mask
 from proctally.text.terminal import say
 from proctally.tracking.config import NOT_PASSED_ON
 from proctally.tracking.job import Job, Reaped, exit_or_signal, exit_status
 from proctally.tracking.loop import Loop, Source
-from proctally.tracking.marks import VARIABLE, Marks
+from proctally.tracking.marks import VARIABLE
+from proctally.tracking.run_tracker import Rings, RunTracker, children
 from proctally.tracking.session import Ended, Session
-from proctally.tracking.tracker import TreeTracker, said
-from proctally.tracking.verdict import judge, oom_kills
-from proctally.tree import gaps
+from proctally.tracking.tracker import said
+from proctally.tracking.verdict import judge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,13 +27,10 @@ if TYPE_CHECKING:
     from typing import TypeVar, TypeVarTuple
 
     from proctally.linux.child import Signal
-    from proctally.record import JsonObject
     from proctally.tracking.config import Options
-    from proctally.tracking.termination import Termination
-    from proctally.tracking.verdict import Outcome, Reason
+    from proctally.tracking.verdict import Outcome
     from proctally.tree.lifecycle import ForeignChild
     from proctally.tree.member import Member
-    from proctally.tree.perf_source import PerfSource
 
     Arguments = TypeVarTuple("Arguments")
     Result = TypeVar("Result")
@@ -44,253 +40,8 @@ TIMED_OUT = 124
 SOON_NS = 200_000_000  # maximum wait, with --wait-all, for the exit of members that are not children of ours
 AGAIN_NS = 5_000_000  # interval of attempts to send a signal that does not fit into the job's queue
 MOST_UNSENT = 1 << 16  # of these signals; the kernel keeps no more of them, by default
-REST_DIVISOR = 50
 MEMBER_DEPTH = 64
 RESERVE_BYTES = 1 << 21  # untouched address space, freed for the end when memory is short: above an arena of Python
-
-
-class Rings(Source):
-    """The rings of perf, drained before they are full."""
-
-    def __init__(self, perf: PerfSource) -> None:
-        self._perf = perf
-        self._fds = perf.fds
-
-    def fds(self, now: int) -> list[int]:
-        return self._fds
-
-    def act(self, now: int, ready: Collection[int]) -> None:
-        if any(fd in self._fds for fd in ready):
-            self._perf.take()
-
-
-class Marked(Marks, Source):
-    """The pipe of marks as a source."""
-
-    def __init__(self, tracker: RunTracker) -> None:
-        super().__init__(tracker.used, tracker.machine.time)
-        self._tracker = tracker
-        self._ignored = False
-
-    def ignore(self) -> None:
-        """Only empty the pipe from now: a job that marks must not wait for its reader."""
-        self._ignored = True
-        self.forget()
-
-    def act(self, now: int, ready: Collection[int]) -> None:
-        """Write what was marked."""
-        if self._ignored:
-            if ready:
-                self.drain(now)
-        elif ready or self.has_waiting:
-            self._tracker.mark(self.take(now))
-
-
-class RunTracker(TreeTracker):
-    """The tree of a command that this process starts, and what that command marks."""
-
-    def __init__(self, session: Session, job: Job, command: list[str]) -> None:
-        options = session.options
-        super().__init__(
-            session,
-            own=job.own,
-            source=options.source if options.source in ("cgroup", "perf") else None,
-            descriptors=job.descriptors(),
-        )
-        self.machine_at_once = options.format == "csv"  # a job of a few milliseconds needs none of it
-        self.command = command
-        self.marks = Marked(self)
-        self.termination: Termination | None = None
-        if options.timeout is not None or options.max_memory is not None:
-            from proctally.tracking.termination import Termination
-
-            self.termination = Termination(options, job, self.sampler, self.enclosure)
-        self._job = job
-        self._began_machine = False
-        self._rest_due_ns = 0
-        self.foreign = children(self.machine, job.own)  # those from before: a shell that execs us leaves its own
-        for pid in self.foreign:
-            self.exclude(pid)
-
-    @property
-    def fired(self) -> tuple[str, Reason] | None:
-        """The verdict and its reason, where proctally ended the job."""
-        return None if self.termination is None else self.termination.fired
-
-    def open_sources(self, pid: int) -> None:
-        """Have the kernel count the held job, from its exec on."""
-        options, perf, enclosure = self.options, self.perf, self.enclosure
-        # now: of a process that has ended v1 says nothing
-        enclosure.look_around(pid)
-        if options.source in ("auto", "perf"):
-            name = os.fsencode(os.path.basename(self.command[0]))[:15]
-            commands, counters = options.commands, options.counters
-            perf.open(self._job.library, pid, name, commands=commands, counters=counters, cpuset=enclosure.cpus)
-            if perf.roll is not None:
-                perf.roll.name_of = self.sampler.command_of
-        # moving a process takes 10 ms and more: automatically only where no other source sees unreaped processes
-        if options.cgroup or options.source == "cgroup" or (options.source == "auto" and perf.missing is not None):
-            enclosure.enclose(pid, self._job.own, memory=options.cgroup or options.source == "cgroup")
-            if enclosure.own is not None:
-                enclosure.look_around(pid)
-        enclosure.note_memory()
-
-    def refused(self) -> str | None:
-        """Return the message for a source that is requested as the only one, and is missing."""
-        for source, code in (("perf", self.perf.missing), ("cgroup", self.enclosure.missing)):
-            if self.options.source == source and code is not None:
-                from proctally.text.words import missing
-
-                return f"--source {source}: {missing(code, source)}"
-        return None
-
-    def started(self) -> None:
-        """Take the moment of the session, at which the job starts."""
-        self.marks.started_ns = self.session.started_ns
-        self.sampler.begin(self.session.started_ns)
-        if self.termination is not None:
-            self.termination.begin(self.session.started_ns)
-
-    def start(self) -> JsonObject:
-        """Start the exporter, and take the first sample."""
-        self.perf.begin()
-        return super().start()
-
-    def begin_machine(self) -> None:
-        """Start to read the machine: by now the job runs, and what the start of that takes does not delay it."""
-        self._began_machine = True
-        super().begin_machine()
-        for line in () if self.host is None else self.host.lines():
-            self.session.write(line)
-
-    def act(self, now: int, ready: Collection[int]) -> Outcome | None:
-        """Scan or sample, and read what is due of the machine: from the first scan on."""
-        scanned = self.scan(now)
-        if self._began_machine:
-            self.read_machine(now)
-        elif scanned:
-            self.begin_machine()
-        return None
-
-    def sample(self, *, last: bool = False) -> JsonObject:
-        """Write a sample of this moment, and compare it with --max-memory."""
-        timed = self.session.timed
-        timed("cgroup", self.enclosure.check, self.pids())
-        sample = self.measured(last=last)
-        if not (self._began_machine or self.options.no_gpu):
-            sample["gpus_skipped"] = JUST_STARTED
-        timed("perf", self.perf.take)
-        self.session.write(sample)
-        if self.termination is not None:
-            self.termination.check_memory(self.machine.monotonic_ns())
-        self.export(sample)
-        return sample
-
-    def gap_ended(self) -> None:
-        """Start the next interval: the job was stopped until now."""
-        self.sampler.gap_ended()
-        if self.host is not None:
-            self.host.gap_ended()
-        self.schedule.gap_ended(self.machine.monotonic_ns())
-
-    def used(self) -> float | None:
-        """Return the CPU seconds of the tree at this moment."""
-        self.sampler.scan()
-        return self.sampler.cpu_seconds()
-
-    def mark(self, lines: list[JsonObject]) -> None:
-        """Write the phases that start and end."""
-        for line in lines:
-            self.session.mark(self.sampler, line)
-
-    def scan_rest(self) -> bool:
-        """Return True if a member is left, at the cost of `1 / REST_DIVISOR` of a core: it might not be our child."""
-        started = self.machine.monotonic_ns()
-        if started >= self._rest_due_ns:
-            self.sampler.scan(between=True)
-            now = self.machine.monotonic_ns()
-            self._rest_due_ns = now + (now - started) * REST_DIVISOR
-        return bool(self.sampler.members)
-
-    def finish(self) -> None:
-        """Take the last sample, and what was marked until then."""
-        if self.enclosure.own is not None:
-            self.sampler.scan()  # those reaped last are settled
-            self.enclosure.compare(self.sampler.procfs_ns())
-        self.sample()
-        self.mark(self.marks.last(self.machine.monotonic_ns()))
-        self.ended_ns = self.ended_ns or self.sampler.read_ns  # what follows takes long on a busy machine
-        self.last_machine_lines()
-
-    def take_last(self, failed: bool) -> None:
-        """Read the counters of perf to their end."""
-        self.perf.take(last=True)
-        self.sampler.take_last(failed=failed)
-
-    def end(self, failed: bool) -> None:
-        """Write the summary."""
-        options, warnings = self.options, self.session.warnings
-        if options.cgroup and self.enclosure.missing is not None:
-            from proctally.text.words import missing
-
-            warnings.append(f"--cgroup: {missing(self.enclosure.missing)}")
-        if self.marks.dropped:
-            warnings.append(f"{self.marks.dropped} marks of the job were no marks, or too many")
-        program = os.path.basename(self.command[0])
-        client = program if program in gaps.CLIENTS else None
-        if client is not None:
-            warnings.append(f"{client} is only a client: what it has others do is not counted")
-        kills = oom_kills(self.enclosure, self.sampler.samples.rss_sampled, self.sampler.settle_kills())
-        outcome = judge(self._job.status, fired=self.fired, kills=kills)
-        left = None if failed else self.sampler.finish()
-        unseen, hidden = (0, 0) if left is None else self._unseen_children()
-        left = None if left is None else left + unseen
-        tree = self.sampler.summary()
-        if self.fired is None:
-            self._warn_of_memory(tree.memory["peak_high_bytes"])
-        found = gaps.of_run(
-            tree,
-            self.perf,
-            client=client is not None,
-            subreaper=self._job.subreaper,
-            foreign=len(self.foreign),
-            left=left or 0,
-            hidden=hidden + self.sampler.hidden_living(),
-        )
-        self.end_record(tree, outcome, found + gaps.of_failure() if failed else found, left)
-
-    def _unseen_children(self) -> tuple[int, int]:
-        """Count the running children that no scan showed, and those of them that no listing shows.
-
-        hidepid hides a setuid program from its own user.
-        """
-        if not self._job.has_children():
-            return 0, 0
-        members, is_foreign = self.sampler.members, self.sampler.is_foreign
-        listed = children(self.machine, self._job.own)
-        unseen = hidden = 0
-        for pid in listed - self.foreign - members.keys():
-            if is_foreign(pid):
-                continue
-            try:
-                unseen += read_stat(self.machine, pid).state not in b"ZXx"
-            except UNREADABLE:
-                unseen += 1
-                hidden += 1
-        if not listed and not members and not self.sampler.has_foreign:
-            return 1, 1  # this kernel has no list of children
-        return unseen, hidden
-
-    def _warn_of_memory(self, high: int | None) -> None:
-        """Warn where the peak might have been above --max-memory, which fires on proved memory alone."""
-        most = self.options.max_memory
-        if most is not None and high is not None and high > most:
-            from proctally.text.units import size
-
-            self.session.warnings.append(f"--max-memory {size(most)}: memory might have reached {size(high)}")
-
-    def closing(self) -> list[Callable[[], object]]:
-        return [*super().closing(), self.perf.close, self.enclosure.close, self.marks.close]
 
 
 class Runner(Source):
@@ -305,7 +56,7 @@ class Runner(Source):
         self.error: Exception | None = None  # of proctally, after which nothing is tracked
         self._reserve = bytes(RESERVE_BYTES)
         self.machine = machine = host_machine()
-        self.job = Job(libc())
+        self.job = Job(libc(), machine)
         name = argument_text(os.path.basename(command[0])) or "run"
         self.session = Session("run", options, environment, machine, name)
         self.tracker = RunTracker(self.session, self.job, command)
@@ -374,7 +125,7 @@ class Runner(Source):
 
     def _job_environment(self) -> list[bytes]:
         given = {"PROCTALLY_RUN_ID": self.session.run_id}
-        if self.tracker.marks.path is not None:
+        if self.tracker.marks.path is not None and self.machine.procfs_missing is None:
             given[VARIABLE] = self.tracker.marks.path
         dropped = {name.encode() for name in (*given, *(f"PROCTALLY_{name}" for name in NOT_PASSED_ON))}
         passed_on = [entry for entry in initial_environment() if entry.partition(b"=")[0] not in dropped]
@@ -564,14 +315,6 @@ class Runner(Source):
             if any(signal.number != SIGCHLD for signal in signals.take()):
                 return
             self._reap()
-
-
-def children(machine: Machine, pid: int) -> set[int]:
-    """Return the children of a process; none where they cannot be read."""
-    try:
-        return set(read_children(machine, pid))
-    except UNREADABLE:
-        return set()
 
 
 def _where(error: Exception) -> str:

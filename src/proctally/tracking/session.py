@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from errno import EPIPE
 
 from proctally.errors import UNREADABLE, CannotStart, UsageError
-from proctally.linux.machine import NANOSECONDS
+from proctally.linux.machine import NANOSECONDS, process_cpu_ns
 from proctally.linux.proc import read_status
 from proctally.record import SCHEMA, __version__, seconds
 from proctally.record.location import expand, open_default, open_output, output_problem, standard_output, write_file
@@ -283,7 +282,7 @@ class Session:
         except UNREADABLE:
             peak = None
         return {
-            "cpu_seconds": seconds(time.process_time_ns() - self._base_ns + helpers_ns + self.exports_ns()),
+            "cpu_seconds": seconds(process_cpu_ns(self.machine) - self._base_ns + helpers_ns + self.exports_ns()),
             "peak_rss_bytes": peak,
             "samples": samples,
             "late_samples": late,

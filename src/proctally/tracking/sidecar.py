@@ -27,7 +27,7 @@ from proctally.linux.child import (
     stopping,
 )
 from proctally.linux.descriptors import raise_limit
-from proctally.linux.machine import host_machine
+from proctally.linux.machine import host_machine, process_cpu_ns
 from proctally.linux.open_files import close_above
 from proctally.linux.proc import read_stat
 from proctally.record import seconds
@@ -259,9 +259,7 @@ class Sidecar(Source):
             setattr(options, name, value)
         base_ns = 0
         if self.served:
-            import time
-
-            base_ns = time.process_time_ns()
+            base_ns = process_cpu_ns(self.machine)
         self.served += 1
         machine = host_machine()
         session = Session(

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from proctally.tracking.phases import Phases
     from proctally.tree.cgroups import Enclosure
     from proctally.tree.gaps import Gap
-    from proctally.tree.perf_source import PerfSource
     from proctally.tree.summary import TreeSummary
 
 COMMANDS_KEPT = 50
@@ -38,15 +37,15 @@ def of_tree(
 
     `left`: processes that live on; `system_missing`: code, why the machine was not read.
     """
-    covered, perf = coverage(gaps), tree.perf
+    covered, perf, has_procfs = coverage(gaps), tree.perf, tree.procfs_missing is None
     return {
         "cpu": _cpu(tree, wall_ns, enclosure, system_missing) | {"coverage": covered["cpu"]},
         "memory": _memory(tree, enclosure, cgroup) | {"coverage": covered["memory"]},
         "io": _io(tree) | {"coverage": covered["io"]},
         "processes": {
-            "started": tree.started,
+            "started": tree.started if has_procfs else None,
             "source": "procfs" if perf is None or perf.roll is None else "perf",
-            "peak": tree.peak_processes,
+            "peak": tree.peak_processes if has_procfs else None,
             "left": left,
             "killed_by": None if tree.kills is None else tree.kills.killed_by() or None,
             "coverage": covered["processes"],
@@ -81,7 +80,7 @@ def _cpu(tree: TreeSummary, wall_ns: int, enclosure: Enclosure, system_missing: 
         "peak_cores": round(max(tree.peak_cores or 0.0, mean), 4),
         "source": ledger.choose().source,
         "sources": {source: seconds(max(0, used)) for source, used in ledger.sources().items()},
-        "unavailable": _unavailable(tree.perf, enclosure, system_missing),
+        "unavailable": _unavailable(tree, enclosure, system_missing),
     }
 
 
@@ -135,9 +134,10 @@ def _io(tree: TreeSummary) -> JsonObject:
     }
 
 
-def _unavailable(perf: PerfSource | None, enclosure: Enclosure, system_missing: str | None) -> dict[str, str]:
+def _unavailable(tree: TreeSummary, enclosure: Enclosure, system_missing: str | None) -> dict[str, str]:
     """Return the code of each source that is missing."""
-    found: dict[str, str | None] = {"system": system_missing}
+    perf = tree.perf
+    found: dict[str, str | None] = {"system": system_missing, "procfs": tree.procfs_missing}
     if perf is not None:
         found |= {"perf": perf.missing, "commands": None if perf.missing else perf.commands_missing}
     found["cgroup"] = enclosure.missing or (CGROUP_LEFT if enclosure.left else None)

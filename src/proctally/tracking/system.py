@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
-from proctally.errors import CannotStart
+from proctally.errors import NO_PROCFS, CannotStart
 from proctally.host.sampler import TREE, HostSampler
 from proctally.linux.c_library import libc
 from proctally.linux.child import SignalFd, stopping
 from proctally.linux.machine import host_machine
 from proctally.record import seconds
+from proctally.record.codes import PROCFS_MISSING
 from proctally.text.terminal import say
 from proctally.tracking.loop import Loop
 from proctally.tracking.session import Ended, Session
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from proctally.tracking.live_lines import Live
     from proctally.tracking.verdict import Outcome
 
+NOTHING = 1
 CANNOT_SERVE = 1
 
 
@@ -77,13 +79,16 @@ class SystemTracker(Tracker):
         self.sample(last=True)
         self.last_machine_lines()
         outcome.reason |= oom_kills(self.enclosure) or {}
-        self.write_summary(outcome, [], {}, self.enclosure.summary(), self.samples)
+        self.write_summary(outcome, self.gaps_of_machine(), {}, self.enclosure.summary(), self.samples)
 
 
 def track(options: Options, environment: dict[str, str]) -> Ended:
     """Track the machine until the end."""
     machine, pid = host_machine(), os.getpid()
     signals = SignalFd(libc(), stopping())
+    if machine.procfs_missing == PROCFS_MISSING:
+        say(f"proctally: {NO_PROCFS[PROCFS_MISSING]}\n")
+        return Ended(NOTHING)
     session = Session("system", options, environment, machine, "system")
     tracker = SystemTracker(session)
     try:

@@ -8,6 +8,7 @@ from proctally.record.codes import DURATION_OVER, NO_DESCRIPTORS, READERS_GONE, 
 from proctally.tracking import summary
 from proctally.tracking.loop import EARLY_SCANS_NS, Schedule, Source
 from proctally.tracking.verdict import Outcome, reason
+from proctally.tree import gaps
 from proctally.tree.cgroups import Enclosure
 from proctally.tree.perf_source import PerfSource
 from proctally.tree.sampler import TreeSampler
@@ -168,9 +169,9 @@ class Tracker(Source):
         return self.ended_ns - self.session.started_ns
 
     def write_summary(
-        self, outcome: Outcome, gaps: list[Gap], sections: JsonObject, cgroup: JsonObject | None, samples: int
+        self, outcome: Outcome, found: list[Gap], sections: JsonObject, cgroup: JsonObject | None, samples: int
     ) -> None:
-        """Write the last line. `sections`: what it has of a tree."""
+        """Write the last line. `found`: the gaps. `sections`: what it has of a tree."""
         machine, host = self.machine, self.host
         wall_ns = self.wall_ns()
         ended_ago_ns = machine.monotonic_ns() - self.session.started_ns - wall_ns
@@ -183,7 +184,7 @@ class Tracker(Source):
                 "signal": outcome.signal,
                 "verdict": outcome.verdict,
                 "reason": outcome.reason,
-                "gaps": gaps,
+                "gaps": found,
                 **sections,
                 "limits": summary.limits(self.enclosure.limits),
                 "cgroup": cgroup,
@@ -192,6 +193,11 @@ class Tracker(Source):
                 "tracker": self.cost(samples),
             }
         )
+
+    def gaps_of_machine(self) -> list[Gap]:
+        """Return the gaps of this machine."""
+        silent = len(self.machine.refused) if self.host is None else self.host.silent_files()
+        return gaps.of_machine(self.machine, silent)
 
     def closing(self) -> list[Callable[[], object]]:
         """Return the steps that close everything."""
@@ -247,7 +253,7 @@ class TreeTracker(Tracker):
         self.sampler.exclude(pid)
 
     def pids(self) -> Collection[int]:
-        return self.sampler.members
+        return self.sampler.members if self.machine.procfs_missing is None else ()
 
     def _scan_timeout(self, now: int) -> int:
         """Return the nanoseconds until a scan is due, for a sample or for the parts of the time."""
@@ -287,8 +293,9 @@ class TreeTracker(Tracker):
     def lines_for_export(self, live: Live, sample: JsonObject) -> list[JsonObject]:
         return live.of_tree(sample, self.sampler, self.perf, self.enclosure, self.host, self.schedule.late)
 
-    def end_record(self, tree: TreeSummary, outcome: Outcome, gaps: list[Gap], left: int | None) -> None:
-        """Write the summary. `left`: processes that live on; None where that is unknown."""
+    def end_record(self, tree: TreeSummary, outcome: Outcome, found: list[Gap], left: int | None) -> None:
+        """Write the summary. `found`: gaps of the tree; `left`: processes that live on, None where that is unknown."""
+        found = found + self.gaps_of_machine()
         for what, fault in tree.faults.items():
             self.session.warnings.append(f"{what}: an error of proctally ended its tracking ({said(fault)})")
         cgroup = self.enclosure.summary()
@@ -298,12 +305,12 @@ class TreeTracker(Tracker):
             cgroup,
             wall_ns=self.wall_ns(),
             now=self.machine.monotonic_ns(),
-            gaps=gaps,
+            gaps=found,
             left=left,
             system_missing=self.system_missing,
             phases=self.session.phases,
         )
-        self.write_summary(outcome, gaps, sections, cgroup, tree.samples)
+        self.write_summary(outcome, found, sections, cgroup, tree.samples)
 
 
 class Ends(Source):

@@ -114,7 +114,7 @@ class Enclosure:
 
         own = None
         try:
-            own = OwnCgroups(self.machine, self._tried(places, self.machine, tracker) or {}, tracker, memory=memory)
+            own = OwnCgroups(self.machine, self._places(tracker), tracker, memory=memory)
             own.add(pid)
         except UNREADABLE as error:
             self.missing = codes.of_error(error)
@@ -133,7 +133,7 @@ class Enclosure:
 
     def look_around(self, pid: int) -> None:
         """Read the limits, and the counts that tell at the end what happened to this process meanwhile."""
-        self.found = self._tried(places, self.machine, pid) or {}
+        self.found = self._places(pid)
         try:
             affinity = os.sched_getaffinity(pid)
         except OSError:
@@ -144,6 +144,11 @@ class Enclosure:
         self._throttling = self._tried(throttling, self._tried(quotas, self.found) or []) or {}
         self._machine_kills = machine_kills(self.machine)
         self._enclosing_ns = (self._tried(usage, self.found) or CpuStat()).usage_ns
+
+    def _places(self, pid: int) -> dict[str, Place]:
+        """Return where a process lives. A job whose pid procfs does not show starts where this process is."""
+        seen = pid if self.machine.procfs_missing is None else "self"
+        return self._tried(places, self.machine, seen) or {}
 
     def follow(self, pid: int, raw: bytes) -> None:
         """Read the limits again where the root has moved. `raw`: its /proc/PID/cgroup."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 # tolerated excess of perf over wait4 and living members: its clock includes interrupts and stolen time
 EXCESS_NS = 20_000_000
 EXCESS_DIVISOR = 50
+FAR = 100  # a source above this multiple of two others that agree is wrong
 
 
 class Choice:
@@ -88,6 +89,22 @@ def tolerance_ns(used: int) -> int:
     return used // EXCESS_DIVISOR + EXCESS_NS
 
 
+def wrong_source(*, reaped: int, shown: int, counted: int | None, room: int) -> str | None:
+    """Return the source that is far above two others that agree; None without one. Nanoseconds, the root being reaped.
+
+    `shown`: by /proc and wait4; `counted`: by perf; `room`: what the CPUs can have run. perf shows processes that no
+    parent reaps: it is wrong only above that.
+    """
+    if counted is None:
+        return None
+    most = max(reaped, counted)
+    if shown > FAR * max(most, EXCESS_NS) and most - min(reaped, counted) <= most // 2 + EXCESS_NS:
+        return "procfs"
+    if counted > max(room, FAR * max(shown, EXCESS_NS)) and shown - reaped <= shown // 2 + EXCESS_NS:
+        return "perf"
+    return None
+
+
 class CpuSources:
     """CPU time of one tree by perf and by the run's own cgroup, in nanoseconds since tracking started.
 
@@ -95,7 +112,9 @@ class CpuSources:
     `counted`: by perf, None without it; `doubtful` of these might be time of interrupts and of other machines. `lost`:
     whether perf lost processes. `enclosed`: of the cgroup, `enclosed_split` its user and system time; `left`: whether a
     process left it. `ignored`: whether a process is known to ignore SIGCHLD. `spliced`: by /proc and by perf while the
-    root of an attached tree lived.
+    root of an attached tree lived. `has_procfs`: whether members are read; without, only the CPU clock of the root is.
+    `room`: what the CPUs can have run so far. `root_ended`: whether this process reaped the root. `wrong`: the source
+    that contradicted two others in the last choice.
     """
 
     def __init__(self, *, attached: bool, only: str | None) -> None:
@@ -109,6 +128,10 @@ class CpuSources:
         self.left = False
         self.ignored = False
         self.spliced: tuple[int, int] | None = None
+        self.has_procfs = True
+        self.room = 0
+        self.root_ended = False
+        self.wrong: str | None = None
 
     def note_perf(self, total_ns: int | None, *, lost: bool) -> None:
         """Take in what perf counts; `lost`: whether it lost processes."""
@@ -126,11 +149,16 @@ class CpuSources:
 
         A cgroup that a process left holds at least what is still accounted there.
         """
+        if self.root_ended and not self.lost:
+            shown = reaped + living + dead
+            self.wrong = wrong_source(reaped=reaped, shown=shown, counted=self.counted, room=self.room)
+        if self.wrong == "procfs":
+            living = dead = 0
         choice = choose_source(
             reaped=reaped,
             living=living,
             dead=dead,
-            counted=self.counted,
+            counted=None if self.wrong == "perf" else self.counted,
             doubtful=self.doubtful,
             enclosed=None if self.left else self.enclosed,
             attached=self.attached,

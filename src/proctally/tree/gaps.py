@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from proctally.linux.machine import Machine
     from proctally.tree import bounds
     from proctally.tree.cpu_sources import Choice
     from proctally.tree.perf_source import PerfSource
@@ -50,11 +51,19 @@ def gap(
     }
 
 
+# code of a gap of the machine: the sections of which nothing is known then
+UNKNOWN_SECTIONS = {
+    codes.PROCFS_MISSING: (MEMORY, IO, PROCESSES),
+    codes.PROCFS_FOREIGN: (MEMORY, PROCESSES),  # `/proc/self/io` is still that of this process
+}
+
+
 def coverage(gaps: Iterable[Gap]) -> dict[str, str]:
     """Return the completeness of each total; it may be complete without its user and system time."""
     found = dict.fromkeys((CPU, MEMORY, IO, PROCESSES), codes.COMPLETE)
     for each in gaps:
         section = each["section"]
+        found.update(dict.fromkeys(UNKNOWN_SECTIONS.get(str(each["code"]), ()), codes.UNKNOWN))
         if section in found and found[section] != codes.UNKNOWN and each["code"] != codes.SPLIT_UNKNOWN:
             found[section] = codes.UNKNOWN if each["code"] == codes.IO_UNAVAILABLE else codes.PARTIAL
     return found
@@ -81,6 +90,8 @@ def of_run(
         found.append(gap(CPU, codes.LEFT_RUNNING, count=left))
     if hidden:
         found.append(gap(CPU, codes.HIDDEN, count=hidden))
+    if tree.procfs_missing is not None:  # one gap of the machine says it all
+        return found + (_run_io(tree, perf, subreaper=subreaper) if tree.ledger.io_known else [])
     found += _run_io(tree, perf, subreaper=subreaper) + _memory(tree)
     return found + _processes(perf) + _time(tree)
 
@@ -104,6 +115,18 @@ def of_attach(tree: TreeSummary, perf: PerfSource, interval_seconds: float) -> l
     return [*found, *_memory(tree), gap(PROCESSES, codes.PROCESSES_SAMPLED), *_time(tree)]
 
 
+def of_machine(machine: Machine, silent: int = 0) -> list[Gap]:
+    """Return the gaps of this machine. `silent`: files that a daemon serves and does not answer for."""
+    found = []
+    if machine.procfs_missing is not None:
+        found.append(gap(MACHINE, machine.procfs_missing))
+    if machine.has_wrong_clocks:
+        found.append(gap(MACHINE, codes.CLOCK_DISBELIEVED))
+    if silent:
+        found.append(gap(MACHINE, codes.FILE_SERVED, count=silent))
+    return found
+
+
 def of_failure() -> list[Gap]:
     """Return what an error of proctally, after which nothing more was tracked, adds."""
     return [gap(section, codes.TRACKING_FAILED) for section in (CPU, IO, MEMORY, PROCESSES)]
@@ -112,6 +135,8 @@ def of_failure() -> list[Gap]:
 def _run_cpu(tree: TreeSummary, perf: PerfSource) -> list[Gap]:
     ledger = tree.ledger
     choice = ledger.choose()
+    if ledger.cpu.wrong is not None:
+        return [gap(CPU, codes.SOURCE_WRONG, count=1)]
     if choice.source == "cgroup":
         return [gap(CPU, codes.CGROUP_LEFT)] if ledger.cpu.left else []
     if perf.total_ns is None:

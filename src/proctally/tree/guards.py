@@ -70,7 +70,7 @@ class TimeGuard(Guard):
         is_wanted: bool,
         interval_ns: int,
     ) -> None:
-        super().__init__(tree, state, enclosure, is_wanted=is_wanted)
+        super().__init__(tree, state, enclosure, is_wanted=is_wanted and tree.machine.procfs_missing is None)
         self.ledger = ledger
         self.interval_ns = interval_ns
 

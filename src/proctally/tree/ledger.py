@@ -380,7 +380,7 @@ class Ledger:
             "cgroup": self.cpu.enclosed,
             "rusage": self.reaped_cpu() if self.waited else None,
             "perf": self.cpu.counted,
-            "procfs": self.procfs_cpu(),
+            "procfs": self.procfs_cpu() if self.cpu.has_procfs else None,
         }
         return {source: used for source, used in sources.items() if used is not None}
 
@@ -410,7 +410,7 @@ class Ledger:
         shown = self.procfs_cpu() + self.rounding()
         levels = self.sources() | {"own": self.own, "procfs": shown}
         if self.waited:
-            levels["rusage"] = shown
+            levels["rusage"] = self.reaped_cpu() if self.cpu.wrong == "procfs" else shown
         spliced = self.cpu.spliced_ns()
         if spliced is not None:
             levels["procfs+perf"] = spliced

@@ -6,8 +6,6 @@ one ancestor, so that the ledger counts it once.
 
 from __future__ import annotations
 
-import os
-
 from proctally.errors import UNREADABLE
 
 TYPE_CHECKING = False
@@ -68,7 +66,7 @@ class Lifecycle:
         self.commands = commands
         self.lines = lines
         self.peaks_from_now = peaks_from_now
-        self.cpus = os.cpu_count() or 1
+        self.cpus = tree.machine.cpu_count()
         self.started = 0
         self.outside = 0
         self.attached_ticks: int | None = None
@@ -309,6 +307,7 @@ class Lifecycle:
                 self.ledger.correct(member, max(own, member.cpu))
             self.tree.remove(member)
             self._leave(member, exit_code, reaped=True)
+            self.ledger.cpu.root_ended |= member is self.tree.root
         self.ledger.reap(usage)
         if io is not None:
             self.ledger.reap_io(io)

@@ -6,7 +6,7 @@ their children. Totals rely on it.
 
 from __future__ import annotations
 
-from proctally.errors import UNREADABLE
+from proctally.errors import UNREADABLE, NoProcfs, no_process
 from proctally.linux.machine import Machine, clock_id
 from proctally.linux.proc import Files, is_thread, process_count, read_children, read_stat, scan
 from proctally.tree.member import Member
@@ -24,11 +24,16 @@ MANY_PIDS = 20_000
 AROUND_NS = 2_000_000_000  # in a longer time the pids (32,768 by default) may have gone round
 MAX_UNBORN = 16  # pids given out that are not visible yet: a fork can be preempted for longer than two scans ...
 UNBORN_NS = 2_000_000_000  # ... but not for longer than this
+UNKNOWN_START = -1
+START_ATTEMPTS = 3  # to read the root, without which nothing is tracked
 UNSEEN_NS = 14_000  # what a listing costs more for each process whose parent is not known yet
 
 
 class Foreign:
-    """Children of this process outside the tree, and what descends from them. `starts`: by pid, in ticks since boot."""
+    """Children of this process outside the tree, and what descends from them.
+
+    `starts`: by pid, in ticks since boot; UNKNOWN_START where that cannot be read.
+    """
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -38,14 +43,16 @@ class Foreign:
         """Leave out a process that is, or may become, a child of this process."""
         try:
             self.starts[pid] = read_stat(self.machine, pid).start
+        except NoProcfs:
+            self.starts[pid] = UNKNOWN_START
         except UNREADABLE:
             pass
 
     def has(self, pid: int) -> bool:
         """Return whether this process is left out, and not another one that was given its pid."""
         start = self.starts.get(pid)
-        if start is None:
-            return False
+        if start is None or start == UNKNOWN_START:
+            return start is not None
         try:
             if read_stat(self.machine, pid).start == start:
                 return True
@@ -91,7 +98,7 @@ class Membership:
         self.machine = machine
         self.files = files
         self.own = own
-        self.follow = follow
+        self.follow = follow and machine.procfs_missing is None
         self.root: Member | None = None
         self.foreign = Foreign(machine)
         self.members: dict[int, Member] = {}
@@ -127,6 +134,21 @@ class Membership:
         self.members[pid] = member
         self.changed = True
         return member
+
+    def admit_root(self, pid: int, *, is_held: bool = False) -> Member | None:
+        """Take in the process from which the tree descends.
+
+        `is_held`: it is a child of this process, and without procfs its CPU clock suffices; None without that.
+        Raises `ProcessGone`, `AccessDenied` or `NoProcfs`.
+        """
+        if is_held and self.machine.procfs_missing is not None:
+            return self._admit_hidden(pid, None)
+        for _ in range(START_ATTEMPTS):
+            member = self.admit(pid, None)
+            if member is not None:
+                return member
+        read_stat(self.machine, pid)  # raises the reason
+        raise no_process(pid)
 
     def remove(self, member: Member) -> None:
         """Take an ended process out; its children stay."""

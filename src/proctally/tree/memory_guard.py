@@ -51,7 +51,7 @@ class MemoryGuard(Guard):
         at_once: bool,
         pss_ratio: float,
     ) -> None:
-        super().__init__(tree, state, enclosure, is_wanted=is_wanted)
+        super().__init__(tree, state, enclosure, is_wanted=is_wanted and tree.machine.procfs_missing is None)
         self.ledger = ledger
         self.perf = perf
         self.at_once = at_once
@@ -260,6 +260,8 @@ class MemoryGuard(Guard):
 
     def gaps(self) -> list[tuple[str, int | None, int | None]]:
         """Return code, count and bytes of what makes the peak a range."""
+        if not self.is_wanted and self.fault is None:
+            return []
         found: list[tuple[str, int | None, int | None]] | None = None
         if self.reader is not None and self.reader.is_sampled:
             run_cgroup = self.reader.model.run_cgroup

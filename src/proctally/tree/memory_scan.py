@@ -6,8 +6,6 @@ the shared memory around the tree moved: a tmpfs file is written without a fault
 
 from __future__ import annotations
 
-import os
-
 from proctally.errors import UNREADABLE, AccessDenied
 from proctally.linux.machine import NANOSECONDS, cpu_ns
 from proctally.linux.memory_levels import MemoryLevels, parse_meminfo_levels, parse_memory_stat
@@ -83,7 +81,7 @@ class MemoryScan:
         self._take_pss = take_pss
         self._around = Around(machine, place)
         start = None if before is None else _levels_of(before)
-        self.model = MemoryModel(os.cpu_count() or 1, start=start, run_cgroup=run_cgroup, page_size=machine.page_size)
+        self.model = MemoryModel(machine.cpu_count(), start=start, run_cgroup=run_cgroup, page_size=machine.page_size)
         # The other processes are not read before a run starts, so nothing is known of what they did until the first
         # scan: it is the anchor.
         self.model.neighbours(None)

@@ -5,7 +5,7 @@ Only members that ran are read, and some others at a slow pace.
 
 from __future__ import annotations
 
-from proctally.errors import UNREADABLE, AccessDenied, ProcessGone
+from proctally.errors import UNREADABLE, AccessDenied, NoProcfs, ProcessGone
 from proctally.linux.proc import parse_io, parse_stat, read_run_delay, read_status, read_threads
 
 TYPE_CHECKING = False
@@ -208,7 +208,7 @@ class Readings:
         """The bytes of its `io`; empty when they cannot be read."""
         try:
             return self.files.io(member, member.pid)
-        except ProcessGone:
+        except (ProcessGone, NoProcfs):
             pass
         except OSError:
             if member.io is None:

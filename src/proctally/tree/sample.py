@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from proctally.linux.machine import NANOSECONDS
 from proctally.record import seconds
 from proctally.text.escape import decode_name
@@ -25,6 +23,16 @@ if TYPE_CHECKING:
 
 SHORT_NS = 50_000_000
 TOP = 3
+READ_OF_MEMBERS = (
+    "processes",
+    "threads",
+    "peak_threads",
+    "running",
+    "disk_sleep",
+    "rss_bytes",
+    "pss_bytes",
+    "swap_bytes",
+)
 
 
 class Samples:
@@ -119,7 +127,7 @@ class Samples:
             if begin is not None:
                 from proctally.tree.hidden import backdate
 
-                backdate(self._rates, now, levels, begin, os.cpu_count() or 1)
+                backdate(self._rates, now, levels, begin, self.machine.cpu_count())
             since, before = self._rates[-1]
             if now - since < min(SHORT_NS, self.interval_ns // 2) and len(self._rates) > 1:
                 since, before = self._rates[-2]
@@ -167,6 +175,8 @@ class Samples:
             "throttled_seconds": None if (throttled := self.time.throttled_ns()) is None else seconds(throttled),
             "time": self.time.sample(),
         }
+        if not self.ledger.cpu.has_procfs:
+            levels.update(dict.fromkeys(READ_OF_MEMBERS))
         if unread:
             levels["pss_unread"] = unread
         if readings.io_denied:
@@ -176,6 +186,9 @@ class Samples:
     def _top(self, interval: int | None) -> list[JsonObject]:
         """The processes with the most CPU time in the interval, then those with the most memory."""
         ran = self.state.ran
+        if not self.ledger.cpu.has_procfs:
+            ran.clear()
+            return []
         members = [member for member in ran if member.alive]
         members.sort(key=_cpu_since_sample, reverse=True)
         del members[TOP:]
@@ -199,7 +212,7 @@ class ProcessLines:
     def __init__(self, machine: Machine, emit: Callable[[JsonObject], None] | None, limit: int) -> None:
         self.machine = machine
         self.emit = emit
-        self.left = limit
+        self.left = limit if machine.procfs_missing is None else 0
 
     def write(self, member: Member, exit_code: int | None, *, ended: bool) -> None:
         """Write the line of a process."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from proctally.errors import UNREADABLE, no_process
 from proctally.linux.descriptors import share
 from proctally.linux.machine import NANOSECONDS, Machine, cpu_ns, host_machine
-from proctally.linux.proc import Files, has_children_files, read_stat, read_threads
+from proctally.linux.proc import Files, has_children_files, read_threads
 from proctally.record import seconds
 from proctally.tree.clocks import Clocks
 from proctally.tree.commands import Commands
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 EXCESS_NS = 2_000_000  # above that, the total by perf is compared with what interrupts and other machines took
 PROCESS_LINES = 2000
-START_ATTEMPTS = 3  # to read the root, without which nothing is tracked
 
 
 class TreeSampler:
@@ -81,6 +80,7 @@ class TreeSampler:
         self.tree = tree = Membership(machine, files, own, follow=children, children_files=has_children_files(machine))
         self.state = state = ScanState(machine.monotonic_ns())
         self.ledger = ledger = Ledger(machine.tick_ns, attached=own is None, only=source)
+        ledger.cpu.has_procfs = machine.procfs_missing is None
         self.commands = commands = Commands(machine)
         self.memory = memory_guard = MemoryGuard(
             tree, ledger, state, enclosure, perf, is_wanted=memory, at_once=memory_at_once, pss_ratio=pss_budget
@@ -107,12 +107,14 @@ class TreeSampler:
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
-    def start(self, root: int) -> Member:
+    def start(self, root: int) -> Member | None:
         """Take in the root that this process has just started and holds; the job leaves out what it has used.
 
-        Raises `ProcessGone` when the root has exited.
+        Without procfs, its CPU clock alone is read. Raises `ProcessGone` when the root has exited.
         """
-        self.tree.root = member = self._admit_root(root)
+        self.tree.root = member = self.tree.admit_root(root, is_held=True)
+        if member is None:
+            return None
         self.lifecycle.enter(member, baseline=True)
         self.ledger.end_base(member)  # it has done next to nothing
         self.memory.start(member)
@@ -120,14 +122,6 @@ class TreeSampler:
         # thread_group_cputime): so shortly after its exec, the job may not seem to have moved.
         self.state.again.add(member)
         return member
-
-    def _admit_root(self, root: int) -> Member:
-        for _ in range(START_ATTEMPTS):
-            member = self.tree.admit(root, None)
-            if member is not None:
-                return member
-        read_stat(self.machine, root)  # raises the reason
-        raise no_process(root)
 
     def attach(self, root: int, tracker: int | None, *, follow_parent: bool = False) -> Member:
         """Take in a running tree; totals count from now. Raises `ProcessGone` or `AccessDenied` for its root.
@@ -140,7 +134,8 @@ class TreeSampler:
         if tracker is not None:
             tree.foreign.add(tracker)
         self.lifecycle.attached_ticks = machine.boottime_ns() // machine.tick_ns
-        tree.root = member = self._admit_root(root)
+        tree.root = member = tree.admit_root(root)
+        assert member is not None
         found = [member, *tree.discover([member])]
         # an upper bound of what was before: children before their parents
         for new in reversed(found):
@@ -240,6 +235,7 @@ class TreeSampler:
     def _read_counters(self, *, is_idle: bool = False) -> None:
         """Pass to the ledger what perf and the cgroup of the run count at this moment."""
         ledger, perf, enclosure = self.ledger, self.perf, self.enclosure
+        ledger.cpu.room = self.lifecycle.cpus * (self.machine.monotonic_ns() - self.state.started_ns)
         if perf is not None:
             ledger.cpu.note_perf(perf.read(is_idle=is_idle), lost=perf.has_lost_processes)
         if enclosure is not None:
@@ -356,6 +352,8 @@ class TreeSampler:
         if failed:
             self._read_counters()
             self.ledger.fall_back()
+        elif self.ledger.cpu.wrong is not None:
+            self.ledger.best[CPU] = self.ledger.total()[CPU]
 
     def settle_kills(self) -> Kills | None:
         """Count OOM kills to the end; None for a job without any that ended before the second scan."""

@@ -29,7 +29,8 @@ class TreeSummary:
     `total`: an amount of the ledger. `started`: processes that started, `seen` those that scans saw. `ignorers`:
     processes that are known to ignore SIGCHLD. `io_denied`: processes whose I/O is denied, `io_missing` those of them
     that are not in the totals: of a process that is reaped here, all I/O is counted then. `faults`: errors of proctally
-    that ended a part, by its name. `memory_gaps`: code, count, bytes. `time_gaps`: code, count, bounds in nanoseconds.
+    that ended a part, by its name. `procfs_missing`: the code that says why no process could be read. `memory_gaps`:
+    code, count, bytes. `time_gaps`: code, count, bounds in nanoseconds.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class TreeSummary:
         started: int,
     ) -> None:
         self.own = tree.own
+        self.procfs_missing = tree.machine.procfs_missing
         self.ledger = ledger
         self.perf = perf
         self.total = ledger.best
@@ -90,7 +92,7 @@ class TreeSummary:
         seen = self._commands.largest()
         perf, root = self.perf, self._tree.root
         if perf is None or perf.roll is None:
-            return seen
+            return seen if self.procfs_missing is None else []
         clocks = {member.pid: member.cpu for member in self._tree.members.values()}
         roll, used, total_ns = perf.roll, perf.total_ns or 0, self.total[CPU]
         whole = not (perf.lost or roll.dropped or roll.strays)

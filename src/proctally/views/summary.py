@@ -90,7 +90,12 @@ def _tree(page: Page, summary: JsonObject) -> None:
         page.add("", _denied("I/O", io["denied"]))
     left = f", {processes['left']} left running" if processes["left"] else ""
     started = "started" if processes["source"] == "perf" else "seen"
-    page.add("processes", f"{processes['started']:,} {started}, at most {processes['peak']:,} at once{left}")
+    if processes["started"] is None or processes["peak"] is None:
+        page.add("processes", f"{UNKNOWN}{left}")
+        for text in wrapped(words.missing(cpu["unavailable"].get("procfs")), TEXT, TEXT):
+            page.add("", text)
+    else:
+        page.add("processes", f"{processes['started']:,} {started}, at most {processes['peak']:,} at once{left}")
     killed = words.killed_children(processes.get("killed_by"))
     if killed:
         page.add("", cut(killed, TEXT))

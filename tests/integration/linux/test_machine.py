@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from proctally.errors import ProcessGone
-from proctally.linux.machine import Machine, clock_id, reread
+from proctally.linux.machine import Machine, clock_id, host_machine, reread
 from proctally.linux.proc import read_stat
 
 # -- clocks ------------------------------------------------------------------------------------------------------
@@ -77,3 +77,16 @@ def test_start_unix_of_a_child() -> None:
     finally:
         child.kill()
         child.wait()
+
+
+# -- this machine -------------------------------------------------------------------------------------------------
+
+
+def test_constants_of_this_machine() -> None:
+    machine = host_machine()
+    assert machine.proc == "/proc"
+    assert machine.ticks == os.sysconf("SC_CLK_TCK")
+    assert machine.tick_ns * machine.ticks == 1_000_000_000
+    assert machine.page_size == os.sysconf("SC_PAGESIZE")
+    assert machine.clock_gettime_ns is not None
+    assert (machine.procfs_missing, machine.has_wrong_clocks) == (None, False)

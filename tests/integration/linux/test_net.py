@@ -134,3 +134,24 @@ def test_real_interfaces_are_counted_once(tmp_path: Path) -> None:
         assert said["sent"]["mv0"] > 100_000
         assert said["total"] == sum(said["sent"][each] for each in said["summed"])
         assert said["sent"][name] > 200_000
+
+
+def test_sysfs_of_another_network_namespace_is_noticed() -> None:
+    """An interface with the name of one outside, as a container has: index and neighbours differ."""
+    command = ["unshare", "--net", sys.executable, "-c", STRANGERS]
+    if os.getuid() or shutil.which("ip") is None:
+        pytest.skip("network namespaces take root and ip(8)")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.stderr.startswith("unshare"):
+        pytest.skip(done.stderr.strip())
+    assert done.stdout.split() == ["sysfs_foreign", "{None}"], done.stderr
+
+
+STRANGERS = """
+import subprocess
+subprocess.run(["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1"], check=True)
+from proctally.linux.machine import host_machine
+from proctally.linux.system import SystemReader
+reading = SystemReader(host_machine()).read()
+print(reading.errors["class/net"].code, set(reading.net.interfaces["eth0"].facts().values()))
+"""

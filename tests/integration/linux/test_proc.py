@@ -319,7 +319,7 @@ def test_zombie() -> None:
 
 
 def test_own_io_shows_what_a_reaped_child_moved() -> None:
-    own = OwnIo()
+    own = OwnIo(Machine())
     before = own.read()
     if not before:
         pytest.skip("no /proc/self/io here")

@@ -156,3 +156,16 @@ def test_totals_are_those_last_known_where_a_counter_is_in_doubt(tmp_path: Path)
     assert sample["cpu_user_seconds"] is sample["network"]["received_bytes"] is None
     assert summary is not None
     assert (summary["cpu_seconds"], summary["network_received_bytes"]) == (1.0, 500)
+
+
+def test_share_of_gpus_is_unknown_without_procfs(tmp_path: Path) -> None:
+    machine, _ = unpack("server", tmp_path)
+    machine.procfs_missing = "procfs_foreign"
+    around = HostSampler(machine, {}, system=False, gpu=False, cloud=False)
+    gpus: Any = FakeGpus()
+    around.gpus = gpus
+    entry = {"memory_used_bytes": 1, "state": "ok", "utilization_ratio": 0.5}
+    gpus.derive = lambda *_, **__: ([entry], {"memory_bytes": 0})
+    assert "tree" not in around.sample((), first=True)
+    found = around.peaks.gpu()
+    assert found is not None and found["peak_tree_memory_bytes"] is None

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from proctally.errors import AccessDenied, NoDescriptors, ProcessGone
-from proctally.linux.machine import Machine, classify, clock_id, host_machine, reread
+from proctally.errors import AccessDenied, FileServed, NoDescriptors, NoProcfs, ProcessGone
+from proctally.linux.machine import Machine, classify, clock_id, reread, why_no_procfs
+from proctally.linux.mounts import served
+from proctally.linux.sources import KeptFile
 
 KINDS = {
     errno.ENOENT: ProcessGone,
@@ -144,10 +146,105 @@ def test_start_unix_is_the_same_although_clocks_drift() -> None:
     assert machine.start_unix(4001) - machine.start_unix(4000) == pytest.approx(0.01)
 
 
-def test_constants_of_this_machine() -> None:
-    machine = host_machine()
-    assert machine.proc == "/proc"
-    assert machine.ticks == os.sysconf("SC_CLK_TCK")
-    assert machine.tick_ns * machine.ticks == 1_000_000_000
-    assert machine.page_size == os.sysconf("SC_PAGESIZE")
-    assert machine.clock_gettime_ns is not None
+# -- procfs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("link", "status", "code"),
+    [
+        (None, None, "procfs_missing"),
+        ("", None, "procfs_foreign"),  # a link that leads nowhere: the reader has no pid there
+        ("1", None, "procfs_foreign"),
+        ("own", "NSpid:\t{own}\t1\n", "procfs_foreign"),  # the same number by chance, in an outer namespace
+        ("own", "NSpid:\t{own}\n", None),
+        ("own", "", None),  # a kernel without pid namespaces
+        ("own", None, None),
+        ("folder", None, "procfs_missing"),  # something else is mounted there
+    ],
+)
+def test_procfs_is_asked_whether_it_shows_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str | None, status: str | None, code: str | None
+) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 4321)
+    folder = tmp_path / "4321"
+    folder.mkdir()
+    if status is not None:
+        (folder / "status").write_text("Name:\tx\n" + status.format(own=4321))
+    if link == "folder":
+        (tmp_path / "self").mkdir()
+    elif link:
+        os.symlink("4321" if link == "own" else link, tmp_path / "self")
+    elif link == "":
+
+        def nowhere(path: str) -> str:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+        os.symlink("nowhere", tmp_path / "self")
+        monkeypatch.setattr(os, "readlink", nowhere)
+    assert why_no_procfs(Machine(str(tmp_path))) == code
+
+
+def test_without_procfs_no_file_of_a_process_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/stat").write_text("a stranger")
+    (tmp_path / "meminfo").write_text("MemTotal: 1 kB\n")
+    machine = Machine(str(tmp_path))
+    machine.procfs_missing = "procfs_foreign"
+    for call in (lambda: machine.read("7/stat"), lambda: machine.open("7/stat"), machine.need_procfs):
+        with pytest.raises(NoProcfs, match="another pid namespace"):
+            call()
+    assert machine.read("meminfo").startswith(b"MemTotal")
+
+
+# -- files that a daemon serves ----------------------------------------------------------------------------------
+
+MOUNTS = b"""\
+22 1 8:1 / / rw - ext4 /dev/vda rw
+23 22 0:5 / /proc rw - proc proc rw
+24 23 0:40 /proc/meminfo /proc/meminfo rw - fuse.lxcfs lxcfs rw
+25 23 8:1 /f /proc/uptime rw - ext4 /dev/vda rw
+26 23 0:41 / /proc/sys rw - fuse.sysboxfs sysboxfs rw
+27 23 0:40 /proc/stat /proc/stat rw - fuse.lxcfs lxcfs rw
+28 23 0:5 /stat /proc/stat rw - proc proc rw
+29 22 0:42 / /srv rw - fuse.sshfs there: rw
+30 22 0:43 / /sys/devices/system/cpu rw - fuse x rw
+31 23 0:44 / /proc/4321/io rw - nfs4 there:/io rw
+"""
+
+
+def test_places_that_a_daemon_serves() -> None:
+    places = {"/proc/meminfo", "/proc/sys", "/sys/devices/system/cpu", "/proc/4321/io"}
+    assert served(MOUNTS, ("/proc", "/sys")) == places
+    assert served(MOUNTS + b"32 22 0:5 / /proc rw - proc proc rw\n", ("/proc", "/sys")) == {"/sys/devices/system/cpu"}
+
+
+def test_served_file_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 4321)
+    machine = Machine("/nowhere/proc", sys="/nowhere/sys")
+    machine.served = frozenset({"/nowhere/proc/sys", "/nowhere/proc/4321/io", "/nowhere/sys/devices/system/cpu"})
+    for path in ("sys/kernel/perf_event_paranoid", "self/io", "4321/io"):
+        with pytest.raises(FileServed):
+            machine.read(path)
+        with pytest.raises(FileServed):
+            machine.open(path)
+    with pytest.raises(FileServed):
+        machine.read_sys("devices/system/cpu/online")
+    for path in ("sysvipc/shm", "4321/iox", "self/status"):
+        with pytest.raises(ProcessGone):
+            machine.read(path)
+    assert machine.refused == {
+        f"/nowhere/{path}" for path in (
+            "proc/sys/kernel/perf_event_paranoid", "proc/self/io", "proc/4321/io", "sys/devices/system/cpu/online",
+        )
+    }  # fmt: skip
+    assert machine.cpu_count() == len(os.sched_getaffinity(0))
+
+
+def test_served_file_is_what_another_process_read(tmp_path: Path) -> None:
+    machine = Machine(str(tmp_path))
+    machine.served = frozenset({f"{tmp_path}/meminfo"})
+    file = KeptFile(machine, "meminfo")
+    assert file.read() is None and isinstance(file.error, FileServed)
+    machine.aside = {"meminfo": b"MemTotal: 1 kB\n"}.__getitem__
+    assert file.read() == machine.read_or_aside("meminfo") == b"MemTotal: 1 kB\n"
+    assert file.error is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,8 @@ def test_an_interface_on_one_that_gets_another_name_is_not_counted_beside_it(tmp
     machine, _ = machine_in(tmp_path)
     reader = NetReader(machine)
     for lower, master in (("eth0", "br0"), ("wan0", "br1")):
+        for gone in ("eth0", "br0"):
+            shutil.rmtree(tmp_path / f"sys/class/net/{gone}", ignore_errors=True)
         for name, link in (("eth0.5", f"lower_{lower}"), ("veth1", "master"), (lower, "ifindex"), (master, "ifindex")):
             put(tmp_path, f"sys/class/net/{name}/uevent", "DEVTYPE=bridge\n" if name == master else "\n")
             for old in (tmp_path / f"sys/class/net/{name}").glob("lower_*"):
@@ -100,3 +103,35 @@ def test_an_interface_on_one_that_gets_another_name_is_not_counted_beside_it(tmp
 
 def test_names_of_any_bytes() -> None:
     assert list(parse_net_dev(b"\xff\xfe: " + b"1 " * 16 + b"\n")) == ["\\xff\\xfe"]
+
+
+# -- another network namespace ---------------------------------------------------------------------------------------
+
+
+def test_sysfs_of_another_network_namespace_gives_no_facts(tmp_path: Path) -> None:
+    machine, _ = machine_in(tmp_path)
+    for name in ("lo", "eth0", "docker0"):
+        put(tmp_path, f"sys/class/net/{name}/speed", "10000\n")
+    put(tmp_path, "proc/net/dev", HEAD + line("lo", 1, 1) + line("eth0", 9, 9))
+    reader = NetReader(machine)
+    for _ in range(2):
+        reading = reader.read()
+        assert reading is not None
+        assert reading.counters["eth0"][:2] == (9, 9)
+        assert set(reading.interfaces["eth0"].facts().values()) == {None}
+        assert reader.foreign is not None
+
+
+def test_sysfs_that_is_mounted_anew_gives_facts(tmp_path: Path) -> None:
+    machine, _ = machine_in(tmp_path)
+    for name in ("eth0", "docker0"):
+        put(tmp_path, f"sys/class/net/{name}/speed", "10000\n")
+    put(tmp_path, "sys/class/net/bonding_masters")
+    put(tmp_path, "proc/net/dev", HEAD + line("eth0", 9, 9))
+    reader = NetReader(machine)
+    reader.read()
+    assert reader.foreign is not None
+    shutil.rmtree(tmp_path / "sys/class/net/docker0")
+    reading = reader.read()
+    assert reading is not None
+    assert (reader.foreign, reading.interfaces["eth0"].speed_bits_per_second) == (None, 10_000_000_000)

@@ -366,7 +366,7 @@ def test_state_x_is_gone(tmp_path: Path) -> None:
 
 
 def test_own_io_where_there_is_none(tmp_path: Path) -> None:
-    own = OwnIo(str(tmp_path / "none"))
+    own = OwnIo(Machine(str(tmp_path)))
     assert own.read() == b""
     assert own.growth(b"") is None
 
@@ -374,9 +374,10 @@ def test_own_io_where_there_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [IO.replace(b"rchar", b"char"), b"", b"rchar: N/A\n", IO[:-2]])
 def test_own_io_of_another_form_is_unknown(tmp_path: Path, data: bytes) -> None:
     """gVisor writes `char:` where Linux writes `rchar:`."""
-    path = tmp_path / "io"
+    path = tmp_path / "self/io"
+    path.parent.mkdir()
     path.write_bytes(data)
-    own = OwnIo(str(path))
+    own = OwnIo(Machine(str(tmp_path)))
     assert own.growth(own.read()) is None
     path.write_bytes(IO)
     before = own.read()
@@ -386,7 +387,8 @@ def test_own_io_of_another_form_is_unknown(tmp_path: Path, data: bytes) -> None:
 
 def test_own_io_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
     """read(2) of a directory gives EISDIR, an errno that nothing expects."""
-    own = OwnIo(str(tmp_path))
+    (tmp_path / "self/io").mkdir(parents=True)
+    own = OwnIo(Machine(str(tmp_path)))
     assert own.read() == b""
     assert own.growth(own.read()) is None
 

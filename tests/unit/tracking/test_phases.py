@@ -23,7 +23,7 @@ class Tracked:
     def __init__(self, *, timed: bool = True) -> None:
         self.model = TimeModel()
         self.elapsed = self.used = 0.0
-        rooms: list[Any] = [SimpleNamespace(machine=None, files=None), None, None, None]
+        rooms: list[Any] = [SimpleNamespace(machine=SimpleNamespace(procfs_missing=None), files=None), None, None, None]
         self.memory = MemoryGuard(*rooms, None, is_wanted=True, at_once=False, pss_ratio=0.0)
         self.scan: Any = SimpleNamespace(bracket=None, model=SimpleNamespace(peaks=SimpleNamespace(candidates=[])))
         self.memory.reader = self.scan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from proctally.tracking.run import RunTracker
+from proctally.tracking.run_tracker import RunTracker
 
 
 def test_scans_for_the_rest_take_a_small_part_of_a_core() -> None:

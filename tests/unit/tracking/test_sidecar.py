@@ -11,6 +11,7 @@ import pytest
 from proctally.linux.c_library import libc
 from proctally.linux.channel import Channel, pair
 from proctally.linux.child import SignalFd
+from proctally.linux.machine import Machine
 from proctally.tracking import sidecar
 from proctally.tracking.loop import Source
 from proctally.tracking.verdict import Outcome
@@ -19,6 +20,7 @@ from proctally.tracking.verdict import Outcome
 def made(monkeypatch: pytest.MonkeyPatch, control: Channel) -> sidecar.Sidecar:
     """A sidecar whose target lives as long as the channel."""
     monkeypatch.setattr(sidecar, "raise_limit", lambda: 100 + sidecar.WATCHED_MEMBERS)
+    monkeypatch.setattr(sidecar, "host_machine", Machine)
     monkeypatch.setattr(sidecar, "pidfd_open", lambda pid: None)
     monkeypatch.setattr(sidecar, "read_stat", lambda machine, pid: SimpleNamespace(start=7, state=b"S", threads=1))
     return sidecar.Sidecar(control, os.getpid(), 7, SignalFd(libc(), ()))

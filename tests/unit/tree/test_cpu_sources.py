@@ -6,7 +6,7 @@ import pytest
 
 from fakeroot import SECOND, TICK_NS
 from ledger_job import ROOT, Job
-from proctally.tree.cpu_sources import Choice, choose_source
+from proctally.tree.cpu_sources import Choice, CpuSources, choose_source, wrong_source
 from proctally.tree.ledger import Ledger
 from proctally.tree.member import CPU
 
@@ -150,3 +150,51 @@ def test_ledger_of_a_run_leaves_out_the_dead_where_perf_counts() -> None:
 
 def test_source_attach_without_perf_is_procfs() -> None:
     assert chosen(choose_source(attached=True, living=2 * SECOND, dead=SECOND)) == ("procfs", 3 * SECOND, 0)
+
+
+# -- a source that contradicts two others ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reaped", "shown", "counted", "wrong"),
+    [
+        (200, 152_000, 190, "procfs"),
+        (200, 14_000, 190, None),  # less than 100 times: TRUTH has other ways to explain that
+        (200, 152_000, 15_000, None),  # no two agree
+        (200, 152_000, None, None),
+        (200, 210, 90_000, None),  # processes that nobody waited for, seen by perf alone ...
+        (200, 210, 110_000, "perf"),  # ... but no more than the CPUs can have run
+        (1, 1, 90, None),  # what an address space costs at its end is small
+    ],
+)
+def test_source_far_above_two_that_agree_is_wrong(reaped: int, shown: int, counted: int | None, wrong: str) -> None:
+    found = wrong_source(
+        reaped=reaped * MS, shown=shown * MS, counted=None if counted is None else counted * MS, room=100 * SECOND
+    )
+    assert found == wrong
+
+
+def made_wrong(*, counted: int, root_ended: bool = True) -> CpuSources:
+    sources = CpuSources(attached=False, only=None)
+    sources.note_perf(counted * MS, lost=False)
+    sources.room, sources.root_ended = 100 * SECOND, root_ended
+    return sources
+
+
+def test_total_leaves_out_strangers_of_procfs() -> None:
+    sources = made_wrong(counted=190)
+    choice = sources.choose(reaped=200 * MS, living=900 * SECOND, dead=SECOND, root_reaped=False, has_reaped=True)
+    assert (choice.source, choice.total_ns, sources.wrong) == ("rusage", 200 * MS, "procfs")
+
+
+def test_total_leaves_out_a_perf_that_cannot_be() -> None:
+    sources = made_wrong(counted=400_000)
+    choice = sources.choose(reaped=200 * MS, living=0, dead=0, root_reaped=False, has_reaped=True)
+    assert (choice.source, choice.total_ns, sources.wrong) == ("rusage", 200 * MS, "perf")
+
+
+def test_no_source_is_wrong_while_the_root_lives() -> None:
+    """What wait4 gave until then are others."""
+    sources = made_wrong(counted=1, root_ended=False)
+    choice = sources.choose(reaped=MS, living=900 * SECOND, dead=0, root_reaped=False, has_reaped=True)
+    assert (choice.source, sources.wrong) == ("procfs", None)

@@ -1,0 +1,90 @@
+"""Clocks that a preloaded library shifts, as faketime does: totals stay true, and no clock ends a job."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import proctally
+
+COMPILER = shutil.which("cc")
+SHIFT_C = """
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+int clock_gettime(clockid_t id, struct timespec *now) {
+    static struct timespec first;
+    const char *seconds = getenv("SHIFT_SECONDS"), *rate = getenv("SHIFT_RATE");
+    int failed = syscall(SYS_clock_gettime, id, now);
+    if (rate && id >= 0)
+        now->tv_sec *= atoi(rate);
+    if (rate && id < 0)
+        now->tv_nsec = now->tv_nsec * atoi(rate) % 1000000000;
+    if (getenv("SHIFT_STOPPED") && id == CLOCK_MONOTONIC) {
+        if (!first.tv_sec)
+            first = *now;
+        *now = first;
+    }
+    if (seconds)
+        now->tv_sec += atoll(seconds);
+    return failed;
+}
+"""
+BUSY = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done"
+SHIFTS = {
+    "back": {"SHIFT_SECONDS": "-817000000"},
+    "one_second": {"SHIFT_SECONDS": "1"},
+    "year_2300": {"SHIFT_SECONDS": "8640000000"},
+    "year_2500": {"SHIFT_SECONDS": "15000000000"},
+    "year_1900": {"SHIFT_SECONDS": "-4000000000"},
+    "faster": {"SHIFT_RATE": "10"},
+    "stopped": {"SHIFT_STOPPED": "1", "SHIFT_SECONDS": "-817000000"},
+}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> str:
+    if COMPILER is None:
+        pytest.skip("no C compiler is installed")
+    folder = tmp_path_factory.mktemp("shift")
+    (folder / "shift.c").write_text(SHIFT_C)
+    built = str(folder / "shift.so")
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-o", built, folder / "shift.c"], check=True)
+    return built
+
+
+def run_shifted(library: str, record: Path, shift: dict[str, str]) -> dict[str, Any]:
+    """Return the summary of a busy job that exits with 7; the job itself has true clocks."""
+    command = ("env", "-u", "LD_PRELOAD", "sh", "-c", f"{BUSY}; sleep 0.3; exit 7")
+    done = proctally("run", "-o", str(record), "--", *command, env=os.environ | {"LD_PRELOAD": library} | shift)
+    assert done.returncode == 7, done.stderr
+    assert "fault" not in done.stderr and "Traceback" not in done.stderr
+    found: dict[str, Any] = json.loads(record.read_text().splitlines()[-1])
+    assert found["type"] == "summary"
+    return found
+
+
+@pytest.mark.parametrize("shift", SHIFTS.values(), ids=SHIFTS)
+def test_shifted_clocks_are_not_believed(tmp_path: Path, library: str, shift: dict[str, str]) -> None:
+    summary = run_shifted(library, tmp_path / "record", shift)
+    cpu = summary["cpu"]
+    assert 0.01 < cpu["total_seconds"] < 5.0
+    assert max(cpu["sources"].values()) < 5.0
+    assert "clock_disbelieved" in [gap["code"] for gap in summary["gaps"]]
+    assert cpu["coverage"] == "complete" or "perf" in cpu["unavailable"]
+    assert 0.3 <= summary["wall_seconds"] < 20.0
+    assert 0.0 <= summary["tracker"]["cpu_seconds"] < 5.0
+
+
+def test_true_clocks_are_believed(tmp_path: Path, library: str) -> None:
+    summary = run_shifted(library, tmp_path / "record", {})
+    assert "clock_disbelieved" not in [gap["code"] for gap in summary["gaps"]]
