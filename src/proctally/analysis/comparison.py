@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from proctally.analysis.measures import Measure
     from proctally.analysis.statistics import Comparison
     from proctally.record import JsonObject
-    from proctally.record.catalogue import Writers
 
 BASE, NEW = "BASE", "NEW"
 GOOD = ("ok", "ended")  # verdicts of runs whose figures are those of the whole job
@@ -194,14 +193,12 @@ def _how(record: Past) -> list[object]:
 # -- the two sides ---------------------------------------------------------------------------------------------------
 
 
-def sides(
-    base: str, new: str, environment: dict[str, str], writers: Writers | None = None
-) -> tuple[Side, Side, list[str]]:
+def sides(base: str, new: str, environment: dict[str, str]) -> tuple[Side, Side, list[str]]:
     """Both, and what is to be told of the choice. What stands on both sides is NEW alone, if that leaves a BASE.
 
     So `diff name:train last` compares the last run with those before it. Raises NoRecord, OSError.
     """
-    first, second = named([base], environment, writers), named([new], environment, writers)
+    first, second = named([base], environment), named([new], environment)
     fresh = {_identity(record) for record in second}
     before = [record for record in first if _identity(record) not in fresh]
     told = []

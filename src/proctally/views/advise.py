@@ -18,8 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proctally.record.catalogue import Writers
-
 
 MOST_RUNS = 200  # of many runs the newest: what was long ago says little, and each is read whole
 LABEL = 9
@@ -56,17 +54,15 @@ class Found:
 # -- which runs ------------------------------------------------------------------------------------------------------
 
 
-def found_runs(
-    words: Sequence[str], wanted: Filter, environment: dict[str, str], writers: Writers | None = None
-) -> Found:
+def found_runs(words: Sequence[str], wanted: Filter, environment: dict[str, str]) -> Found:
     """The runs that are asked for: by words, else by the filter, else the last. Raises NoRecord, OSError."""
     told: list[str] = []
     if words:
-        chosen = named(words, environment, writers)
+        chosen = named(words, environment)
     elif wanted.is_any:
-        chosen = named(["last"], environment, writers)
+        chosen = named(["last"], environment)
     else:
-        chosen = past(environment, writers)[0]
+        chosen = past(environment)[0]
     chosen = [record for record in chosen if wanted.takes(record)]
     if not chosen:
         raise NoRecord("no past run is so named, tagged or dated; proctally ls lists them")
