@@ -251,7 +251,7 @@ def standard_output() -> RecordWriter:
 
 def _own_descriptor(path: str) -> int | None:
     """Return the number of the descriptor that a path names: `/dev/stdout`, `/dev/fd/5`."""
-    path = {"/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(path, path)
+    path = {"/dev/stdin": "/dev/fd/0", "/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(path, path)
     folder, _, name = path.rpartition("/")
     return int(name) if folder in ("/dev/fd", "/proc/self/fd") and name.isdecimal() else None
 

@@ -29,12 +29,11 @@ BLOCK_BYTES = 1 << 18
 TAIL_BYTES = 16 << 10
 MAX_LINE_BYTES = 16 << 20  # a first line holds the command line: 2 MiB, and six times that where it is escaped
 MAX_LINE_VALUES = 1 << 20  # each takes up to 72 bytes of memory
-UNPACKED_BYTES = 16 << 20  # a compressed record of more than that is compressed to no less than ...
-UNPACKED_RATIO = 200  # ... this part of it, unless it is made to fill memory: real ones have 5 to 40
+UNPACKED_BYTES = 20 << 20  # above that, a compressed record ...
+UNPACKED_RATIO = 200  # ... is at most this many times its size; real ones are 5 to 40 times
 PACKED_BYTES = 1 << 15
 GZIP_FORMAT = 31  # wbits of zlib
 NEWLINE = b"\n"
-SECOND_RUN = "has a second run; divide it into one file a run"
 
 _decode = json.JSONDecoder(parse_constant=lambda _: None).decode
 
@@ -96,7 +95,9 @@ class Reading:
                 if number == 1:
                     self.begin(line)
                 elif line["type"] == "run":
-                    raise ValueError(f"{self.path}: {SECOND_RUN}, from line {number} on")
+                    raise ValueError(
+                        f"{self.path}: line {number} begins a second run; write each run into its own file"
+                    )
                 yield self.admit(line)
 
     def lines(self) -> Iterator[JsonObject]:
@@ -167,7 +168,7 @@ class Ends:
             if end is None or end["type"] != "summary":
                 self.is_held = is_held(file.fileno())
             elif end.get("run_id", run.get("run_id")) != run.get("run_id"):
-                raise NoRecord(f"{path}: {SECOND_RUN}")
+                raise NoRecord(f"{path}: has lines of two runs; write each run into its own file")
         reading.begin(run)
         self.run = reading.admit(run)
         if end is not None and end["type"] == "summary":
