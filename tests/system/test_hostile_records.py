@@ -199,3 +199,14 @@ def test_record_without_a_sample_has_a_report_in_each_form(tmp_path: Path) -> No
     path.write_bytes(data(header()) + data(end).replace(b":0", b":Infinity"))
     for form in ("html", "text", "markdown", "json"):
         assert main(["report", "-f", form, "-o", str(tmp_path / form), str(path)]) == 0
+
+
+def test_wrong_values_are_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "wrong.jsonl"
+    path.write_bytes(data(header(pid="x"), SAMPLE | {"tree": {"rss_bytes": -1}}, summary(wall_seconds=True)))
+    counted = "3 values of a wrong type, shown as unknown"
+    for command in (["report", "-f", "text"], ["report", "-f", "markdown"], ["report", "-f", "json"], ["advise"]):
+        assert main([*command, str(path)]) == 0
+        assert counted in " ".join(capfd.readouterr().out.split()), command
+    assert main(["diff", "-v", str(path), str(path)]) == 0
+    assert "4 values of a wrong type" in capfd.readouterr().out, "it reads the first and the last line of each"

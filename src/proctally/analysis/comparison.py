@@ -201,15 +201,16 @@ def sides(base: str, new: str, environment: dict[str, str]) -> tuple[Side, Side,
     first, second = named([base], environment), named([new], environment)
     fresh = {_identity(record) for record in second}
     before = [record for record in first if _identity(record) not in fresh]
-    told = []
+    notes = []
     if before and len(before) < len(first):
-        told.append(f"{len(first) - len(before)} of the runs of BASE left out: also in NEW")
+        notes.append(f"{len(first) - len(before)} of the runs of BASE left out: also in NEW")
     found = Side(BASE, base, before or first), Side(NEW, new, second)
     for side in found:
         if not side.counted:
             ended = " and ".join(sorted({record.verdict for record in side.unfinished}))
             raise NoRecord(f"{side.title} {side.word}: nothing to compare: {ended}, without a summary")
-    return *found, told
+    wrong = words.wrong_values(sum(record.replaced for side in found for record in side.counted))
+    return *found, notes + [wrong] * bool(wrong)
 
 
 def _identity(record: Past) -> str:

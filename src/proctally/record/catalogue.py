@@ -33,10 +33,10 @@ NAMED = 4  # so many files are named where an id may mean each of them
 class Past:
     """One record, by its two ends. `run`: its first line; `summary`: its last, None where it has none (yet).
 
-    `is_held`: True while a process writes it; None if the file system has no locks.
+    `is_held`: True while a process writes it; None if the file system has no locks. `replaced`: wrong values in them.
     """
 
-    __slots__ = ("is_held", "modified_at", "path", "run", "size", "summary")
+    __slots__ = ("is_held", "modified_at", "path", "replaced", "run", "size", "summary")
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Past:
         modified_at: float,
         *,
         is_held: bool | None = False,
+        replaced: int = 0,
     ) -> None:
         self.path = path
         self.run = run
@@ -54,6 +55,7 @@ class Past:
         self.size = size
         self.modified_at = modified_at
         self.is_held = is_held
+        self.replaced = replaced
 
     @property
     def verdict(self) -> str:
@@ -108,8 +110,8 @@ def glance(path: str) -> Past:
 
 def of_ends(path: str, ends: Ends) -> Past:
     """Return a record from its first and its last line."""
-    status = ends.status
-    return Past(path, ends.run, ends.summary, status.st_size, status.st_mtime, is_held=ends.is_held)
+    status, replaced = ends.status, ends.reading.replaced
+    return Past(path, ends.run, ends.summary, status.st_size, status.st_mtime, is_held=ends.is_held, replaced=replaced)
 
 
 # -- which there are -------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from proctally.record.schema import CHOICES, MEAN, SCOPES
+from proctally.record.schema import MEAN, SCOPES
 from proctally.text.units import MAX_NUMBER
 
 TYPE_CHECKING = False
@@ -16,45 +16,61 @@ if TYPE_CHECKING:
     from proctally.record import JsonObject
     from proctally.record.schema import Field
 
+    Range = tuple[float, float]
+
 MAX_TIME = 1e11  # Unix seconds that localtime(3) can show
-MAX_DEPTH = 32  # of what the table does not know
+MOST = MAX_NUMBER * (1 - 2**-53)  # the largest number below it
+MAX_DEPTH = 32  # of an unknown field
 LINES = ("run", "host", "devices", "sample", "process", "phase", "summary")
 TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "bool": (bool,)}
+NUMBERS = (int, float)
 SIGNED = ("", "Cel")  # units of numbers that can be negative
-NO_NUMBERS = (0.0, 0.0)
+RIGHT = (0.0, 0.0)  # in place of a range, for a value that is not a number
 
 
 class Rule:
-    """Values that one field can hold: `types` of a value, `low` and `high` of a number, or the fields of an object.
+    """Values that one field can hold: `types` with the range of each, or the fields of an object.
 
     `container`: `list` or `map` of such values. `is_optional`: whether an element of it can be null; a missing source
     whose reason is unknown is null in schema 1.
     """
 
-    __slots__ = ("container", "fields", "high", "is_optional", "low", "types")
+    __slots__ = ("container", "fields", "is_optional", "ranges")
 
     def __init__(self, field: Field) -> None:
         item = field.item.removesuffix("?")
         self.container = field.container
         self.is_optional = item != field.item or item == "missing"
-        self.fields = rules(item) if item in SCOPES else None
-        self.types = () if item in SCOPES else TYPES.get(item, (str,))
-        self.low, self.high = NO_NUMBERS if item in ("str", *CHOICES) else _range(field)
-        if item == "int" and field.aggregate == MEAN:
-            self.types = TYPES["float"]
+        self.fields = fields(item) if item in SCOPES else None
+        types = TYPES["float"] if item == "int" and field.aggregate == MEAN else TYPES.get(item, (str,))
+        self.ranges = {} if item in SCOPES else {kind: _range(field) if kind in NUMBERS else RIGHT for kind in types}
 
 
-def _range(field: Field) -> tuple[float, float]:
+def _range(field: Field) -> Range:
     if field.name == "at" or field.name.endswith("_at"):
         return -MAX_TIME, MAX_TIME
-    most = MAX_NUMBER * (1 - 2**-53)  # the largest number below it
-    return -most if field.unit in SIGNED else 0.0, most
+    return (-MOST if field.unit in SIGNED else 0.0), MOST
+
+
+class Fields:
+    """The fields of a scope by their names: all rules, the ranges of single values by their types, and objects."""
+
+    __slots__ = ("objects", "ranges", "rules")
+
+    def __init__(self, scope: str) -> None:
+        self.rules = {field.name: Rule(field) for field in SCOPES[scope].fields()}
+        self.ranges: dict[str, dict[type, Range]] = {
+            name: {type(None): RIGHT} | ({} if rule.container else rule.ranges) for name, rule in self.rules.items()
+        }
+        self.objects = {
+            name: rule.fields for name, rule in self.rules.items() if rule.fields is not None and not rule.container
+        }
 
 
 @cache
-def rules(scope: str) -> dict[str, Rule]:
-    """Return the rules of the fields of a scope, by their names."""
-    return {field.name: Rule(field) for field in SCOPES[scope].fields()}
+def fields(scope: str) -> Fields:
+    """Return the fields of a scope."""
+    return Fields(scope)
 
 
 class TypeFilter:
@@ -62,70 +78,77 @@ class TypeFilter:
 
     def __init__(self) -> None:
         self.replaced = 0
-        self._lines = {name: rules(name) for name in LINES}
+        self._lines = {name: fields(name) for name in LINES}
 
     def admit(self, line: JsonObject) -> JsonObject:
         """Return the line with null for its wrong values, or without them where null is not allowed."""
         known = self._lines.get(line["type"])
-        if known is None:
-            for name in line:
-                line[name] = self._unknown(line[name], MAX_DEPTH)
-        else:
+        if known is not None:
             self._section(line, known)
+        else:
+            for name, value in line.items():
+                line[name] = self._unknown(value, MAX_DEPTH)
         return line
 
-    def _section(self, section: JsonObject, known: dict[str, Rule]) -> None:
+    def _section(self, section: JsonObject, known: Fields) -> None:
+        ranges = known.ranges
         for name, value in section.items():
-            if value is None:
+            if type(value) is dict and name in known.objects:
+                self._section(value, known.objects[name])
                 continue
-            rule = known.get(name)
-            if rule is None:
-                section[name] = self._unknown(value, MAX_DEPTH)
-                continue
-            kind = type(value)
-            if kind in rule.types and not rule.container:
-                if (kind is float or kind is int) and not rule.low <= value <= rule.high:
-                    section[name] = self._wrong()
-            elif kind is dict and rule.fields is not None and not rule.container:
-                self._section(value, rule.fields)
+            try:
+                low, high = ranges[name][type(value)]
+            except KeyError:
+                rule = known.rules.get(name)
+                section[name] = self._unknown(value, MAX_DEPTH) if rule is None else self._value(value, rule)
             else:
-                section[name] = self._other(value, rule)
+                if high and not low <= value <= high:
+                    section[name] = self._wrong()
 
-    def _other(self, value: object, rule: Rule) -> object:
-        """Return a list, a map, or a single value that has not its exact type."""
+    def _value(self, value: object, rule: Rule) -> object:
         if rule.container == "list" and isinstance(value, list):
-            found = [None if each is None else self._element(each, rule) for each in value]
-            return found if rule.is_optional else [each for each in found if each is not None]
+            return self._objects(value, rule.fields) if rule.fields is not None else self._elements(value, rule)
         if rule.container == "map" and isinstance(value, dict):
-            named = {name: None if each is None else self._element(each, rule) for name, each in value.items()}
+            named = {name: self._element(each, rule) for name, each in value.items()}
             return named if rule.is_optional else {name: each for name, each in named.items() if each is not None}
         return self._wrong() if rule.container else self._element(value, rule)
 
+    def _objects(self, values: list[object], known: Fields) -> list[JsonObject]:
+        found = [each for each in values if isinstance(each, dict)]
+        self.replaced += len(values) - len(found) - values.count(None)
+        for each in found:
+            self._section(each, known)
+        return found
+
+    def _elements(self, values: list[float], rule: Rule) -> object:
+        if values and set(map(type, values)) == {float} and float in rule.ranges:
+            low, high = rule.ranges[float]
+            if low <= min(values) and max(values) <= high:
+                return values
+        found = [self._element(each, rule) for each in values]
+        return found if rule.is_optional else [each for each in found if each is not None]
+
     def _element(self, value: object, rule: Rule) -> object:
-        if rule.fields is not None:
-            if not isinstance(value, dict):
-                return self._wrong()
-            self._section(value, rule.fields)
-            return value
-        if type(value) is float and rule.types == TYPES["int"] and value.is_integer():
+        if value is None:
+            return None
+        if type(value) is float and float not in rule.ranges and int in rule.ranges and value.is_integer():
             value = int(value)  # another program wrote the record again
-        if type(value) not in rule.types:
+        found = rule.ranges.get(type(value))
+        if found is None or (found is not RIGHT and not found[0] <= value <= found[1]):  # type: ignore[operator]
             return self._wrong()
-        is_within = type(value) not in (int, float) or rule.low <= value <= rule.high  # type: ignore[operator]
-        return value if is_within else self._wrong()
+        return value
 
     def _unknown(self, value: object, depth: int) -> object:
-        """Return a value that the table does not know, of which only what cannot be written again is null."""
-        kind = type(value)
-        if kind is float and value - value != 0:  # type: ignore[operator]
+        """Return the value of an unknown field; what cannot be written again is null."""
+        if type(value) is float and value - value != 0:
             return self._wrong()
-        if kind is not dict and kind is not list:
+        if not isinstance(value, dict | list):
             return value
         if not depth:
             return self._wrong()
         if isinstance(value, dict):
             return {name: self._unknown(each, depth - 1) for name, each in value.items()}
-        return [self._unknown(each, depth - 1) for each in value]  # type: ignore[attr-defined]
+        return [self._unknown(each, depth - 1) for each in value]
 
     def _wrong(self) -> object:
         self.replaced += 1

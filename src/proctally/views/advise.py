@@ -7,12 +7,13 @@ from proctally.analysis.directives import LANGUAGES, directives
 from proctally.analysis.evidence import Evidence
 from proctally.errors import NoRecord
 from proctally.record.catalogue import RUNNING, Filter, named, past
-from proctally.record.reader import lines
+from proctally.record.reader import Reading
 from proctally.record.writer import json_line
 from proctally.text.cells import indented
 from proctally.text.escape import printable
 from proctally.text.markdown import escaped, fenced, table
 from proctally.text.terminal import BOLD, DIM, RESET, WIDTH, YELLOW
+from proctally.text.words import wrong_values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +81,11 @@ def found_runs(words: Sequence[str], wanted: Filter, environment: dict[str, str]
     names = {record.name for record in ended}
     if len(names) > 1:
         told.append(f"runs of {len(names)} names are taken for one kind of job")
-    return Found([Evidence.of(lines(record.path), record.path) for record in ended], told)
+    readings = [Reading(record.path) for record in ended]
+    runs = [Evidence.of(reading.lines(), reading.path) for reading in readings]
+    if wrong := wrong_values(sum(reading.replaced for reading in readings)):
+        told.append(wrong)
+    return Found(runs, told)
 
 
 # -- how it is told --------------------------------------------------------------------------------------------------
