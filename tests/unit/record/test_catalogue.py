@@ -225,3 +225,16 @@ def test_moments() -> None:
     for text in ("", "d", "7", "7x", "-7d", "yesterday", "2026-13-01", "1.2.3d"):
         with pytest.raises(ValueError, match="is no age"):
             moment(text)
+
+
+def test_last_is_the_newest_that_is_not_of_the_future(home: Path) -> None:
+    environment = dict(os.environ)
+    past_one = str(put(home, "20260101T000000Z", "a" * 32, summary()))
+    future = str(put(home, "22000101T000000Z", "b" * 32, summary()))
+    assert newest(environment) == past_one
+    ahead = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() + 60))
+    little = str(put(home, ahead, "c" * 32, summary()))
+    assert newest(environment) == little, "the clocks of two machines differ a little"
+    for path in (past_one, little):
+        os.unlink(path)
+    assert newest(environment) == future, "there is no other one"
