@@ -38,7 +38,10 @@ def test_summary_into_a_pipe_without_a_reader_is_refused(tmp_path: Path) -> None
     refused(tmp_path, "--no-record", "--summary-json", "pipe", why="No such device or address")
 
 
-@pytest.mark.parametrize(("path", "why"), [(".", "Is a directory"), ("none/x", "No such file or directory")])
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [(".", "Is a directory"), ("none/x", "No such file or directory"), ("", "No such"), ("y" * 300, "name too long")],
+)
 def test_summary_that_cannot_be_written_is_refused(tmp_path: Path, path: str, why: str) -> None:
     refused(tmp_path, "--no-record", "--summary-json", path, why=why)
 

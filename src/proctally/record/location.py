@@ -154,7 +154,7 @@ class WholeFile:
             before = os.lstat(self.path)
             opened = _open_existing(self.path, force)
         except FileNotFoundError:
-            if not force and os.path.islink(self.path):
+            if not self.path or (not force and os.path.islink(self.path)):
                 raise
             return None
         if stat.S_ISREG(before.st_mode):
