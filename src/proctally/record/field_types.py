@@ -60,7 +60,7 @@ class Fields:
     def __init__(self, scope: str) -> None:
         self.rules = {field.name: Rule(field) for field in SCOPES[scope].fields()}
         self.ranges: dict[str, dict[type, Range]] = {
-            name: {type(None): RIGHT} | ({} if rule.container else rule.ranges) for name, rule in self.rules.items()
+            name: {} if rule.container else rule.ranges for name, rule in self.rules.items()
         }
         self.objects = {
             name: rule.fields for name, rule in self.rules.items() if rule.fields is not None and not rule.container
@@ -78,26 +78,27 @@ class TypeFilter:
 
     def __init__(self) -> None:
         self.replaced = 0
-        self._lines = {name: fields(name) for name in LINES}
 
     def admit(self, line: JsonObject) -> JsonObject:
         """Return the line with null for its wrong values, or without them where null is not allowed."""
-        known = self._lines.get(line["type"])
-        if known is not None:
-            self._section(line, known)
+        if line["type"] in LINES:
+            self._section(line, fields(line["type"]))
         else:
             for name, value in line.items():
                 line[name] = self._unknown(value, MAX_DEPTH)
         return line
 
     def _section(self, section: JsonObject, known: Fields) -> None:
-        ranges = known.ranges
+        ranges, objects = known.ranges, known.objects
         for name, value in section.items():
-            if type(value) is dict and name in known.objects:
-                self._section(value, known.objects[name])
+            if value is None:
+                continue
+            kind = type(value)
+            if kind is dict and name in objects:
+                self._section(value, objects[name])
                 continue
             try:
-                low, high = ranges[name][type(value)]
+                low, high = ranges[name][kind]
             except KeyError:
                 rule = known.rules.get(name)
                 section[name] = self._unknown(value, MAX_DEPTH) if rule is None else self._value(value, rule)

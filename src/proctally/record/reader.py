@@ -33,6 +33,7 @@ UNPACKED_BYTES = 20 << 20  # above that, a compressed record ...
 UNPACKED_RATIO = 200  # ... is at most this many times its size; real ones are 5 to 40 times
 PACKED_BYTES = 1 << 15
 GZIP_FORMAT = 31  # wbits of zlib
+PADDING = b"\0"  # between the members of a file
 NEWLINE = b"\n"
 
 _decode = json.JSONDecoder(parse_constant=lambda _: None).decode
@@ -190,15 +191,17 @@ def is_held(fd: int) -> bool | None:
 
 
 def _ends(file: FileIO, size: int, path: str) -> tuple[bytes, bytes]:
-    if (file.read(len(GZIP)) or b"") == GZIP:
-        file.seek(0)
+    head = file.read(TAIL_BYTES) or b""
+    file.seek(0)
+    if head.startswith(GZIP):
         found = _split(_blocks(file, path), path)
         first = last = next(found, b"")
         for line in found:  # gzip has no other way to the end
             last = line
         return first, last
-    file.seek(0)
-    first = next(_split(_blocks(file, path, TAIL_BYTES), path), b"")
+    first, newline, _ = head.partition(NEWLINE)
+    if not newline:
+        first = next(_split(_blocks(file, path), path), b"")
     length = TAIL_BYTES
     while True:
         start = max(0, size - length)
@@ -262,15 +265,15 @@ def _split(blocks: Iterator[bytes], path: str) -> Iterator[bytes]:
             parts, size = [last], len(last)
 
 
-def _blocks(file: FileIO, path: str, size: int = BLOCK_BYTES) -> Iterator[bytes]:
+def _blocks(file: FileIO, path: str) -> Iterator[bytes]:
     """Yield the text of a file in blocks, unpacked, up to where it is truncated. Raises ValueError, OSError."""
-    block = file.read(size)
+    block = file.read(BLOCK_BYTES)
     if block and block.startswith(GZIP):
         yield from _unpacked(file, block, path)
         return
     while block:
         yield block
-        block = file.read(size)
+        block = file.read(BLOCK_BYTES)
 
 
 def _unpacked(file: FileIO, data: bytes, path: str) -> Iterator[bytes]:
@@ -288,16 +291,13 @@ def _unpacked(file: FileIO, data: bytes, path: str) -> Iterator[bytes]:
             raise ValueError(f"{path}: unpacks to more than {UNPACKED_RATIO} times its size; it is not a record")
         if block:
             yield block
-        more = b""
-        if unzip.eof or not unzip.unconsumed_tail:
-            more = file.read(PACKED_BYTES) or b""
+        data = unzip.unused_data.lstrip(PADDING) if unzip.eof else unzip.unconsumed_tail
+        while len(data) < len(GZIP) and (more := file.read(PACKED_BYTES)):
             packed += len(more)
+            data = (data + more).lstrip(PADDING) if unzip.eof else data + more
         if unzip.eof:
-            data = (unzip.unused_data + more).lstrip(b"\0")
             if not data.startswith(GZIP):  # another member follows, or nothing of gzip
                 return
             unzip = zlib.decompressobj(GZIP_FORMAT)
-        else:
-            data = unzip.unconsumed_tail or more
-            if not data and not block:  # truncated
-                return
+        elif not data and not block:  # truncated
+            return
