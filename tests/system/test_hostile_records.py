@@ -96,12 +96,16 @@ def test_list_names_what_is_too_large(tmp_path: Path, head: bytes, capfd: pytest
     assert "has a line of more than 16 MiB" in capfd.readouterr().err
 
 
-def test_record_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path: Path) -> None:
+def test_record_that_unpacks_to_far_more_than_its_size_is_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     block = json_line(SAMPLE | {"x": "y" * 4000}) * 50
     path = packed(tmp_path / "many.jsonl.gz", [(json_line(header()), 1), (block, 110)])
     for reading in (glance, lambda path: list(lines(path))):
         with pytest.raises(NoRecord, match="unpacks to more than 200 times its size; it is not a record"):
             reading(str(path))
+    assert main(["export", "-f", "csv", str(path)]) == 1
+    assert said(capfd)[0] == [], "it is refused before anything of it is written"
 
 
 def test_long_record_is_read_although_it_packs_well(tmp_path: Path) -> None:

@@ -124,6 +124,18 @@ class Reading:
         return self._types.admit(line if self._upgrade is None else self._upgrade(line))
 
 
+def check_size(path: str) -> None:
+    """Unpack a compressed record to its end, as `Ends` does, before much is made of it. Raises NoRecord, OSError."""
+    with open_record(path) as file:
+        is_packed = file.read(len(GZIP)) == GZIP
+        file.seek(0)
+        try:
+            for _ in _split(_blocks(file, path), path) if is_packed else ():
+                pass
+        except ValueError as error:
+            raise NoRecord(str(error)) from None
+
+
 def is_line(value: object) -> bool:
     """Return whether this JSON value is a line of a record."""
     return isinstance(value, dict) and isinstance(value.get("type"), str)

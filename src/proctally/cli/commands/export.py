@@ -11,7 +11,7 @@ from proctally.errors import NoRecord, UsageError, require
 from proctally.record.catalogue import one
 from proctally.record.csv import Lines
 from proctally.record.location import WholeFile
-from proctally.record.reader import lines
+from proctally.record.reader import check_size, lines
 from proctally.record.thinning import thin
 from proctally.record.writer import json_line
 
@@ -68,6 +68,7 @@ def export(
         if output == "-" and os.isatty(1):
             raise UsageError("-f parquet is not for a terminal: give -o FILE")
     path = one(name, environment)
+    check_size(path)
     found = lines(path)
     run = next(found)
     file = WholeFile(output, [path], force=force)
