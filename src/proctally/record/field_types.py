@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_TIME = 1e11  # Unix seconds that localtime(3) can show
 MOST = MAX_NUMBER * (1 - 2**-53)  # the largest number below it
 MAX_DEPTH = 32  # of an unknown field
+MAX_TEXT = 1 << 19  # characters: the longest argument of a command has 128 KiB, each byte of which can become four
 LINES = ("run", "host", "devices", "sample", "process", "phase", "summary")
 TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "bool": (bool,)}
 NUMBERS = (int, float)
@@ -103,14 +104,16 @@ class TypeFilter:
                 rule = known.rules.get(name)
                 section[name] = self._unknown(value, MAX_DEPTH) if rule is None else self._value(value, rule)
             else:
-                if high and not low <= value <= high:
+                is_right = low <= value <= high if high else kind is not str or len(value) <= MAX_TEXT
+                if not is_right:
                     section[name] = self._wrong()
 
     def _value(self, value: object, rule: Rule) -> object:
         if rule.container == "list" and isinstance(value, list):
             return self._objects(value, rule.fields) if rule.fields is not None else self._elements(value, rule)
         if rule.container == "map" and isinstance(value, dict):
-            named = {name: self._element(each, rule) for name, each in value.items()}
+            named = {name: self._element(each, rule) for name, each in value.items() if len(name) <= MAX_TEXT}
+            self.replaced += len(value) - len(named)
             return named if rule.is_optional else {name: each for name, each in named.items() if each is not None}
         return self._wrong() if rule.container else self._element(value, rule)
 
@@ -134,6 +137,8 @@ class TypeFilter:
             return None
         if type(value) is float and float not in rule.ranges and int in rule.ranges and value.is_integer():
             value = int(value)  # another program wrote the record again
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            return self._wrong()
         found = rule.ranges.get(type(value))
         if found is None or (found is not RIGHT and not found[0] <= value <= found[1]):  # type: ignore[operator]
             return self._wrong()
@@ -142,6 +147,8 @@ class TypeFilter:
     def _unknown(self, value: object, depth: int) -> object:
         """Return the value of an unknown field; what cannot be written again is null."""
         if type(value) is float and value - value != 0:
+            return self._wrong()
+        if isinstance(value, str) and len(value) > MAX_TEXT:
             return self._wrong()
         if not isinstance(value, dict | list):
             return value

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from places import GOLDEN
-from proctally.record.field_types import MAX_DEPTH, TypeFilter
+from proctally.record.field_types import MAX_DEPTH, MAX_TEXT, TypeFilter
 from proctally.record.reader import Reading, read
 
 
@@ -92,6 +92,22 @@ def test_unknown_field_stays_without_what_cannot_be_written_again(kind: str) -> 
     line, replaced = filtered(given)
     assert line["new"]["a"] == [1, None, "x", True] and line["x"] is None and replaced == 3
     assert "[1]" not in json.dumps(line, allow_nan=False)
+
+
+def test_text_that_no_argument_can_hold_is_null() -> None:
+    long, longest = "y" * (MAX_TEXT + 1), "y" * MAX_TEXT
+    line, replaced = filtered(
+        {
+            "type": "run",
+            "name": long,
+            "cwd": longest,
+            "command": [long, longest],
+            "tags": {long: "a", "b": long},
+            "x": long,
+        }
+    )
+    expected = {"type": "run", "name": None, "cwd": longest, "command": [longest], "tags": {}, "x": None}
+    assert (line, replaced) == (expected, 5)
 
 
 def test_reader_counts_wrong_values(tmp_path: Any) -> None:
