@@ -60,5 +60,6 @@ def repeated(home: str, seed: list[dict[str, Any]], name: str, samples: int, rec
     ]
     for number in range(records):
         path = Path(home) / "runs" / f"20261121T000000Z-{name}-{number:08x}.jsonl"
-        run = json.dumps(first | {"run_id": f"{name.encode().hex()}{number:024x}"})
-        path.write_text("\n".join([run, *lines, json.dumps(last | {"wall_seconds": 60.0 + number % 7})]) + "\n")
+        run_id = {"run_id": f"{name.encode().hex()}{number:024x}"}
+        end = json.dumps(last | run_id | {"wall_seconds": 60.0 + number % 7})
+        path.write_text("\n".join([json.dumps(first | run_id), *lines, end]) + "\n")

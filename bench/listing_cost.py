@@ -61,7 +61,8 @@ def copies(home: str, environment: dict[str, str], count: int, samples: int, *, 
         bodies.append("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode())
     for number in range(count):
         run = seed[0] | {"run_id": f"{number:08x}{'0' * 24}", "started_at": 1_790_000_000.0 + 60 * number}
-        first, last = (json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in (run, seed[-1]))
+        end = seed[-1] | {"run_id": run["run_id"]}
+        first, last = (json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in (run, end))
         data = first + bodies[number % VARIANTS] + last
         made = path.with_name(f"20260921T000000Z-sh-{number:08x}.jsonl{'.gz' if zipped else ''}")
         made.write_bytes(gzip.compress(data, 6) if zipped else data)

@@ -41,8 +41,8 @@ PROC = show_all()
 SHARED = re.compile(
     r"project/|integration/(analysis|exporters|library|public|record|text|views)/"
     r"|integration/(host/test_(cloud|gpu_client)|linux/test_(damaged_machine|gpu)|tree/test_damaged_files)\.py"
-    r"|system/test_(advise|cli|diff|export|export_parquet|export_thinning|exporting|gpu_run|ls|otlp|prometheus|receivers"
-    r"|refused_files|report|serve|top|top_screen)\.py"
+    r"|system/test_(advise|cli|diff|export|export_parquet|export_thinning|exporting|fuzz|gpu_run|hostile_records|ls|otlp"
+    r"|prometheus|receivers|refused_files|report|serve|top|top_screen)\.py"
 )
 
 

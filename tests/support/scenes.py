@@ -8,6 +8,7 @@ from typing import Any
 
 from proctally.record.writer import json_line
 from proctally.views.top.scene import Scene
+from writing import held
 
 EVIL = "\x1b]0;owned\x07\x1b[2J[red]bold[/]<b>\n\r\x9b31m"
 
@@ -41,18 +42,22 @@ def header(**more: Any) -> dict[str, Any]:
 
 
 class Written:
-    """A record that is written as the test wants it."""
+    """A record that is written as the test wants it, and held as a tracker holds it."""
 
     def __init__(self, path: Path, **more: Any) -> None:
         self.path = path
+        self._held = held(path)
         self.add(header(**more))
 
     def add(self, *lines: dict[str, Any]) -> None:
         self.raw(b"".join(map(json_line, lines)))
 
     def raw(self, data: bytes) -> None:
-        with self.path.open("ab") as file:
-            file.write(data)
+        self._held.write(data)
+
+    def leave(self) -> None:
+        """End as a tracker that is killed."""
+        self._held.close()
 
 
 def of_record(at: float, **tree: Any) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import time
 from pathlib import Path
 
 from made import GIB, MIB, record
 from tracked import Done, call, run
+from writing import held
 
 # -- the command -----------------------------------------------------------------------------------------------------
 
@@ -60,7 +59,7 @@ def test_advise_as_json_and_markdown(tmp_path: Path) -> None:
 
 def test_advise_without_anything_to_go_by(tmp_path: Path) -> None:
     record(tmp_path, name="machine", kind="system", number=1)
-    running = record(tmp_path, name="running", number=2, end=False)
+    running = held(record(tmp_path, name="running", number=2, end=False))
     for arguments, status, why in (
         (["--name", "nobody"], 1, b"no past run"),
         (["name:machine"], 1, b"whole machine"),
@@ -74,7 +73,7 @@ def test_advise_without_anything_to_go_by(tmp_path: Path) -> None:
         done = call(tmp_path, "advise", *arguments)
         assert (done.status, done.stdout) == (status, b""), arguments
         assert why in done.stderr and done.stderr.startswith(b"proctally: ") and done.stderr.count(b"\n") == 1
-    os.utime(running, (time.time() - 3600,) * 2)  # nobody writes it any more: what is there are lower bounds
+    running.close()  # nobody writes it any more: what is there are lower bounds
     assert "more than" in told(call(tmp_path, "advise", "name:running"))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from made import GIB, MIB, record
 from tracked import Done, call, run
+from writing import held
 
 # -- the command -----------------------------------------------------------------------------------------------------
 
@@ -16,7 +17,7 @@ def test_the_status_of_the_command(tmp_path: Path) -> None:
     for number_ in range(5):
         record(tmp_path, name="base", number=number_, wall=100.0 + number_)
         record(tmp_path, name="new", number=10 + number_, wall=150.0 + number_, memory=GIB + MIB)
-    record(tmp_path, name="running", number=30, end=False)
+    running = held(record(tmp_path, name="running", number=30, end=False))
 
     def status(*arguments: str) -> Done:
         return call(tmp_path, "diff", *arguments)
@@ -43,6 +44,7 @@ def test_the_status_of_the_command(tmp_path: Path) -> None:
         done = status(*arguments)
         assert (done.status, done.stdout) == (expected, b""), arguments
         assert why in done.stderr and done.stderr.startswith(b"proctally: ") and done.stderr.count(b"\n") == 1
+    running.close()
 
 
 def test_two_real_runs(tmp_path: Path) -> None:

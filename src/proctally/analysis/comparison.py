@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from proctally.analysis.measures import Measure
     from proctally.analysis.statistics import Comparison
     from proctally.record import JsonObject
-    from proctally.record.catalogue import Writers
 
 BASE, NEW = "BASE", "NEW"
 GOOD = ("ok", "ended")  # verdicts of runs whose figures are those of the whole job
@@ -194,25 +193,24 @@ def _how(record: Past) -> list[object]:
 # -- the two sides ---------------------------------------------------------------------------------------------------
 
 
-def sides(
-    base: str, new: str, environment: dict[str, str], writers: Writers | None = None
-) -> tuple[Side, Side, list[str]]:
+def sides(base: str, new: str, environment: dict[str, str]) -> tuple[Side, Side, list[str]]:
     """Both, and what is to be told of the choice. What stands on both sides is NEW alone, if that leaves a BASE.
 
     So `diff name:train last` compares the last run with those before it. Raises NoRecord, OSError.
     """
-    first, second = named([base], environment, writers), named([new], environment, writers)
+    first, second = named([base], environment), named([new], environment)
     fresh = {_identity(record) for record in second}
     before = [record for record in first if _identity(record) not in fresh]
-    told = []
+    notes = []
     if before and len(before) < len(first):
-        told.append(f"{len(first) - len(before)} of the runs of BASE left out: also in NEW")
+        notes.append(f"{len(first) - len(before)} of the runs of BASE left out: also in NEW")
     found = Side(BASE, base, before or first), Side(NEW, new, second)
     for side in found:
         if not side.counted:
             ended = " and ".join(sorted({record.verdict for record in side.unfinished}))
             raise NoRecord(f"{side.title} {side.word}: nothing to compare: {ended}, without a summary")
-    return *found, told
+    wrong = words.wrong_values(sum(record.replaced for side in found for record in side.counted))
+    return *found, notes + [wrong] * bool(wrong)
 
 
 def _identity(record: Past) -> str:

@@ -106,8 +106,8 @@ class Tree:
         `AccessDenied` (a PermissionError) where this user can read nothing of it. A pid that is not an integer is a
         TypeError, one below 1 or above 2**31 - 1 a ValueError.
         """
-        machine = host_machine()
         self.pid: int = checked_pid(pid)
+        machine = host_machine()
         self._start = read_stat(machine, pid).start
         if is_thread(machine, pid):
             raise ProcessGone(ESRCH, f"{pid} is a thread; give the id of its process")

@@ -10,22 +10,21 @@ import time
 from datetime import datetime
 
 from proctally.errors import NoRecord
-from proctally.record.location import runs_directory
-from proctally.record.reader import first_and_last
+from proctally.record.location import runs_directory, utc
+from proctally.record.reader import Ends
 from proctally.record.values import clock_time, number, section_at, value_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Iterable
 
     from proctally.record import JsonObject
 
-    Writers = Callable[[Collection[str]], set[str]]  # real paths: those that a process has open for writing
-
 ENDINGS = (".jsonl", ".jsonl.gz")
 STAMP = len("20260101T000000Z")  # with which the name of a record in its default place begins
-FRESH_SECONDS = 10.0  # a record without an end to which something was added so lately is still written
+FRESH_SECONDS = 10.0  # without locks, the maximum age of the last line of a record that is still written
 FRESH_INTERVALS = 3
+AHEAD_SECONDS = 300.0  # a record of a later time has the time of a wrong clock
 RUNNING, LOST = "running", "lost"  # verdicts of what has no summary
 SHORTEST_ID, SHORT_ID = 4, 8  # signs of an id that are enough; those that stand in the name of a file
 NAMED = 4  # so many files are named where an id may mean each of them
@@ -34,28 +33,39 @@ NAMED = 4  # so many files are named where an id may mean each of them
 class Past:
     """One record, by its two ends. `run`: its first line; `summary`: its last, None where it has none (yet).
 
-    `is_held`: whether a process has been seen that has it open for writing (`find_writers`).
+    `is_held`: True while a process writes it; None if the file system has no locks. `replaced`: wrong values in them.
     """
 
-    __slots__ = ("is_held", "modified_at", "path", "run", "size", "summary")
+    __slots__ = ("is_held", "modified_at", "path", "replaced", "run", "size", "summary")
 
-    def __init__(self, path: str, run: JsonObject, summary: JsonObject | None, size: int, modified_at: float) -> None:
+    def __init__(
+        self,
+        path: str,
+        run: JsonObject,
+        summary: JsonObject | None,
+        size: int,
+        modified_at: float,
+        *,
+        is_held: bool | None = False,
+        replaced: int = 0,
+    ) -> None:
         self.path = path
         self.run = run
         self.summary = summary
         self.size = size
         self.modified_at = modified_at
-        self.is_held = False
+        self.is_held = is_held
+        self.replaced = replaced
 
     @property
     def verdict(self) -> str:
         """That of its summary; `running` or `lost` without one."""
         if self.summary is not None:
             return str(self.summary.get("verdict"))
-        return RUNNING if self.is_fresh or self.is_held else LOST
+        is_written = self._is_fresh() if self.is_held is None else self.is_held
+        return RUNNING if is_written else LOST
 
-    @property
-    def is_fresh(self) -> bool:
+    def _is_fresh(self) -> bool:
         """Whether something was added lately, by the clock of whoever added it."""
         interval = number(self.run.get("interval_seconds")) or 0.0
         return time.time() - self.modified_at < max(FRESH_SECONDS, FRESH_INTERVALS * interval)
@@ -95,14 +105,19 @@ class Past:
 
 def glance(path: str) -> Past:
     """Return a record by its first and its last line. Raises NoRecord for another file, OSError."""
-    run, summary, status = first_and_last(path)
-    return Past(path, run, summary, status.st_size, status.st_mtime)
+    return of_ends(path, Ends(path))
+
+
+def of_ends(path: str, ends: Ends) -> Past:
+    """Return a record from its first and its last line."""
+    status, replaced = ends.status, ends.reading.replaced
+    return Past(path, ends.run, ends.summary, status.st_size, status.st_mtime, is_held=ends.is_held, replaced=replaced)
 
 
 # -- which there are -------------------------------------------------------------------------------------------------
 
 
-def past(environment: dict[str, str], writers: Writers | None = None) -> tuple[list[Past], list[str]]:
+def past(environment: dict[str, str]) -> tuple[list[Past], list[str]]:
     """The records of the default place, the newest first; and what there is no record, with its reason."""
     found, strange = [], []
     for path in paths(environment):
@@ -115,22 +130,7 @@ def past(environment: dict[str, str], writers: Writers | None = None) -> tuple[l
         except OSError as error:
             strange.append(f"{path}: {error.strerror}")
     found.sort(key=_begun, reverse=True)
-    find_writers(found, writers)
     return found, strange
-
-
-def find_writers(records: Iterable[Past], writers: Writers | None) -> None:
-    """Mark the records without an end and without a recent line that a process has open for writing.
-
-    A stopped tracker (Ctrl-Z, a debugger) adds nothing, and its record is not lost. `writers`: what looks for such
-    processes (`linux.open_files.open_for_writing`); without it nothing is marked.
-    """
-    if writers is None:
-        return
-    silent = [record for record in records if record.summary is None and not record.is_fresh]
-    held = writers({os.path.realpath(record.path) for record in silent}) if silent else set()
-    for record in silent:
-        record.is_held = os.path.realpath(record.path) in held
 
 
 def paths(environment: dict[str, str]) -> list[str]:
@@ -158,9 +158,11 @@ def _begun(record: Past) -> tuple[float, float]:
 
 
 def newest(environment: dict[str, str]) -> str:
-    """The path of the record in the default place that was begun last. Raises NoRecord."""
+    """Return the path of the newest record in the default directory that is not of the future. Raises NoRecord."""
     named = [path for path in paths(environment) if _is_stamped(os.path.basename(path))]
-    latest = max((os.path.basename(path)[:STAMP] for path in named), default=None)
+    ahead = utc(time.time() + AHEAD_SECONDS)
+    stamps = {os.path.basename(path)[:STAMP] for path in named}
+    latest = max((stamp for stamp in stamps if stamp <= ahead), default=max(stamps, default=None))
     same = [path for path in named if os.path.basename(path)[:STAMP] == latest]
     found = max(((_modified(path), path) for path in same), default=None)
     if found is None:
@@ -242,7 +244,7 @@ def _with_id(word: str, candidates: Iterable[str]) -> list[str]:
     return found
 
 
-def named(words: Iterable[str], environment: dict[str, str], writers: Writers | None = None) -> list[Past]:
+def named(words: Iterable[str], environment: dict[str, str]) -> list[Past]:
     """The records that words mean, each run once, whatever copies there are. Raises NoRecord, OSError.
 
     A word that means nothing as it is may be several with commas between them.
@@ -254,7 +256,6 @@ def named(words: Iterable[str], environment: dict[str, str], writers: Writers | 
             found.setdefault(record.run_id or os.path.realpath(path), record)
     if not found:
         raise NoRecord(f"{','.join(words)!r} names no record")
-    find_writers(found.values(), writers)
     return list(found.values())
 
 

@@ -1,10 +1,14 @@
-"""Where the record of a run is: the default directory, the file of `--output`, a descriptor."""
+"""Location of the record of a run, and the only place that opens files for writing.
+
+There are three kinds: a record, which grows line by line; a whole file, which replaces another one at once; an existing
+device, pipe or descriptor, which is used as it is.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from errno import EEXIST, EISDIR
+from errno import EAGAIN, EBADF, EEXIST, EISDIR
 
 from proctally.errors import NoRecord
 from proctally.record.writer import RecordWriter
@@ -15,21 +19,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC
+
+
 def runs_directory(environment: dict[str, str]) -> str | None:
     """Return the default directory: of PROCTALLY_HOME, else XDG_STATE_HOME, else ~/.local/state.
 
     None where there is no home directory.
     """
+    base = _base(environment)
+    return None if base is None else os.path.join(*base)
+
+
+def _base(environment: dict[str, str]) -> tuple[str, str] | None:
+    """Return the directory that the user has, and what is made in it."""
     home = environment.get("PROCTALLY_HOME")
     if home:
-        return os.path.join(home, "runs")
+        return home, "runs"
     state = environment.get("XDG_STATE_HOME")
-    if not state or not state.startswith("/"):
-        home = environment.get("HOME") or _home_by_passwd()
-        if not home:
-            return None
-        state = os.path.join(home, ".local", "state")
-    return os.path.join(state, "proctally", "runs")
+    if state and state.startswith("/"):
+        return state, "proctally/runs"
+    home = environment.get("HOME") or _home_by_passwd()
+    return (home, ".local/state/proctally/runs") if home and home.startswith("/") else None
 
 
 def _home_by_passwd() -> str | None:
@@ -41,18 +52,36 @@ def _home_by_passwd() -> str | None:
         return None
 
 
+def other_owner(environment: dict[str, str]) -> tuple[int, int] | None:
+    """Return the user and the group that the default directory belongs to, where this is root and they are others."""
+    base = _base(environment)
+    if base is None or os.geteuid() != 0:
+        return None
+    place = os.path.abspath(base[0])
+    while True:
+        try:
+            there = os.stat(place)
+        except OSError:
+            if place == "/":
+                return None
+            place = os.path.dirname(place)
+        else:
+            return (there.st_uid, there.st_gid) if there.st_uid != 0 else None
+
+
 def open_default(environment: dict[str, str], started_at: float, name: str, run_id: str) -> RecordWriter:
     """Make a new record in the default directory. Raises OSError."""
     directory = runs_directory(environment)
     if directory is None:
-        raise OSError(0, "there is no home directory; set PROCTALLY_HOME")
+        why = "HOME is a relative path" if environment.get("HOME") else "there is no home directory"
+        raise OSError(0, f"{why}; set PROCTALLY_HOME")
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    path = os.path.join(directory, f"{_utc(started_at)}-{safe_name(name)}-{run_id[:8]}.jsonl")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC
-    return RecordWriter(os.open(path, flags, 0o600), path)
+    path = os.path.join(directory, f"{utc(started_at)}-{safe_name(name)}-{run_id[:8]}.jsonl")
+    return RecordWriter(_held(os.open(path, NEW, 0o600)), path, made=path, is_file=True)
 
 
-def _utc(at: float) -> str:
+def utc(at: float) -> str:
+    """Return the time stamp at the start of the file name of a record."""
     import time
 
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
@@ -81,23 +110,98 @@ def expand(path: str, values: dict[str, str], environment: dict[str, str]) -> st
 
 
 def open_output(path: str, *, force: bool = False) -> RecordWriter:
-    """Open the file of `--output`; an existing regular file is refused without `force`.
+    """Open the file of `--output`, to which lines are added; an existing regular file is refused without `force`.
 
     A device, a pipe or a descriptor of this process (`/dev/stdout`, `>(gzip)`) is opened without waiting for it. Raises
     OSError.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
     try:
-        return RecordWriter(os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), path, made=True)
+        return RecordWriter(_held(os.open(path, NEW, 0o600)), path, made=path, is_file=True)
     except FileExistsError:
         pass
+    there = _open_existing(path, force)
+    if there is not None:
+        return there
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.ftruncate(_held(fd), 0)
+    except OSError:
+        os.close(fd)
+        raise
+    return RecordWriter(fd, path, is_file=True)
+
+
+class WholeFile:
+    """A file that appears as a whole, or replaces another one: a temporary file in its directory is renamed at the end.
+
+    A link is replaced and not followed. A device, a pipe or a descriptor is opened at once; `-` is stdout. `mode`: of a
+    new file. Raises OSError if it cannot be written, NoRecord if it is one of `sources`, the files to read.
+    """
+
+    def __init__(self, path: str, sources: Iterable[str] = (), *, force: bool = False, mode: int = 0o600) -> None:
+        self.path = path
+        self._mode = mode
+        self._is_old = False
+        self._opened = standard_output() if path == "-" else self._existing(force)
+        there = _identity("/proc/self/fd/1" if path == "-" else path)
+        if there is not None and any(there == _identity(source) for source in sources):
+            raise NoRecord(f"--output {path}: is the record itself")
+        if self._opened is None:
+            self._beside().discard()
+
+    def _existing(self, force: bool) -> RecordWriter | None:
+        try:
+            before = os.lstat(self.path)
+            opened = _open_existing(self.path, force)
+        except FileNotFoundError:
+            if not self.path or (not force and os.path.islink(self.path)):
+                raise
+            return None
+        if stat.S_ISREG(before.st_mode):
+            self._is_old, self._mode = True, stat.S_IMODE(before.st_mode)
+        return opened
+
+    def _beside(self) -> RecordWriter:
+        new = os.path.join(os.path.dirname(self.path), f".proctally-{os.urandom(4).hex()}.new")
+        fd = os.open(new, NEW, self._mode)
+        if self._is_old:
+            os.fchmod(fd, self._mode)
+        return RecordWriter(fd, self.path, made=new)
+
+    def open(self) -> RecordWriter:
+        """Return what writes it. Raises OSError."""
+        return self._beside() if self._opened is None else self._opened
+
+
+def _held(fd: int) -> int:
+    """Lock a record, so that readers know that it is still written.
+
+    Raises BlockingIOError where another run writes it.
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BlockingIOError(EAGAIN, "another run writes it") from None
+    except OSError:  # a file system without locks: readers go by the time of the last line
+        pass
+    return fd
+
+
+def _open_existing(path: str, force: bool) -> RecordWriter | None:
+    """Open what exists there as it is, None for a regular file.
+
+    Raises OSError, also where it is a directory, a descriptor that is not open for writing, or must not be replaced.
+    """
     mode = _writable_mode(path, force)
     own = _own_descriptor(path)
     if own is not None:
+        _check_writable(own, path)
         return RecordWriter(_again(own, mode), path)
-    if not stat.S_ISREG(mode):
-        return RecordWriter(os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY), path)
-    return RecordWriter(os.open(path, flags | os.O_TRUNC | os.O_NOFOLLOW), path)
+    if stat.S_ISREG(mode):
+        return None
+    return RecordWriter(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY), path)
 
 
 def _writable_mode(path: str, force: bool) -> int:
@@ -110,66 +214,54 @@ def _writable_mode(path: str, force: bool) -> int:
     return mode
 
 
-def check_output(path: str, sources: Iterable[str], *, force: bool) -> None:
-    """Raise what `open_output` would, before long records are read; `-` is stdout.
-
-    Raises OSError, and NoRecord where it is one of `sources`: that would grow, or be emptied, while it is read.
-    """
-    try:
-        there = os.fstat(1) if path == "-" else os.stat(path)
-    except FileNotFoundError:
-        if not os.path.isdir(os.path.dirname(path) or "."):
-            raise
-        return
-    if stat.S_ISREG(there.st_mode) and any(os.path.samestat(there, os.stat(source)) for source in sources):
-        raise NoRecord(f"--output {path}: is the record itself")
-    if path != "-":
-        _writable_mode(path, force)
-
-
 def output_problem(error: OSError | ValueError, *, force: str = "--force") -> str:
     """Return the problem of the output file. `force`: what replaces an existing one, as the caller writes it."""
     remedy = f"; use {force} to replace it" if isinstance(error, FileExistsError) else ""
     return f"{getattr(error, 'strerror', None) or error}{remedy}"
 
 
-def write_file(path: str, data: bytes) -> None:
-    """Write a file, device or pipe in place. Raises OSError."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666), "wb") as file:
-        file.write(data)
-
-
 def replace_file(path: str, data: bytes) -> None:
     """Replace a file at once by one of mode 0644: a reader finds the old one or the new one. Raises OSError."""
-    new = f"{path}.{os.getpid()}.new"  # does not end as the files that a collector looks for
-    try:
-        os.unlink(new)
-    except FileNotFoundError:
-        pass
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        with open(fd, "wb") as file:
-            os.fchmod(fd, 0o644)  # for other users, whatever the umask
-            file.write(data)
-        os.replace(new, path)
-    except OSError:
+    with WholeFile(path, force=True).open() as record:
+        os.fchmod(record.fd, 0o644)  # for other users, with any umask
+        record.write_bytes(data)
+
+
+def same_file(first: str, second: str) -> bool:
+    """Return whether two outputs are one file; a character device, such as /dev/null, can be several."""
+    there = _identity(first)
+    return there is not None and there == _identity(second)
+
+
+def _identity(path: str) -> tuple[int, int, str] | None:
+    """Return the identity of a file; for a file that does not exist, that of its directory, and its name."""
+    for place, name in ((path, ""), (os.path.dirname(path) or ".", os.path.basename(path))):
         try:
-            os.unlink(new)
+            there = os.stat(place)
         except OSError:
-            pass
-        raise
+            continue
+        return None if stat.S_ISCHR(there.st_mode) else (there.st_dev, there.st_ino, name)
+    return None
 
 
 def standard_output() -> RecordWriter:
-    """Return a record on the stdout of this process (`-o -`)."""
+    """Return a record on the stdout of this process (`-o -`). Raises OSError."""
     return RecordWriter(_again(1, os.fstat(1).st_mode), "-")
 
 
 def _own_descriptor(path: str) -> int | None:
     """Return the number of the descriptor that a path names: `/dev/stdout`, `/dev/fd/5`."""
-    path = {"/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(path, path)
+    path = {"/dev/stdin": "/dev/fd/0", "/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(path, path)
     folder, _, name = path.rpartition("/")
     return int(name) if folder in ("/dev/fd", "/proc/self/fd") and name.isdecimal() else None
+
+
+def _check_writable(fd: int, path: str) -> None:
+    """Raise OSError where a descriptor is open for reading only."""
+    import fcntl
+
+    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OSError(EBADF, os.strerror(EBADF), path)
 
 
 def _again(fd: int, mode: int) -> int:

@@ -273,6 +273,7 @@ class Reason(Section):
 class Summary(Section):
     """The last line: how the run ended, and its totals."""
 
+    run_id: str | None
     ended_at: float | None
     wall_seconds: float | None
     exit_code: int | None

@@ -1,7 +1,9 @@
 """Read the file of one run: its lines, or the first and the last of them.
 
-A record can be compressed by gzip, can still be written, and can have a truncated last line. Each line leaves this
-module in the current schema: a record of schema 1 goes through `schema1.upgrade`.
+A record can be compressed by gzip, can still be written, and can have a truncated last line. It is untrusted: only
+regular files are opened, in blocks; a line, the values of a line, and what a compressed file holds have limits. Each
+line leaves this module in the current schema (a record of schema 1 goes through `schema1.upgrade`) and with the types
+of the table of fields (`field_types.py`).
 """
 
 from __future__ import annotations
@@ -12,32 +14,41 @@ import stat
 
 from proctally.errors import NoRecord
 from proctally.record import SCHEMA
+from proctally.record.field_types import TypeFilter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import IO, Any
+    from io import FileIO
+    from typing import Any
 
     from proctally.record import JsonObject
 
 GZIP = b"\x1f\x8b"  # the first bytes of a file that gzip compressed
-HEAD_BYTES = 16 << 10
+BLOCK_BYTES = 1 << 18
 TAIL_BYTES = 16 << 10
-MAX_LINE_BYTES = 64 << 20
-CHUNK_BYTES = 1 << 18
+MAX_LINE_BYTES = 16 << 20  # a first line holds the command line: 2 MiB, and six times that where it is escaped
+MAX_LINE_VALUES = 1 << 20  # each takes up to 72 bytes of memory
+UNPACKED_BYTES = 20 << 20  # above that, a compressed record ...
+UNPACKED_RATIO = 200  # ... is at most this many times its size; real ones are 5 to 40 times
+PACKED_BYTES = 1 << 15
+GZIP_FORMAT = 31  # wbits of zlib
+PADDING = b"\0"  # between the members of a file
+NEWLINE = b"\n"
 
-
-def _finite(text: str) -> float | None:
-    value = float(text)
-    return value if value - value == 0 else None
-
-
-_decode = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None).decode
+_decode = json.JSONDecoder(parse_constant=lambda _: None).decode
 
 
 def decode(data: bytes) -> Any:
-    """Return the JSON value of a line; a number in it that is not finite becomes None. Raises ValueError."""
-    return _decode(data.decode("utf-8", "surrogatepass"))
+    """Return the JSON value of a line; its numbers can be infinite. Raises ValueError with the problem of the line."""
+    if len(data) > MAX_LINE_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MAX_LINE_VALUES:
+        raise ValueError("has too many values")
+    try:
+        return _decode(data.decode("utf-8", "surrogatepass"))
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except ValueError:
+        raise ValueError("is not JSON") from None
 
 
 def upgrader(path: str, run: JsonObject) -> Callable[[JsonObject], JsonObject] | None:
@@ -55,122 +66,250 @@ def upgrader(path: str, run: JsonObject) -> Callable[[JsonObject], JsonObject] |
     return None
 
 
+class Reading:
+    """The lines of one record, in order, without a truncated last one."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._types = TypeFilter()
+        self._upgrade: Callable[[JsonObject], JsonObject] | None = None
+
+    @property
+    def replaced(self) -> int:
+        """Return the number of wrong values so far."""
+        return self._types.replaced
+
+    def __iter__(self) -> Iterator[JsonObject]:
+        """Yield the lines.
+
+        Raises ValueError, naming the line, for a file that is not a record of one run, NoRecord for an unknown schema
+        and for what is not a regular file, and OSError.
+        """
+        with open_record(self.path) as file:
+            for number, data in enumerate(_split(_blocks(file, self.path), self.path), 1):
+                try:
+                    line = decode(data)
+                except ValueError as error:
+                    raise ValueError(f"{self.path}: line {number} {error}") from None
+                if not is_line(line):
+                    raise ValueError(f"{self.path}: line {number} is not a line of a record")
+                if number == 1:
+                    self.begin(line)
+                elif line["type"] == "run":
+                    raise ValueError(
+                        f"{self.path}: line {number} begins a second run; write each run into its own file"
+                    )
+                yield self.admit(line)
+
+    def lines(self) -> Iterator[JsonObject]:
+        """Yield the lines, the first of which is the type `run`. Raises NoRecord for any error."""
+        try:
+            found = iter(self)
+            run = next(found, None)
+            if run is None or run["type"] != "run":
+                raise NoRecord(f"{self.path}: does not begin as a record does")
+            yield run
+            yield from found
+        except OSError as error:
+            raise NoRecord(f"{self.path}: {error.strerror}") from None
+        except ValueError as error:
+            raise NoRecord(str(error)) from None
+
+    def begin(self, run: JsonObject) -> None:
+        """Take the schema of the first line. Raises NoRecord for one of a later version."""
+        self._upgrade = upgrader(self.path, run)
+
+    def admit(self, line: JsonObject) -> JsonObject:
+        """Return a line in the current schema, with the types of the table of fields."""
+        return self._types.admit(line if self._upgrade is None else self._upgrade(line))
+
+
+def check_size(path: str) -> None:
+    """Unpack a compressed record to its end, as `Ends` does, before much is made of it. Raises NoRecord, OSError."""
+    with open_record(path) as file:
+        is_packed = file.read(len(GZIP)) == GZIP
+        file.seek(0)
+        try:
+            for _ in _split(_blocks(file, path), path) if is_packed else ():
+                pass
+        except ValueError as error:
+            raise NoRecord(str(error)) from None
+
+
+def is_line(value: object) -> bool:
+    """Return whether this JSON value is a line of a record."""
+    return isinstance(value, dict) and isinstance(value.get("type"), str)
+
+
 def read(path: str) -> Iterator[JsonObject]:
-    """Yield the lines of a record in order, without a truncated last one.
-
-    Raises ValueError, naming the line, for a file that is not a record, NoRecord for an unknown schema, and OSError.
-    """
-    upgrade = None
-    with open(path, "rb") as file:
-        compressed = file.peek(2)[:2] == GZIP  # a pipe can be read once only
-        for number, data in enumerate(unzipped(file) if compressed else file, 1):
-            if not data.endswith(b"\n"):
-                return
-            try:
-                line = decode(data)
-            except ValueError:
-                raise ValueError(f"{path}: line {number} is not JSON") from None
-            if not isinstance(line, dict) or "type" not in line:
-                raise ValueError(f"{path}: line {number} is not a line of a record")
-            if number == 1:
-                upgrade = upgrader(path, line)
-            yield line if upgrade is None else upgrade(line)
-
-
-def unzipped(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a compressed file, up to where it is truncated."""
-    import gzip
-    import zlib
-
-    try:
-        with gzip.open(file) as lines:
-            yield from lines
-    except (EOFError, zlib.error, gzip.BadGzipFile):  # truncated
-        return
+    """Yield the lines of a record in order, as `Reading` does."""
+    return iter(Reading(path))
 
 
 def lines(path: str) -> Iterator[JsonObject]:
     """Yield the lines of a record, the first of which is the type `run`. Raises NoRecord for any error."""
+    return Reading(path).lines()
+
+
+# -- first and last line ----------------------------------------------------------------------------------------------
+
+
+class Ends:
+    """The line `run` of a record, its summary or None, and the status of its file.
+
+    `is_held`: True while a process writes it; None if the file system has no locks. `reading`: for lines that follow.
+    """
+
+    __slots__ = ("is_held", "reading", "run", "status", "summary")
+
+    def __init__(self, path: str) -> None:
+        """Read them. Raises NoRecord, OSError."""
+        self.reading = reading = Reading(path)
+        with open_record(path) as file:
+            self.status = os.fstat(file.fileno())
+            try:
+                first, last = _ends(file, self.status.st_size, path)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, path) from None
+            except ValueError as error:
+                raise NoRecord(str(error)) from None
+            run, end = line_of(first), line_of(last)
+            if run is None or run["type"] != "run" or not str(run.get("schema", "")).startswith("proctally/"):
+                raise NoRecord(f"{path}: is not a record")
+            self.summary: JsonObject | None = None
+            self.is_held: bool | None = False
+            if end is None or end["type"] != "summary":
+                self.is_held = is_held(file.fileno())
+            elif end.get("run_id", run.get("run_id")) != run.get("run_id"):
+                raise NoRecord(f"{path}: has lines of two runs; write each run into its own file")
+        reading.begin(run)
+        self.run = reading.admit(run)
+        if end is not None and end["type"] == "summary":
+            self.summary = reading.admit(end)
+
+
+def is_held(fd: int) -> bool | None:
+    """Return True while a process writes this record, which it locks; None if the file system has no locks."""
+    import fcntl
+
     try:
-        found = read(path)
-        run = next(found, None)
-        if run is None or run["type"] != "run":
-            raise NoRecord(f"{path}: does not begin as a record does")
-        yield run
-        yield from found
-    except OSError as error:
-        raise NoRecord(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise NoRecord(str(error)) from None
-    except RecursionError:
-        raise NoRecord(f"{path}: is not a record: nested too deeply") from None
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
 
 
-def first_and_last(path: str) -> tuple[JsonObject, JsonObject | None, os.stat_result]:
-    """Return the line `run`, the summary or None, and the status of the file. Raises NoRecord, OSError."""
-    with open(path, "rb", opener=_at_once) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            raise NoRecord(f"{path}: is not a file")
-        try:
-            first, last = _ends_of_gzip(file) if file.read(2) == GZIP else _ends(file, status.st_size)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from None
-    run = _line(first)
-    if run is None or run["type"] != "run" or not str(run.get("schema", "")).startswith("proctally/"):
-        raise NoRecord(f"{path}: is not a record")
-    end = _line(last)
-    summary = end if end is not None and end["type"] == "summary" else None
-    upgrade = upgrader(path, run)
-    if upgrade is not None:
-        run, summary = upgrade(run), None if summary is None else upgrade(summary)
-    return run, summary, status
-
-
-def _at_once(path: str, flags: int) -> int:
-    """Open without waiting for the other end of a pipe."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
-
-
-def _ends(file: IO[bytes], size: int) -> tuple[bytes, bytes]:
+def _ends(file: FileIO, size: int, path: str) -> tuple[bytes, bytes]:
+    head = file.read(TAIL_BYTES) or b""
     file.seek(0)
-    first = file.read(HEAD_BYTES)
-    if b"\n" not in first:
-        first += file.readline(MAX_LINE_BYTES)
+    if head.startswith(GZIP):
+        found = _split(_blocks(file, path), path)
+        first = last = next(found, b"")
+        for line in found:  # gzip has no other way to the end
+            last = line
+        return first, last
+    first, newline, _ = head.partition(NEWLINE)
+    if not newline:
+        first = next(_split(_blocks(file, path), path), b"")
     length = TAIL_BYTES
     while True:
         start = max(0, size - length)
         file.seek(start)
-        tail = file.read(size - start)
-        if not tail.endswith(b"\n"):  # truncated, or being written: there is no last line
+        tail = file.read(size - start) or b""
+        if not tail.endswith(NEWLINE):  # truncated, or being written: there is no last line
             return first, b""
-        line = tail.rstrip(b"\n").rpartition(b"\n")
-        if line[1] or start == 0 or length >= MAX_LINE_BYTES:
-            return first, line[2]
+        parts = tail.rstrip(NEWLINE).rpartition(NEWLINE)
+        if parts[1] or start == 0:
+            return first, parts[2]
+        if length > MAX_LINE_BYTES:
+            raise too_long(path)
         length *= 8
 
 
-def _ends_of_gzip(file: IO[bytes]) -> tuple[bytes, bytes]:
-    """Read all of it, since gzip has no other way to the end; only the two lines are kept."""
-    import gzip
+def line_of(data: bytes) -> JsonObject | None:
+    """Return a line of a record, None for any other data."""
+    try:
+        line = decode(data)
+    except ValueError:
+        return None
+    return line if is_line(line) else None
+
+
+# -- bytes -----------------------------------------------------------------------------------------------------------
+
+
+def open_record(path: str) -> FileIO:
+    """Open a regular file, without waiting. Raises NoRecord for a pipe or a device, and OSError."""
+    file = open(path, "rb", buffering=0, opener=_at_once)
+    mode = os.fstat(file.fileno()).st_mode
+    if stat.S_ISREG(mode):
+        return file
+    file.close()
+    raise NoRecord(f"{path}: is not a file")
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def too_long(path: str) -> ValueError:
+    """Return the error for a line above the limit."""
+    return ValueError(f"{path}: has a line of more than {MAX_LINE_BYTES >> 20} MiB; it is not a record")
+
+
+def _split(blocks: Iterator[bytes], path: str) -> Iterator[bytes]:
+    """Yield the whole lines of a text, without their ends. Raises ValueError for one that is too long."""
+    parts: list[bytes] = []
+    size = 0
+    for block in blocks:
+        first, newline, rest = block.partition(NEWLINE)
+        parts.append(first)
+        size += len(first)
+        if size > MAX_LINE_BYTES:
+            raise too_long(path)
+        if newline:
+            yield b"".join(parts)
+            *whole, last = rest.split(NEWLINE)
+            yield from whole
+            parts, size = [last], len(last)
+
+
+def _blocks(file: FileIO, path: str) -> Iterator[bytes]:
+    """Yield the text of a file in blocks, unpacked, up to where it is truncated. Raises ValueError, OSError."""
+    block = file.read(BLOCK_BYTES)
+    if block and block.startswith(GZIP):
+        yield from _unpacked(file, block, path)
+        return
+    while block:
+        yield block
+        block = file.read(BLOCK_BYTES)
+
+
+def _unpacked(file: FileIO, data: bytes, path: str) -> Iterator[bytes]:
     import zlib
 
-    file.seek(0)
-    first = last = b""
-    try:
-        with gzip.open(file) as content:
-            first = content.readline(MAX_LINE_BYTES)
-            while chunk := content.read(CHUNK_BYTES):
-                last += chunk
-                last = last[last.rfind(b"\n", 0, -1) + 1 :][:MAX_LINE_BYTES]
-    except (EOFError, zlib.error, gzip.BadGzipFile):  # truncated
-        pass
-    return first, last if last.endswith(b"\n") else b""
-
-
-def _line(data: bytes) -> JsonObject | None:
-    try:
-        line = decode(data.partition(b"\n")[0])
-    except (ValueError, RecursionError):
-        return None
-    return line if isinstance(line, dict) and isinstance(line.get("type"), str) else None
+    unzip = zlib.decompressobj(GZIP_FORMAT)
+    packed, unpacked = len(data), 0
+    while True:
+        try:
+            block = unzip.decompress(data, BLOCK_BYTES)
+        except zlib.error:
+            return
+        unpacked += len(block)
+        if unpacked > max(UNPACKED_BYTES, UNPACKED_RATIO * packed):
+            raise ValueError(f"{path}: unpacks to more than {UNPACKED_RATIO} times its size; it is not a record")
+        if block:
+            yield block
+        data = unzip.unused_data.lstrip(PADDING) if unzip.eof else unzip.unconsumed_tail
+        while len(data) < len(GZIP) and (more := file.read(PACKED_BYTES)):
+            packed += len(more)
+            data = (data + more).lstrip(PADDING) if unzip.eof else data + more
+        if unzip.eof:
+            if not data.startswith(GZIP):  # another member follows, or nothing of gzip
+                return
+            unzip = zlib.decompressobj(GZIP_FORMAT)
+        elif not data and not block:  # truncated
+            return

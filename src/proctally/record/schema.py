@@ -603,6 +603,7 @@ SCOPES = {scope.name: scope for scope in (
     ),
     Scope("summary", "Summary", "The last line: how the run ended, and its totals.", "",
         ("type str - info last always", "summary"),
+        ("run_id str - info last sometimes", "identity of the run, as in the first line"),
         ("ended_at float s info last always", "Unix time of the end"),
         ("wall_seconds float s info last always", "time from start to end, by the monotonic clock"),
         ("exit_code int - info last null", "exit status of the command, unless a signal ended it"),

@@ -53,14 +53,19 @@ def json_line(line: JsonObject) -> bytes:
 class RecordWriter:
     """Writes the lines of one run to a descriptor; what cannot be written is kept, within limits, and tried again.
 
-    `format`: what becomes of a line, None for one of which nothing is written.
+    `format`: what becomes of a line, None for one of which nothing is written. `made`: the file that was made for it,
+    which becomes `path` when it is closed. `is_file`: whether `path` has to name it until then; `is_gone`: whether it
+    did not.
     """
 
-    __slots__ = ("fd", "_made", "_queue", "error", "format", "lost_samples", "path")
+    __slots__ = ("fd", "_has_line", "_is_file", "_made", "_queue", "error", "format", "is_gone", "lost_samples", "path")
 
-    def __init__(self, fd: int, path: str, *, made: bool = False) -> None:
+    def __init__(self, fd: int, path: str, *, made: str | None = None, is_file: bool = False) -> None:
         self.path = path
+        self.is_gone = False
+        self._is_file = is_file
         self._made = made
+        self._has_line = False  # whether a whole line of it is written
         self.format: Callable[[JsonObject], bytes | None] = json_line
         self.error: OSError | None = None
         self.lost_samples = 0
@@ -83,9 +88,13 @@ class RecordWriter:
     def discard(self) -> None:
         """Close it, and remove the file if it was made for this run."""
         os.close(self.fd)
-        if self._made:
+        self._remove()
+
+    def _remove(self) -> None:
+        """Remove what was made for this run."""
+        if self._made is not None:
             try:
-                os.unlink(self.path)
+                os.unlink(self._made)
             except OSError:
                 pass
 
@@ -114,6 +123,7 @@ class RecordWriter:
 
     def _flush(self) -> bool:
         """Write what is taken at once; return True when any was."""
+        waiting = len(self._queue)
         try:
             taken = self._queue.flush()
         except OSError as error:
@@ -122,6 +132,8 @@ class RecordWriter:
                 self.lost_samples += self._queue.count(FIRST)
                 self._queue.clear()
             return False
+        finally:
+            self._has_line |= len(self._queue) < waiting
         if not self._queue and self.error is not None and self.error.errno != EPIPE and not self.lost_samples:
             self.error = None  # there is room again, and everything was written
         return taken > 0
@@ -155,12 +167,24 @@ class RecordWriter:
             poller.poll(10)
 
     def close(self, patience_ms: int = PATIENCE_MS) -> None:
-        """Write the rest, as far as it can be written."""
+        """Write the rest, as far as it can be written; a file without a whole line is removed."""
         self.lost_samples = self.unwritten(patience_ms)
         if self._queue and self.error is None:
             self.error = OSError(EAGAIN, "its reader does not read")
+        self.is_gone = self._is_file and not self._is_there()
         fd, self.fd = self.fd, -1
         try:
             os.close(fd)
+            if self._made is not None and self._made != self.path and self.error is None:
+                os.replace(self._made, self.path)
         except OSError as error:
             self.error = self.error or error
+        if self.error is not None and (self._made != self.path or not self._has_line):
+            self._remove()
+
+    def _is_there(self) -> bool:
+        """Return True if the path still names this file."""
+        try:
+            return os.path.samestat(os.fstat(self.fd), os.stat(self.path))
+        except OSError:
+            return False

@@ -234,6 +234,11 @@ def _bounds(found: object, unit: str, show: Callable[[float], str]) -> str:
     return f"{show(low)} to {show(high)}" if low else f"at most {show(high)}"
 
 
+def wrong_values(count: int) -> str:
+    """Return a note on values of records that have a wrong type, empty for none."""
+    return "" if not count else f"{count:,} value{'' if count == 1 else 's'} of a wrong type, shown as unknown"
+
+
 def _short(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds < 60 else duration(seconds)
 

@@ -9,7 +9,16 @@ from proctally.errors import UNREADABLE, CannotStart, UsageError
 from proctally.linux.machine import NANOSECONDS, process_cpu_ns
 from proctally.linux.proc import read_status
 from proctally.record import SCHEMA, __version__, seconds
-from proctally.record.location import expand, open_default, open_output, output_problem, standard_output, write_file
+from proctally.record.location import (
+    WholeFile,
+    expand,
+    open_default,
+    open_output,
+    other_owner,
+    output_problem,
+    same_file,
+    standard_output,
+)
 from proctally.record.writer import RecordWriter, json_line
 from proctally.text.escape import argument_text, safe_name
 from proctally.text.secrets import mask_tags, mask_text
@@ -96,6 +105,7 @@ class Session:
         self.exports: Exports | None = None
         self.live: Live | None = None
         self.phases: Phases | None = None  # from the first mark on
+        self._summary_file: WholeFile | None = None
         self._cwd = cwd
         self._spare = spare
         self._base_ns = base_ns
@@ -104,15 +114,38 @@ class Session:
     # -- outputs -------------------------------------------------------------------------------------------------
 
     def open(self, pid: int) -> None:
-        """Check what is to be exported, and open the file of `-o`. Raises CannotStart with status and message."""
+        """Check the exports and open the outputs. Raises CannotStart with status and message."""
         try:
             self._open_outlets(pid)
+            self._open_outputs(pid)
         except UsageError as error:
             raise CannotStart(USAGE, str(error)) from None
+        except CannotStart:
+            self.discard()
+            raise
+
+    def _open_outputs(self, pid: int) -> None:
+        options = self.options
         try:
             self.open_explicit(pid)
         except (OSError, ValueError) as error:
-            raise CannotStart(CANNOT_WRITE, f"--output {self.options.output}: {output_problem(error)}") from None
+            raise CannotStart(CANNOT_WRITE, f"--output {options.output}: {output_problem(error)}") from None
+        files = [("--output", self.records[0].path)] if self.records else []
+        if options.textfile is not None:
+            files.append(("--textfile", expand(options.textfile, self._values(pid), self.environment)))
+        if options.summary_json is not None:
+            files.append(("--summary-json", options.summary_json))
+        for place, (flag, path) in enumerate(files):
+            for other, its_path in files[:place]:
+                if same_file(path, its_path):
+                    raise CannotStart(CANNOT_WRITE, f"{flag} {path}: is the file of {other} too; give it another")
+        if options.summary_json is not None:
+            try:
+                self._summary_file = WholeFile(options.summary_json, force=True, mode=0o666)
+            except OSError as error:
+                raise CannotStart(
+                    CANNOT_WRITE, f"--summary-json {options.summary_json}: {output_problem(error)}"
+                ) from None
 
     def open_explicit(self, pid: int) -> None:
         """Open the file of `-o`. Raises OSError or ValueError with what is wrong."""
@@ -188,7 +221,7 @@ class Session:
         """Open the record in its default place, unless it was switched off or `-o` takes it elsewhere."""
         if not self.options.no_record and not any(record.format is json_line for record in self.records):
             try:
-                record = open_default(self.environment, self.started_at, self.name, self.run_id)
+                record = self._open_default()
             except OSError as error:
                 instead = "" if self.kind == "track" else "; see --output, --no-record"
                 self.warnings.append(f"no record was written: {_reason(error)}{instead}")
@@ -202,6 +235,17 @@ class Session:
         kept, self._kept = self._kept, None
         for line in kept or []:
             self.write(line)
+
+    def _open_default(self) -> RecordWriter:
+        """Open it, as its owner where root runs with the home directory of another user. Raises OSError."""
+        place = self.environment, self.started_at, self.name, self.run_id
+        owner = other_owner(self.environment)
+        if owner is None:
+            return open_default(*place)
+        from proctally.linux.other_user import as_user
+
+        uid, gid = owner
+        return as_user(uid, gid, open_default, *place)
 
     def write(self, line: JsonObject) -> None:
         """One line to every output."""
@@ -310,25 +354,31 @@ class Session:
                 self.warnings += map(printable, told)  # a receiver's own words are among them
         for record in self.records:
             record.close()
+            what = "table" if _is_table(record) else "record"
             if record.error is not None:
                 lost = f"; {record.lost_samples} samples are lost" if record.lost_samples else ""
-                what = "table" if _is_table(record) else "record"
                 self.warnings.append(f"the {what} {record.path} is not whole: {_reason(record.error)}{lost}")
+            elif record.is_gone:
+                self.warnings.append(f"the {what} {record.path} was deleted, renamed or replaced during the run")
 
     def ended(self, status: int) -> Ended:
         """Return what is left to show; the outputs are closed."""
-        whole = [record for record in self.records if record.error is None]
+        whole = [record for record in self.records if record.error is None and not record.is_gone]
         path = next((_shown_path(each.path, self.environment) for each in sorted(whole, key=_is_table)), None)
         return Ended(status, self.name, self.summary, path, self.warnings)
 
     def _write_summary_json(self, summary: JsonObject) -> None:
-        path = self.options.summary_json
-        if path is None:
+        if self._summary_file is None:
             return
         try:
-            write_file(path, json_line(summary))
-        except OSError as error:
-            self.warnings.append(f"the summary could not be written to {path}: {_reason(error)}")
+            record = self._summary_file.open()
+            record.write_bytes(json_line(summary))
+            record.close()
+            error = record.error
+        except OSError as failure:
+            error = failure
+        if error is not None:
+            self.warnings.append(f"the summary could not be written to {self._summary_file.path}: {error.strerror}")
 
 
 def _shown_path(path: str, environment: dict[str, str]) -> str:

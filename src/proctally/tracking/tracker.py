@@ -178,6 +178,7 @@ class Tracker(Source):
         self.session.end(
             {
                 "type": "summary",
+                "run_id": self.session.run_id,
                 "ended_at": round(machine.time() - ended_ago_ns / NANOSECONDS, 3),
                 "wall_seconds": seconds(wall_ns),
                 "exit_code": outcome.exit_code,

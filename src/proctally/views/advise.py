@@ -7,18 +7,17 @@ from proctally.analysis.directives import LANGUAGES, directives
 from proctally.analysis.evidence import Evidence
 from proctally.errors import NoRecord
 from proctally.record.catalogue import RUNNING, Filter, named, past
-from proctally.record.reader import lines
+from proctally.record.reader import Reading
 from proctally.record.writer import json_line
 from proctally.text.cells import indented
 from proctally.text.escape import printable
 from proctally.text.markdown import escaped, fenced, table
 from proctally.text.terminal import BOLD, DIM, RESET, WIDTH, YELLOW
+from proctally.text.words import wrong_values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from proctally.record.catalogue import Writers
 
 
 MOST_RUNS = 200  # of many runs the newest: what was long ago says little, and each is read whole
@@ -56,17 +55,15 @@ class Found:
 # -- which runs ------------------------------------------------------------------------------------------------------
 
 
-def found_runs(
-    words: Sequence[str], wanted: Filter, environment: dict[str, str], writers: Writers | None = None
-) -> Found:
+def found_runs(words: Sequence[str], wanted: Filter, environment: dict[str, str]) -> Found:
     """The runs that are asked for: by words, else by the filter, else the last. Raises NoRecord, OSError."""
     told: list[str] = []
     if words:
-        chosen = named(words, environment, writers)
+        chosen = named(words, environment)
     elif wanted.is_any:
-        chosen = named(["last"], environment, writers)
+        chosen = named(["last"], environment)
     else:
-        chosen = past(environment, writers)[0]
+        chosen = past(environment)[0]
     chosen = [record for record in chosen if wanted.takes(record)]
     if not chosen:
         raise NoRecord("no past run is so named, tagged or dated; proctally ls lists them")
@@ -84,7 +81,11 @@ def found_runs(
     names = {record.name for record in ended}
     if len(names) > 1:
         told.append(f"runs of {len(names)} names are taken for one kind of job")
-    return Found([Evidence.of(lines(record.path), record.path) for record in ended], told)
+    readings = [Reading(record.path) for record in ended]
+    runs = [Evidence.of(reading.lines(), reading.path) for reading in readings]
+    if wrong := wrong_values(sum(reading.replaced for reading in readings)):
+        told.append(wrong)
+    return Found(runs, told)
 
 
 # -- how it is told --------------------------------------------------------------------------------------------------

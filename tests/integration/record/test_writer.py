@@ -16,24 +16,15 @@ import pytest
 
 from proctally.record.location import open_default, open_output, runs_directory
 from record_lines import drain, in_lines, numbers, sample
+from small_disks import small_disk
 
 # -- trouble with the disk ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = None
-    if os.getuid() == 0:
-        command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
-        mounted = subprocess.run(command, capture_output=True, text=True)
-    if mounted is None or mounted.returncode:
-        pytest.skip(f"no small tmpfs: {mounted.stderr.strip() if mounted else 'it takes root to mount one'}")
-    try:
+@pytest.fixture(name="small_disk")
+def fixture_small_disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_full_disk_that_has_room_again(small_disk: Path) -> None:

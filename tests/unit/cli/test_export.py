@@ -14,6 +14,7 @@ from csv_rows import ANY_LINES, ANY_RUN, RUN, SCRIPTS, export, sample, write_rec
 from places import GOLDEN
 from proctally.cli.main import FAILED
 from proctally.record.csv import Lines
+from proctally.record.field_types import TypeFilter
 from proctally.record.location import open_output
 from proctally.record.reader import read
 from proctally.record.writer import encode
@@ -49,7 +50,8 @@ def test_live_and_exported_are_identical(
     paths = [str(folder / name) for name in ("record", "live", "exported", "copy")]
     outputs = [open_output(path) for path in paths[:2]]
     outputs[1].format = Lines()
-    for line in [run, *lines, {"type": "summary"}]:
+    types = TypeFilter()
+    for line in [types.admit(each) for each in (run, *lines, {"type": "summary"})]:
         for output in outputs:
             output.write(line)
     for output in outputs:

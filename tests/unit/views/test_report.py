@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import made
-from made import MIB, START, gap
+from made import MIB, gap
 from proctally.errors import NoRecord
 from proctally.record.schema import CORES
 from proctally.views.report import lanes, request, run_facts, waits
@@ -25,6 +24,7 @@ from proctally.views.report.run_facts import Facts
 from proctally.views.report.series import MOST_PROCESSES, collect, lines_of, shown
 from proctally.views.report.text import WIDTH, text
 from strange_lines import facts, hostile
+from writing import held
 
 
 def column(path: Path, key: str) -> list[float | None]:
@@ -228,12 +228,12 @@ def test_a_record_without_an_end_is_told_by_its_last_sample(tmp_path: Path) -> N
     path = made.written(tmp_path / "a.jsonl", made.run(), *(made.sample(float(n)) for n in range(6)))
     with path.open("a") as file:
         file.write('{"type":"sample","at":17')
-    one = facts(path)
+    with held(path):
+        one = facts(path)
     assert one.verdict == "running"
     assert figure(one, "Wall time") == "5.000 s; up to the last sample"
     assert figure(one, "CPU time") == "10.0 s; so far"
     assert "memory: not enough evidence: more than 200 MiB" in request.next_time(one)[1]
-    os.utime(path, (START, START))
     one = facts(path)
     assert one.verdict == "lost"
     assert "whatever wrote it was ended" in run_facts.unseen(one)[0]

@@ -292,6 +292,21 @@ def test_silence_is_told(written: Written, followed: Followed, monkeypatch: pyte
     assert not followed.is_silent
 
 
+def test_tracker_that_is_killed_is_told_at_once(written: Written, followed: Followed) -> None:
+    written.add(of_record(1.0))
+    followed.tick()
+    assert not followed.is_silent
+    written.leave()
+    assert followed.tick() and followed.is_silent and "was killed" in followed.scene.notes[0]
+
+
+def test_summary_before_the_end_of_the_tracker_is_an_end(written: Written, followed: Followed) -> None:
+    written.add({"type": "summary", "verdict": "ok"})
+    written.leave()
+    followed.tick()
+    assert followed.has_ended and not followed.is_silent
+
+
 def test_no_file_that_grows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NoRecord, match="No such file"):
         Followed(str(tmp_path / "none"), "none")

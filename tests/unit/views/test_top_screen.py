@@ -16,6 +16,7 @@ from proctally.views.top.layout import Signs, View  # noqa: E402
 from proctally.views.top.scene import Scene  # noqa: E402
 from proctally.views.top.screen import PALETTE, Screen  # noqa: E402
 from scenes import EVIL, FAMILY, Written, header, of_record, scene, told  # noqa: E402
+from writing import held  # noqa: E402
 
 
 class Watched:
@@ -160,9 +161,11 @@ def test_a_run_is_chosen_from_those_that_go_on(tmp_path: Path) -> None:
     driven = Driven(None, Running({"PROCTALLY_HOME": str(tmp_path)}))
     assert any("no tracked job of yours is running" in line for line in driven.lines())
     driven.press("enter", "down")
+    trackers = []
     for number, name in enumerate(("first", "second", EVIL)):
         path = place / f"2026010{number}T000000Z-x-{number}.jsonl"
         path.write_bytes(json_line(header(run_id=f"{number}" * 32, name=name, started_at=time.time() - number)))
+        trackers.append(held(path))
     (place / "20260109T000000Z-x-9.jsonl").write_bytes(
         json_line(header()) + json_line({"type": "summary", "verdict": "ok"})
     )
@@ -170,8 +173,7 @@ def test_a_run_is_chosen_from_those_that_go_on(tmp_path: Path) -> None:
     lines = driven.lines()
     assert [line.split()[0] for line in lines[3:6]] == ["00000000", "11111111", "22222222"]
     assert not any("\x1b" in line for line in lines)
-    with (place / "20260101T000000Z-x-1.jsonl").open("ab") as file:
-        file.write(json_line(of_record(5.0)))
+    trackers[1].write(json_line(of_record(5.0)))
     driven.press("down", "enter")
     driven.screen.tick()
     assert driven.lines()[0].startswith("second: job -x  run 11111111")
@@ -181,6 +183,8 @@ def test_a_run_is_chosen_from_those_that_go_on(tmp_path: Path) -> None:
     assert driven.lines()[0] == "proctally top: running jobs".ljust(80)
     driven.press("up", "up", "down")
     assert driven.chosen() == "11111111"
+    for tracker in trackers:
+        tracker.close()
 
 
 def test_a_record_that_is_written_often_is_drawn_as_often_as_wanted(

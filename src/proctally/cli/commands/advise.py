@@ -8,13 +8,8 @@ from proctally.analysis.directives import SCHEDULERS
 from proctally.cli.options import parse, record_filter
 from proctally.cli.streams import write_stdout
 from proctally.errors import UsageError
-from proctally.linux.open_files import open_for_writing
 from proctally.text.terminal import colour_wanted
 from proctally.views.advise import as_json, as_markdown, as_text, found_runs
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
 
 HELP = """\
 proctally advise [options] [RECORD ...]
@@ -34,7 +29,7 @@ def call(arguments: list[str]) -> int:
     options, words = parse("advise", arguments, {}, to_first_word=False)
     environment = dict(os.environ)
     names = _schedulers(options.for_)
-    found = found_runs(words, record_filter(options), environment, open_for_writing)
+    found = found_runs(words, record_filter(options), environment)
     if options.format == "json":
         text = as_json(found, names)
     elif options.quiet:

@@ -9,7 +9,6 @@ from proctally.analysis.gates import gates
 from proctally.cli.options import parse
 from proctally.cli.streams import complain, write_stdout
 from proctally.errors import UsageError
-from proctally.linux.open_files import open_for_writing
 from proctally.text.escape import printable
 from proctally.text.terminal import colour_wanted
 from proctally.views.diff import as_json, as_markdown, as_text
@@ -39,7 +38,7 @@ def call(arguments: list[str]) -> int:
         raise UsageError("which two? proctally diff [options] BASE NEW; several runs of a side with commas")
     environment = dict(os.environ)
     limits = [] if options.fail_on is None else gates(options.fail_on)
-    first, second, notes = sides(words[0], words[1], environment, open_for_writing)
+    first, second, notes = sides(words[0], words[1], environment)
     found = Diff(first, second, limits)
     found.notes[:0] = notes
     if options.format == "json":

@@ -10,8 +10,8 @@ from proctally.cli.options import parse
 from proctally.errors import NoRecord, UsageError, require
 from proctally.record.catalogue import one
 from proctally.record.csv import Lines
-from proctally.record.location import check_output, open_output, standard_output
-from proctally.record.reader import lines
+from proctally.record.location import WholeFile
+from proctally.record.reader import check_size, lines
 from proctally.record.thinning import thin
 from proctally.record.writer import json_line
 
@@ -68,13 +68,14 @@ def export(
         if output == "-" and os.isatty(1):
             raise UsageError("-f parquet is not for a terminal: give -o FILE")
     path = one(name, environment)
+    check_size(path)
     found = lines(path)
     run = next(found)
-    check_output(output, [path], force=force)
+    file = WholeFile(output, [path], force=force)
     wanted: Iterable[JsonObject] = chain((run,), found)
     if every_seconds is not None:
         wanted = thin(wanted, every_seconds)
-    with standard_output() if output == "-" else open_output(output, force=force) as record:
+    with file.open() as record:
         record.format = Lines() if form == "csv" else json_line
         try:
             if form == "parquet":

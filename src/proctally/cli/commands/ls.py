@@ -7,7 +7,6 @@ import os
 from proctally.cli.options import parse, record_filter
 from proctally.cli.streams import complain, write_stdout
 from proctally.errors import UsageError
-from proctally.linux.open_files import open_for_writing
 from proctally.record.catalogue import past
 from proctally.text.escape import printable
 from proctally.views.listing import as_json, in_order, table
@@ -31,7 +30,7 @@ def call(arguments: list[str]) -> int:
         raise UsageError(f"{words[0][:40]!r}: ls takes options only; -n {words[0][:40]} lists the runs of a name")
     environment = dict(os.environ)
     wanted = record_filter(options)
-    records, strange = past(environment, open_for_writing)
+    records, strange = past(environment)
     found = in_order([record for record in records if wanted.takes(record)], options.sort, reverse=options.reverse)
     found = found if options.limit is None else found[: options.limit]
     text = "".join(as_json(found) if options.json else table(found, environment))

@@ -10,7 +10,7 @@ from proctally.cli.options import parse
 from proctally.cli.streams import write_stdout
 from proctally.errors import CannotShow, UsageError, require
 from proctally.record.catalogue import resolve
-from proctally.record.location import check_output, open_output, standard_output
+from proctally.record.location import WholeFile
 from proctally.views.report.run_facts import Facts
 from proctally.views.report.series import collect
 
@@ -64,11 +64,11 @@ def report(options: Options, words: Sequence[str], environment: dict[str, str]) 
     if len(paths) > MOST_RUNS:
         raise UsageError(f"{len(paths)} records: at most {MOST_RUNS} can be laid over each other")
     output = options.output or (_default(paths) if form == "html" else STDOUT)
-    check_output(output, paths, force=options.force)
     if form == "html":
         require("bokeh", "report", "-f html", "-f text and -f markdown do without")
+    file = WholeFile(output, paths, force=options.force)
     data = _made(form, paths, environment).encode("utf-8", "backslashreplace")
-    with standard_output() if output == STDOUT else open_output(output, force=options.force) as record:
+    with file.open() as record:
         record.write_bytes(data)
     if options.open:
         return _opened(output)

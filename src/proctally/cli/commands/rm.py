@@ -7,8 +7,7 @@ import os
 from proctally.cli.options import parse, record_filter
 from proctally.cli.streams import complain, write_stdout
 from proctally.errors import UsageError
-from proctally.linux.open_files import open_for_writing
-from proctally.record.catalogue import RUNNING, find_writers, glance, past, resolve
+from proctally.record.catalogue import RUNNING, glance, past, resolve
 from proctally.text.escape import printable
 from proctally.text.units import size
 
@@ -34,7 +33,6 @@ def call(arguments: list[str]) -> int:
         raise UsageError("which runs? proctally rm RECORD ..., or --older-than 30d")
     paths = dict.fromkeys(path for word in words for path in resolve(word, environment))
     records = [glance(path) for path in paths] if words else past(environment)[0]
-    find_writers(records, open_for_writing)
     status = deleted = freed = 0
     for record in records:
         if not wanted.takes(record):

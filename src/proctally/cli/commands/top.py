@@ -9,7 +9,6 @@ import sys
 
 from proctally.cli.options import parse
 from proctally.errors import CannotShow, NoProcess, NoRecord, UsageError, require
-from proctally.linux.open_files import open_for_writing
 from proctally.record.catalogue import one
 from proctally.text.terminal import POOR_TERMINALS, colour_wanted
 from proctally.views.top.chooser import NONE, Running
@@ -65,7 +64,7 @@ def top(options: Options, words: list[str], environment: dict[str, str]) -> int:
 
 def _top(options: Options, words: list[str], environment: dict[str, str], on_terminal: bool) -> int:
     watched = None if not words else _watched(words[0], options, environment)
-    running = Running(environment, open_for_writing) if watched is None else None
+    running = Running(environment) if watched is None else None
     view = View(options.sort)
     signs = Signs(ascii_only=not _has_blocks(environment))
     try:
@@ -124,7 +123,7 @@ def _watched(word: str, options: Options, environment: dict[str, str]) -> Living
                 raise error from None
     else:
         path = one(word, environment)
-    return Followed(path, word, open_for_writing)
+    return Followed(path, word)
 
 
 def _list(running: Running) -> int:

@@ -296,6 +296,8 @@ def unseen(facts: Facts) -> list[str]:
             + (" yet: it is still written." if facts.verdict == RUNNING else ": whatever wrote it was ended.")
             + " Totals are those of its last sample; processes that lived then are not listed."
         )
+    if facts.story.replaced:
+        found.append(f"the record has {words.wrong_values(facts.story.replaced)}")
     since = SINCE.get(str(facts.story.run.get("kind")))
     found += [] if since is None else [since]
     found += [f"{title}: {text}" for title, text in words.sections(summary)]

@@ -13,7 +13,7 @@ from operator import mul
 
 from proctally.analysis.evidence import Evidence
 from proctally.record.catalogue import glance
-from proctally.record.reader import lines
+from proctally.record.reader import Reading
 from proctally.record.values import NAN, number_or_nan, objects_at, value_at
 from proctally.views.report.plots import EXTRA, PLOTS, Line, Plot
 
@@ -48,6 +48,7 @@ class Story:
         self.processes: list[JsonObject] = []
         self.seen = 0
         self.samples = 0
+        self.replaced = 0  # values of a wrong type
         self.last: JsonObject = {}  # the last sample
         self._courses: dict[str, Course] = {}
 
@@ -199,7 +200,8 @@ def collect(path: str) -> Story:
     asked = number_or_nan(story.run.get("interval_seconds"))
     begun: dict[str, list[JsonObject]] = {}
     kept: list[tuple[float, int, JsonObject]] = []
-    for line in lines(path):
+    reading = Reading(path)
+    for line in reading.lines():
         what = line["type"]
         story.evidence.take(line)
         if what == "sample":
@@ -210,6 +212,7 @@ def collect(path: str) -> Story:
             _phase(story, begun, line)
         elif what == "host":
             story.host = line
+    story.replaced = reading.replaced
     devices.close()
     story.processes = [line for _, _, line in sorted(kept, key=lambda one: -one[0])]
     return story

@@ -11,7 +11,6 @@ from proctally.views.top.layout import CHOSEN, HEADING, KEYS, NOTE, PLAIN, TITLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from proctally.record.catalogue import Writers
     from proctally.views.top.layout import Line
 
 NONE = "no tracked job of yours is running: start one by proctally run, or give the pid of a process"
@@ -20,9 +19,8 @@ NONE = "no tracked job of yours is running: start one by proctally run, or give 
 class Running:
     """The records in the default place that are still written, the newest first. Raises NoRecord."""
 
-    def __init__(self, environment: dict[str, str], writers: Writers | None = None) -> None:
+    def __init__(self, environment: dict[str, str]) -> None:
         self._environment = environment
-        self.writers = writers
         self.records: list[Past] = []
         self.chosen = 0
         self.tick()
@@ -30,7 +28,7 @@ class Running:
     def tick(self) -> None:
         """Look again; what was chosen stays it."""
         path = self.path
-        self.records = [record for record in past(self._environment, self.writers)[0] if record.verdict == RUNNING]
+        self.records = [record for record in past(self._environment)[0] if record.verdict == RUNNING]
         paths = [record.path for record in self.records]
         self.chosen = paths.index(path) if path in paths else min(self.chosen, max(0, len(paths) - 1))
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 
 from proctally.errors import NoRecord
-from proctally.record.catalogue import FRESH_INTERVALS, FRESH_SECONDS, RUNNING, find_writers, glance
-from proctally.record.reader import GZIP, decode
+from proctally.record.catalogue import FRESH_INTERVALS, FRESH_SECONDS, RUNNING, of_ends
+from proctally.record.reader import GZIP, MAX_LINE_BYTES, NEWLINE, Ends, is_held, line_of, open_record, too_long
 from proctally.record.values import number, number_at, section_at, whole
 from proctally.text.escape import printable
 from proctally.text.units import duration
@@ -19,30 +18,28 @@ from proctally.views.top.scene import KEPT, Scene
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from proctally.record import JsonObject
-    from proctally.record.catalogue import Past, Writers
+    from proctally.record.catalogue import Past
 
 SAMPLE = b'{"type":"sample"'  # as json_line() begins one
-NEWLINE = b"\n"
 CHUNK = 1 << 20
-LONGEST_LINE = 64 << 20
 
 
 class Followed:
     """The record at `path`, which must be one that is still written. `word`: how it was named. Raises NoRecord."""
 
-    def __init__(self, path: str, word: str, writers: Writers | None = None) -> None:
+    def __init__(self, path: str, word: str) -> None:
         try:
-            past = glance(path)
-            find_writers([past], writers)
-            self._file = open(path, "rb", buffering=0)
-            there = os.fstat(self._file.fileno())
+            ends = Ends(path)
+            self._file = open_record(path)
+            is_packed = self._file.read(len(GZIP)) == GZIP
         except OSError as error:
             raise NoRecord(f"{path}: {error.strerror}") from None
-        if not stat.S_ISREG(there.st_mode) or self._file.read(2) == GZIP:
+        if is_packed:
             raise NoRecord(f"{path}: is no file that is still written")
         self._file.seek(0)
         self.path = path
-        run = past.run
+        self._admit = ends.reading.admit
+        past = of_ends(path, ends)
         asked = f"proctally report {printable(word)}"
         if past.summary is not None:
             wall = number(past.figure("wall_seconds"))
@@ -51,17 +48,19 @@ class Followed:
         if past.verdict != RUNNING:
             ago = duration(max(0.0, time.time() - past.modified_at))
             raise NoRecord(f"{path}: nothing was written for {ago}, its tracker is gone; see it by: {asked}")
-        self._interval = number(run.get("interval_seconds")) or 1.0
+        self._interval = number(past.run.get("interval_seconds")) or 1.0
         self.scene = _scene(past)
         self._buffer = b""
         self._samples: list[bytes] = []  # the last ones, unread until it is known that they are the last
         self._phases: dict[str, int] = {}
+        self._is_left = False  # whether its tracker has ended without a summary
         self._written_at = time.monotonic() - max(0.0, time.time() - past.modified_at)
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing was added for so long that its tracker is stopped or gone."""
-        return self.silence > max(FRESH_SECONDS, FRESH_INTERVALS * self._interval) and self.scene.ending is None
+        """Return True if its tracker ended without a summary, or wrote nothing for a long time."""
+        is_late = self.silence > max(FRESH_SECONDS, FRESH_INTERVALS * self._interval)
+        return (is_late or self._is_left) and self.scene.ending is None
 
     @property
     def silence(self) -> float:
@@ -76,6 +75,7 @@ class Followed:
     def tick(self) -> bool:
         """Read what was added; whether there is anything new. Raises NoRecord."""
         news = False
+        was_held = is_held(self._file.fileno())  # before the last read
         while True:
             try:
                 data = self._file.read(CHUNK)
@@ -91,8 +91,9 @@ class Followed:
             whole, newline, self._buffer = (self._buffer + data).rpartition(NEWLINE)
             for line in whole.split(NEWLINE) if newline else ():
                 self._take(line)
-            if len(self._buffer) > LONGEST_LINE:
-                raise NoRecord(f"{self.path}: a line of it is longer than any of a record")
+            if len(self._buffer) > MAX_LINE_BYTES:
+                raise NoRecord(str(too_long(self.path)))
+        self._is_left = was_held is False
         if news:
             self._written_at = time.monotonic()
         self._enter_samples()
@@ -113,13 +114,10 @@ class Followed:
             if len(self._samples) > 2 * KEPT:
                 del self._samples[:KEPT]
             return
-        try:
-            line = decode(data)
-        except (ValueError, RecursionError):
-            return  # a line of somebody else: what is seen live need not be refused for it
-        if not isinstance(line, dict):
+        line = self._line(data)
+        if line is None:  # damaged: a live view needs no line
             return
-        kind = line.get("type")
+        kind = line["type"]
         if kind == "phase":
             self._enter_phase(line)
         elif kind == "devices":
@@ -131,11 +129,14 @@ class Followed:
             sources = section_at(line, "cpu.sources")
             self.scene.sources = {str(name): used for name, used in sources.items() if number(used) is not None}
 
+    def _line(self, data: bytes) -> JsonObject | None:
+        line = line_of(data)
+        return None if line is None else self._admit(line)
+
     def _enter_samples(self) -> None:
         for data in self._samples[-KEPT:]:
-            try:
-                sample = decode(data)
-            except (ValueError, RecursionError):
+            sample = self._line(data)
+            if sample is None:
                 continue
             self.scene.enter(sample)
             self.scene.sources = {} if self.scene.of_machine else _by_source(sample)

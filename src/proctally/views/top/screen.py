@@ -185,7 +185,7 @@ class Screen:
             self.running.move(steps[key])
         elif key == "enter" and self.running.path is not None:
             try:
-                self.watched = Followed(self.running.path, self.running.path, self.running.writers)
+                self.watched = Followed(self.running.path, self.running.path)
             except NoRecord:  # it has ended meanwhile
                 self.running.tick()
             self._next = self._drawn_at = 0.0
