@@ -25,8 +25,9 @@ __all__ = ["library"]
 # As a shell starts what it puts into the background, and nohup(1) what it starts: every job would have them ignored.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+for number in (signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 # The same examples at each run, so that a failure comes from a change. Few of them, unless `make test` or you set
 # `--hypothesis-profile=full`; `--hypothesis-profile=default` draws other ones each time.

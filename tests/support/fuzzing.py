@@ -19,7 +19,7 @@ import proctally.linux
 from places import GOLDEN
 from proctally.cli.main import main
 from proctally.errors import ProctallyError
-from proctally.exporters import endpoint
+from proctally.exporters.receiver import retry_after
 from proctally.host import gpu_helper
 from proctally.linux import perf
 from proctally.record.catalogue import moment
@@ -107,7 +107,8 @@ def parsers() -> dict[str, Callable[[bytes], object]]:
         "escape.safe_name": text(escape.safe_name),
         "escape.printable": text(escape.printable),
         "escape.decode_name": escape.decode_name,
-        "endpoint.accepts_gzip": text(endpoint.accepts_gzip),
+        "receiver.retry_after": text(retry_after),
+        "secrets.mask_text": text(secrets.mask_text),
         "units.parse_seconds": text(lambda words: units.parse_seconds(words, "x")),
         "units.parse_size": text(lambda words: units.parse_size(words, "x")),
     }
@@ -124,7 +125,8 @@ FILES = (
 )  # fmt: skip
 MADE = (
     b"rpool\t1000\t400\t600\n", b"max 100000\n", b"50000 100000\n", b"0-3,8\n", b"drm-driver:\ti915\ndrm-pdev:\t0\n",
-    b"c 4 1 deadbeef 5 / 1\n", b"12h", b"2026-01-31", b"gzip;q=0.5, *;q=0", b"1.5h", b"2GiB", b"some avg10=0 total=5\n",
+    b"c 4 1 deadbeef 5 / 1\n", b"12h", b"2026-01-31", b"Wed, 21 Oct 2026 07:28:00 GMT", b"1.5h", b"2GiB",
+    b"some avg10=0 total=5\n",
     b"size 4 31457280\nc_min 4 1\n", b"NSpid:\t7\t1\n", b"--password x token=y sh -c 'A=b'", bytes(range(256)),
 )  # fmt: skip
 

@@ -127,7 +127,7 @@ def places(machine: Machine, pid: int | str) -> dict[str, Place]:
     """Where a process lives: by v1 controller, and by `V2`. Empty when it is gone, or where there are no cgroups."""
     try:
         paths = parse_cgroup(machine.read(f"{pid}/cgroup"))
-        mounts = parse_mountinfo(machine.read("self/mountinfo", to_end=True))
+        mounts = parse_mountinfo(machine.mountinfo())
     except (ProcessGone, OSError):
         return {}
     found = {name: locate(path, mounts, name) for name, path in paths.items()}

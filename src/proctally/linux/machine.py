@@ -124,6 +124,7 @@ class Machine:
         self.served: frozenset[str] = frozenset()
         self.refused: set[str] = set()
         self.aside: Callable[[str], bytes] | None = None
+        self._first_mountinfo: bytes | None = None
         self._last_pid_fd = -1
         self._booted_at: float | None = None
 
@@ -138,6 +139,22 @@ class Machine:
         if self._reads % READS_ALONE == 0:
             self.attend()
         return _read(self._path(path), to_end=to_end)
+
+    def mountinfo(self) -> bytes:
+        """Return `self/mountinfo`, at the first call as `host_machine` read it: a start reads it once."""
+        first, self._first_mountinfo = self._first_mountinfo, None
+        return self.read("self/mountinfo", to_end=True) if first is None else first
+
+    def note_served(self) -> None:
+        """Find out what a daemon answers for."""
+        try:
+            self._first_mountinfo = mounts = self.mountinfo()
+        except OSError:
+            return
+        if any(kind in mounts for kind in SERVED):
+            from proctally.linux.mounts import served
+
+            self.served = served(mounts, (self.proc, self.sys))
 
     def read_or_aside(self, path: str, *, to_end: bool = False) -> bytes:
         """Return the same; of a file that a daemon serves, what it said to another process, as far as one reads it."""
@@ -335,7 +352,7 @@ def host_machine() -> Machine:
     clocks are then those of times(2).
     """
     machine = Machine()
-    machine.served = _served(machine)
+    machine.note_served()
     machine.procfs_missing = why_no_procfs(machine)
     machine.has_wrong_clocks = not _agree(machine.tick_ns)
     if machine.has_wrong_clocks:
@@ -401,18 +418,6 @@ def why_no_procfs(machine: Machine) -> str | None:
     return PROCFS_FOREIGN if len(pids) > 1 else None
 
 
-def _served(machine: Machine) -> frozenset[str]:
-    try:
-        mounts = machine.read("self/mountinfo", to_end=True)
-    except OSError:
-        return frozenset()
-    if not any(kind in mounts for kind in SERVED):
-        return frozenset()
-    from proctally.linux.mounts import served
-
-    return served(mounts, (machine.proc, machine.sys))
-
-
 _machine: Machine | None = None
 _is_told_of_forks = False
 
@@ -423,6 +428,7 @@ def this_machine() -> Machine:
     if _machine is None:
         _machine = host_machine()
         _machine.served = frozenset()  # a caller of one function waits for the answer
+        _machine.mountinfo()  # a later call reads the file again
         if not _is_told_of_forks:
             os.register_at_fork(after_in_child=_forget_machine)
             _is_told_of_forks = True

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from places import DATA
-from proctally.text.secret_table import DISCORD, GITLAB, PROGRAMS
-from proctally.text.secret_table import SHAPES as TABLE
-from proctally.text.secrets import mask, mask_recorded, mask_tags, mask_text
+from proctally.text.secrets import DISCORD, GITLAB, PROGRAMS, mask, mask_recorded, mask_tags, mask_text
+from proctally.text.secrets import SHAPES as TABLE
 
 SECRET = "s3cr3tVALUE99"
 
