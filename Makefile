@@ -74,7 +74,7 @@ bench: .venv/installed-wheel
 
 # Some tests compare with a loop in C or with other tools, or track programs; where one is missing they are skipped.
 TOOLS := cc:gcc iostat:sysstat ip:iproute2 losetup:mount unshare:util-linux free:procps strace:strace tmux:tmux \
-	chromium:chromium openssl:openssl cmake:cmake ninja:ninja-build
+	chromium:chromium openssl:openssl cmake:cmake ninja:ninja-build busybox:busybox
 # These are taken out of their packages and not installed: installed, they would be services of this machine.
 SERVERS := prometheus prometheus-pushgateway prometheus-node-exporter
 UNPACKED := .venv/servers

@@ -80,7 +80,7 @@ class Result:
         self.truth = truth.peak
         self.low, self.high = memory["peak_low_bytes"], memory["peak_high_bytes"]
         trees = [line["tree"] for line in lines if line["type"] == "sample"]
-        self.mapped = max(part["mapped_file_bytes"] or 0 for part in (memory, *trees))  # `advise` takes any moment
+        self.mapped = max(part.get("mapped_file_bytes") or 0 for part in (memory, *trees))  # `advise` takes any moment
         self.kernel = memory["kernel_bytes"] or 0
         self.source = memory["source"]
         self.gaps = {gap["code"]: gap for gap in lines[-1]["gaps"] if gap["section"] == "memory"}

@@ -40,10 +40,14 @@ PROC = show_all()
 
 # Where tests measure neither cores, disks nor moments, they share the CPUs in `make test`.
 SHARED = re.compile(
-    r"project/|integration/(analysis|exporters|library|public|record|text|views)/"
-    r"|integration/(host/test_(cloud|gpu_client)|linux/test_(damaged_machine|gpu)|tree/test_damaged_files)\.py"
-    r"|system/test_(advise|cli|diff|export|export_parquet|export_thinning|exporting|fuzz|gpu_run|hostile_records|ls|otlp"
-    r"|prometheus|receivers|refused_files|report|serve|top|top_screen)\.py"
+    r"project/|integration/(analysis|exporters|library|public|record|text|tracking|views)/"
+    r"|integration/host/test_(cloud|gpu_client|sampler)\.py"
+    r"|integration/linux/test_(cgroup|damaged_machine|discovery|disks|gpu|machine|memory_readers|net|proc|spawn|system)\.py"
+    r"|integration/tree/test_damaged_files\.py"
+    r"|system/test_(advise|attach|cli|diff|export|export_parquet|export_thinning|exporting|fuzz|gpu_run|hostile_records"
+    r"|interpreter|ls|otlp|outputs|own_cgroup|procfs|prometheus|receivers|refused_files|report|run_tree|secrets|serve"
+    r"|served_files|shifted_clocks|signal_table|signals|system|terminal|termination|top|top_screen|track_nested|track_places"
+    r"|trouble|wrapper)\.py"
 )
 
 

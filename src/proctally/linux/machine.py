@@ -156,6 +156,10 @@ class Machine:
 
             self.served = served(mounts, (self.proc, self.sys))
 
+    def forget_served(self) -> None:
+        """Read every file, also where a daemon answers."""
+        self.served, self._first_mountinfo = frozenset(), None
+
     def read_or_aside(self, path: str, *, to_end: bool = False) -> bytes:
         """Return the same; of a file that a daemon serves, what it said to another process, as far as one reads it."""
         try:
@@ -427,8 +431,7 @@ def this_machine() -> Machine:
     global _machine, _is_told_of_forks
     if _machine is None:
         _machine = host_machine()
-        _machine.served = frozenset()  # a caller of one function waits for the answer
-        _machine.mountinfo()  # a later call reads the file again
+        _machine.forget_served()  # a caller of one function waits for the answer
         if not _is_told_of_forks:
             os.register_at_fork(after_in_child=_forget_machine)
             _is_told_of_forks = True
