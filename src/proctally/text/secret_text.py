@@ -6,7 +6,8 @@ import re
 from functools import lru_cache
 
 from proctally.text.secret_names import is_harmless_value, is_secret, is_secret_in_query, without_option
-from proctally.text.secrets import MASK, SHAPES
+from proctally.text.secret_table import SHAPES
+from proctally.text.secrets import MASK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

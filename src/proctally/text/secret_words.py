@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 from proctally.text.secret_names import is_secret, without_option
+from proctally.text.secret_table import AMBIGUOUS, PROGRAMS
 from proctally.text.secret_text import MIN_TOKEN, mask_text, masked_value
-from proctally.text.secrets import AMBIGUOUS, MASK, PROGRAMS
+from proctally.text.secrets import MASK
 
 MAX_DEPTH = 4  # scripts inside scripts
-WHOLE, HEADER = "whole", "header"  # kinds of a value; the others are those of `secrets.PROGRAMS`
+WHOLE, HEADER = "whole", "header"  # kinds of a value; the others are those of `secret_table.PROGRAMS`
 _KINDS = "+.:%,=*"
 
 _BLANK = re.compile(r"\s")

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from places import DATA
-from proctally.text.secrets import DISCORD, GITLAB, PROGRAMS, mask, mask_recorded, mask_tags, mask_text
-from proctally.text.secrets import SHAPES as TABLE
+from proctally.text.secret_table import DISCORD, GITLAB, PROGRAMS
+from proctally.text.secret_table import SHAPES as TABLE
+from proctally.text.secrets import LITERALS, PROGRAM_NAMES, mask, mask_recorded, mask_tags, mask_text
 
 SECRET = "s3cr3tVALUE99"
 
@@ -308,3 +309,8 @@ def test_any_arguments_are_masked_without_fault(command: list[str]) -> None:
     masked = mask(command)
     assert len(masked) == len(command)
     "".join(masked).encode()
+
+
+def test_first_search_knows_every_row_of_the_table() -> None:
+    assert tuple(literal for literal, _ in TABLE) == LITERALS
+    assert PROGRAM_NAMES.split() == sorted({name for names, _, _ in PROGRAMS for name in names.split()})
