@@ -6,7 +6,7 @@ from errno import EACCES, ESRCH, EWOULDBLOCK, EXDEV
 
 
 class ProcessGone(ProcessLookupError):
-    """The process, the thread or a file of it no longer exists (ESRCH, ENOENT, EINVAL of a CPU clock).
+    """The process or the thread no longer exists (ESRCH, ENOENT of `stat`, EINVAL of a CPU clock).
 
     An OSError: handle it before an OSError that costs more than this one process.
     """

@@ -96,6 +96,22 @@ def test_run_with_a_refused_file(tmp_path: Path, library: str, place: int, path:
     assert "tracking_failed" not in [gap["code"] for gap in summary["gaps"]]
 
 
+def test_run_whose_root_cannot_be_read_has_a_whole_record(tmp_path: Path, library: str) -> None:
+    record = tmp_path / "record"
+    environment = refusing(library, "/proc/[0-9]*/stat", errno.ENOMEM)
+    check(proctally("run", "-i", "0.2", "-o", str(record), "--", *JOB, env=environment), 3)
+    assert json.loads(record.read_text().splitlines()[0])["type"] == "run"
+    assert summary_of(record)["cpu"]["total_seconds"] > 0
+
+
+def test_child_is_found_where_no_children_file_can_be_read(tmp_path: Path, library: str) -> None:
+    record = tmp_path / "record"
+    environment = refusing(library, "/proc/*/children", errno.ENOMEM)
+    job = ("env", "-u", "LD_PRELOAD", "sh", "-c", "sleep 0.8; exit 3")
+    check(proctally("run", "-i", "0.2", "-o", str(record), "--", *job, env=environment), 3)
+    assert summary_of(record)["processes"]["peak"] == 2
+
+
 @pytest.mark.parametrize("path", FILES[:7])
 def test_attach_with_a_refused_file(tmp_path: Path, library: str, path: str) -> None:
     with subprocess.Popen(["sleep", "30"]) as target:

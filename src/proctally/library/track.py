@@ -89,6 +89,8 @@ def preload() -> None:
         with tracked as run, run.phase("preload"):
             pass
         # what these import is there later
+        import textwrap  # noqa: F401 -- of a summary with long lines
+
         str(run.summary)
         list(run.samples)
         tracked(preload)

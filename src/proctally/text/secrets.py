@@ -63,7 +63,8 @@ def mask(command: list[str]) -> list[str]:
     """
     words = [argument_text(word).replace("\0", "\\0") for word in command]
     names = set(PROGRAM_NAMES.split())
-    if not (_is_suspicious(" ".join(words)) or any(_holds_program(word, names) for word in words)):
+    programs = [word for word in words if _holds_program(word, names)]
+    if not programs and not _is_suspicious(" ".join(words)):
         return words
     from proctally.text.secret_text import mask_tokens
     from proctally.text.secret_words import mask_words

@@ -135,7 +135,10 @@ class Runner(Source):
         """Track from the exec to the last line."""
         session, tracker = self.session, self.tracker
         self.machine.attend = self._attend
-        self.guarded(lambda: session.write(session.header(mask(self.command), pid, tracker.enclosure.limits)))
+        try:
+            session.write(session.header(mask(self.command), pid, tracker.enclosure.limits))
+        except Exception as error:
+            self._fail(error)
         first = self.guarded(tracker.start)
         try:
             session.open_default()

@@ -6,7 +6,7 @@ their children. Totals rely on it.
 
 from __future__ import annotations
 
-from proctally.errors import UNREADABLE, NoProcfs, no_process
+from proctally.errors import UNREADABLE, NoProcfs, ProcessGone, no_process
 from proctally.linux.machine import Machine, clock_id
 from proctally.linux.proc import Files, is_thread, process_count, read_children, read_stat, scan
 from proctally.tree.member import Member
@@ -147,6 +147,8 @@ class Membership:
             member = self.admit(pid, None)
             if member is not None:
                 return member
+        if is_held and self.machine.clocks([clock_id(pid)])[0] is not None:  # its `stat` alone is refused
+            return self._hidden_member(pid, None)
         read_stat(self.machine, pid)  # raises the reason
         raise no_process(pid)
 
@@ -342,8 +344,9 @@ class Membership:
 
     def _admit_hidden(self, pid: int, parent: Member | None) -> Member | None:
         """Take in a process of which nothing but its CPU clock can be read."""
-        if not self.note_hidden(pid):
-            return None
+        return self._hidden_member(pid, parent) if self.note_hidden(pid) else None
+
+    def _hidden_member(self, pid: int, parent: Member | None) -> Member:
         from proctally.tree.hidden import stat_of_hidden
 
         member = Member(pid, stat_of_hidden(self.machine, pid, self.own or 0 if parent is None else parent.pid), parent)
@@ -368,7 +371,11 @@ class Membership:
     def _children_of(self, pid: int, threads: int) -> list[int]:
         try:
             return read_children(self.machine, pid, threads)
-        except UNREADABLE:
+        except ProcessGone:
+            return []
+        except UNREADABLE:  # listings find what this file does not show
+            self.has_children_files = False
+            self._doubtful, self._verified_at = True, 0
             return []
 
     def _discover_by_scan(self) -> list[Member]:
