@@ -61,15 +61,15 @@ def mask(command: list[str]) -> list[str]:
     By the name of an option, a variable, a header or a key of a document; by the shape of a token; by the options of
     known programs; in URLs; and all of these inside a script that is one argument. `docs/secrets.md` has the table.
     """
-    words = [argument_text(word).replace("\0", "\\0") for word in command]
+    shown = [argument_text(word).replace("\0", "\\0") for word in command]
     names = set(PROGRAM_NAMES.split())
-    programs = [word for word in words if _holds_program(word, names)]
-    if not programs and not _is_suspicious(" ".join(words)):
-        return words
+    programs = [word for word in shown if _holds_program(word, names)]
+    if not programs and not _is_suspicious(" ".join(shown)):
+        return shown
     from proctally.text.secret_text import mask_tokens
     from proctally.text.secret_words import mask_words
 
-    return mask_words(mask_tokens("\0".join(words)).split("\0"))  # one search, also for thousands of words
+    return mask_words(mask_tokens("\0".join(shown)).split("\0"))  # one search, also for thousands of words
 
 
 def mask_text(text: str, *, prose: bool = False) -> str:
