@@ -71,6 +71,12 @@ def test_file_without_an_answer_costs_its_fields(tmp_path: Path, mode: str, file
         assert summary["system"]["cpu_seconds"] is None
 
 
+def test_exporter_does_not_wait_for_a_silent_file(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.prom"
+    tracked("silent", ("/proc/stat",), tmp_path / "record", "--textfile", str(metrics))
+    assert "proctally_run_info" in metrics.read_text()
+
+
 def test_file_that_answers_gives_its_values(tmp_path: Path) -> None:
     record = tmp_path / "record"
     summary, _ = tracked("answers", LXCFS, record)

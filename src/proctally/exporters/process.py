@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from math import inf
+from types import ModuleType
 
 from proctally.exporters.latest import Latest
 from proctally.record.reader import decode
@@ -149,6 +150,7 @@ class Exporter:
 
 def main() -> None:
     """`sys.argv`: pid of the tracker."""
+    _leave_out_own_metrics()
     # who ends the tracker's group or service may mean us, too: the last word is said when the lines end
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -163,6 +165,13 @@ def main() -> None:
     except Exception as error:
         _report({}, {}, [f"{type(error).__name__}: {error}"])
     os._exit(0)  # whatever a thread still waits for
+
+
+def _leave_out_own_metrics() -> None:
+    """Have prometheus_client not read /proc/stat: a daemon that serves it may never answer."""
+    module = ModuleType("prometheus_client.process_collector")
+    vars(module).update(PROCESS_COLLECTOR=None, ProcessCollector=None)
+    sys.modules[module.__name__] = module
 
 
 def _report(troubles: dict[str, str], lost: dict[str, int], faults: list[str]) -> None:
