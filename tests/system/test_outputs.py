@@ -182,3 +182,24 @@ def test_root_has_no_more_rights_there_than_its_owner(tmp_path: Path, others_hom
     done = shell(tmp_path, RAN, env=at_home(tmp_path, str(others_home)))
     assert done.status == 3 and b"no record was written" in done.stderr and done.stderr.count(b"\n") == 1
     assert not list(others_home.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "job", "status"), [((), "/nope/command", 127), (("--summary-json", "/nope/x"), "true", 125)]
+)
+def test_forced_output_keeps_its_content_where_no_run_starts(
+    tmp_path: Path, options: tuple[str, ...], job: str, status: int
+) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("precious\n")
+    words = [*PROCTALLY, "run", "-q", "--force", "-o", str(kept), *options, "--", job]
+    assert subprocess.run(words, env=environment(tmp_path), capture_output=True).returncode == status
+    assert kept.read_text() == "precious\n"
+
+
+def test_message_about_a_hostile_name_is_one_printable_line(tmp_path: Path) -> None:
+    name = "./\x1b]0;x\x07\n"
+    for words in (["--", name], ["-o", f"/nope/{name}", "--", "true"]):
+        done = subprocess.run([*PROCTALLY, "run", "-q", *words], env=environment(tmp_path), capture_output=True)
+        text = done.stderr.decode()
+        assert done.returncode in (125, 127) and text.count("\n") == 1 and text[:-1].isprintable()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -322,3 +323,21 @@ def test_signal_is_forwarded_while_a_sample_is_taken(tmp_path: Path) -> None:
     (tmp_path / "sent").touch()
     assert process.wait(2 * PATIENCE) == 9
     assert (tmp_path / "said").read_text() == "in time"
+
+
+def test_stop_that_is_continued_at_once_stops_no_tracker(tmp_path: Path) -> None:
+    """The continuation comes while the sample before the stop is taken."""
+    job = "i=0; while [ $i -lt 10 ]; do sleep .1; i=$((i+1)); done; exit 7"
+    words = [*PROCTALLY, "run", "-q", "--no-record", "--", "sh", "-c", job]
+    started = [subprocess.Popen(words, env=environment(tmp_path), process_group=0) for _ in range(6)]
+    time.sleep(0.6)
+    for each in started:
+        each.send_signal(signal.SIGTSTP)
+        time.sleep(0.001)
+        each.send_signal(signal.SIGCONT)
+    try:
+        assert [each.wait(20) for each in started] == [7] * len(started)
+    finally:
+        for each in started:
+            each.kill()
+            each.send_signal(signal.SIGCONT)

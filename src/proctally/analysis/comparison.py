@@ -37,6 +37,7 @@ class Side:
     """The runs that one word of the command line means.
 
     `counted`: those whose figures are taken: all that went well, or, where none did, all that have a summary.
+    `commands`: the rows of their commands.
     """
 
     def __init__(self, title: str, word: str, found: Sequence[Past]) -> None:
@@ -48,6 +49,7 @@ class Side:
         self.good = [record for record in ended if _went_well(record)]
         self.bad = [record for record in ended if not _went_well(record)]
         self.counted = self.good or self.bad
+        self.commands = [_commands(record) for record in self.counted]
 
     def values(self, figure: Measure) -> list[float]:
         """What is known of a figure."""
@@ -219,7 +221,7 @@ def _identity(record: Past) -> str:
 
 def commands(base: Side, new: Side) -> list[ComparisonRow]:
     """The CPU time of each command on both sides, the most expensive first."""
-    names = {name for side in (base, new) for record in side.counted for name in _commands(record)}
+    names = {name for side in (base, new) for listed in side.commands for name in listed}
     rows = []
     for name in names:
         title = OTHERS if name is None else name
@@ -245,8 +247,7 @@ def _commands(record: Past) -> dict[str | None, JsonObject]:
 def _used(side: Side, name: str | None, what: str) -> list[float]:
     """CPU seconds or processes of a command in each run; 0 where it is known that the run had none of that name."""
     values = []
-    for record in side.counted:
-        listed = _commands(record)
+    for record, listed in zip(side.counted, side.commands, strict=True):
         entry = listed.get(name)
         if entry is None:
             if record.figure("processes.source") == "perf" and None not in listed:

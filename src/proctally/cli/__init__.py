@@ -19,6 +19,7 @@ REACHING = (
 )  # fmt: skip
 CANNOT_START = 125
 FAILED = 1
+INTERRUPTED = 130
 
 
 def start() -> None:
@@ -34,6 +35,8 @@ def start() -> None:
         from proctally.cli.main import script
 
         script()
+    except KeyboardInterrupt:  # while modules were loaded
+        os._exit(INTERRUPTED)
     except MemoryError:
         os.write(2, b"proctally: cannot start: out of memory\n")
         os._exit(CANNOT_START)

@@ -263,6 +263,9 @@ class Machine:
 
     __del__ = close
 
+    def __reduce_ex__(self, protocol: object) -> str:
+        raise TypeError("what holds descriptors cannot be copied or pickled")
+
     def in_initial_pid_namespace(self) -> bool | None:
         """Return whether this process is in the pid namespace of the host; None where unknown."""
         try:

@@ -491,6 +491,9 @@ class Files:
 
     __del__ = close_all
 
+    def __reduce_ex__(self, protocol: object) -> str:
+        raise TypeError("what holds descriptors cannot be copied or pickled")
+
     def _open(self, path: str) -> int:
         try:
             return self.machine.open(path)

@@ -124,11 +124,10 @@ def open_output(path: str, *, force: bool = False) -> RecordWriter:
         return there
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        os.ftruncate(_held(fd), 0)
+        return RecordWriter(_held(fd), path, is_file=True, replaces=True)
     except OSError:
         os.close(fd)
         raise
-    return RecordWriter(fd, path, is_file=True)
 
 
 class WholeFile:

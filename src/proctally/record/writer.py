@@ -55,13 +55,28 @@ class RecordWriter:
 
     `format`: what becomes of a line, None for one of which nothing is written. `made`: the file that was made for it,
     which becomes `path` when it is closed. `is_file`: whether `path` has to name it until then; `is_gone`: whether it
-    did not.
+    did not. `replaces`: whether its first line replaces what is in the file.
     """
 
-    __slots__ = ("fd", "_has_line", "_is_file", "_made", "_queue", "error", "format", "is_gone", "lost_samples", "path")
+    __slots__ = (
+        "fd",
+        "_has_line",
+        "_is_file",
+        "_made",
+        "_queue",
+        "_replaces",
+        "error",
+        "format",
+        "is_gone",
+        "lost_samples",
+        "path",
+    )
 
-    def __init__(self, fd: int, path: str, *, made: str | None = None, is_file: bool = False) -> None:
+    def __init__(
+        self, fd: int, path: str, *, made: str | None = None, is_file: bool = False, replaces: bool = False
+    ) -> None:
         self.path = path
+        self._replaces = replaces
         self.is_gone = False
         self._is_file = is_file
         self._made = made
@@ -70,7 +85,13 @@ class RecordWriter:
         self.error: OSError | None = None
         self.lost_samples = 0
         self.fd = fd
-        self._queue = LineQueue(lambda data: os.write(fd, data), KEPT_LINES, KEPT_BYTES)
+        self._queue = LineQueue(self._put, KEPT_LINES, KEPT_BYTES)
+
+    def _put(self, data: bytes) -> int:
+        if self._replaces:
+            os.ftruncate(self.fd, 0)
+            self._replaces = False
+        return os.write(self.fd, data)
 
     def write(self, line: JsonObject) -> None:
         """Write one line. An error of the file is not raised: see `error` and `lost_samples`."""

@@ -21,6 +21,13 @@ def say(text: str) -> None:
         pass
 
 
+def tell(text: str) -> None:
+    """Write a message to stderr: one line, whatever names are in it."""
+    from proctally.text.escape import printable
+
+    say(f"proctally: {printable(text)}\n")
+
+
 def colour_wanted(environment: dict[str, str], fd: int = 2) -> bool:
     """Return whether what is written to this descriptor is coloured: on a terminal that has colours.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import proctally
 from fakeroot import INIT, FakeHost
 from process_functions import FUNCTIONS
 from proctally import gauges, processes, system
+from proctally.linux.machine import Machine
+from proctally.linux.proc import Files
 from proctally.linux.proc_details import checked_pid
 
 PID = 100
@@ -126,3 +130,10 @@ def test_live_process_without_a_file_is_not_gone(host: FakeHost, name: str) -> N
         assert (value is None) == (name in unknown) and value != {}, "what is unknown is not empty"
         if name == "all_stats":
             assert (value.disk_io, value.pss_bytes, value.uss_bytes, value.swap_bytes) == (None,) * 4
+
+
+def test_copy_of_what_holds_descriptors_is_refused() -> None:
+    for held in (Machine(), Files(Machine(), 10)):
+        for make in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="cannot be copied"):
+                make(held)
