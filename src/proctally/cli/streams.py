@@ -6,7 +6,7 @@ import os
 
 from proctally.linux.descriptors import no_file
 from proctally.text.secrets import mask_text
-from proctally.text.terminal import colour_wanted, say, tell
+from proctally.text.terminal import colour_wanted, say, say_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def write_stdout(text: str) -> int:
 
 def complain(text: str) -> None:
     """Write a message to stderr; a URL that the user gave can have a password."""
-    tell(mask_text(text, prose=True))
+    say_line(mask_text(text, prose=True))
 
 
 def show_end(ended: Ended, options: Options, environment: dict[str, str]) -> int:

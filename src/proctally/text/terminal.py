@@ -21,8 +21,8 @@ def say(text: str) -> None:
         pass
 
 
-def tell(text: str) -> None:
-    """Write a message to stderr: one line, whatever names are in it."""
+def say_line(text: str) -> None:
+    """Write a message to stderr as one line; control characters of names are escaped."""
     from proctally.text.escape import printable
 
     say(f"proctally: {printable(text)}\n")

@@ -12,7 +12,7 @@ from proctally.linux.machine import Machine, host_machine
 from proctally.linux.proc import is_thread, read_stat
 from proctally.record.codes import ALL_EXITED, ALREADY_RUNNING
 from proctally.text.escape import decode_name
-from proctally.text.terminal import tell
+from proctally.text.terminal import say_line
 from proctally.tracking.loop import Loop, Source
 from proctally.tracking.session import Ended, Session
 from proctally.tracking.tracker import Ends, TreeTracker
@@ -37,7 +37,7 @@ def attach(options: Options, pid: int, environment: dict[str, str]) -> Ended:
     try:
         return _attach(options, pid, environment, machine)
     except (NoDescriptors, MemoryError) as error:
-        tell(f"cannot go on: {getattr(error, 'strerror', None) or 'out of memory'}")
+        say_line(f"cannot go on: {getattr(error, 'strerror', None) or 'out of memory'}")
         return Ended(NOTHING)
 
 
@@ -133,35 +133,35 @@ def _attach(options: Options, pid: int, environment: dict[str, str], machine: Ma
     descriptors = max(0, raise_limit() - WATCHED_MEMBERS)
     root_fd = pidfd_open(pid)
     if is_thread(machine, pid):
-        tell(f"{pid} is a thread; give the id of its process")
+        say_line(f"{pid} is a thread; give the id of its process")
         return Ended(NOTHING)
     try:
         session = Session("attach", options, environment, machine, command_name(machine, pid))
         tracker = AttachTracker(session, pid, descriptors=descriptors)
         tracker.take_in()
     except ProcessGone:
-        tell(f"there is no process {pid}")
+        say_line(f"there is no process {pid}")
         return Ended(NOTHING)
     except NoProcfs as error:
-        tell(f"{error.strerror}")
+        say_line(f"{error.strerror}")
         return Ended(NOTHING)
     except AccessDenied:
-        tell(f"nothing of process {pid} can be read by this user")
+        say_line(f"nothing of process {pid} can be read by this user")
         return Ended(NOTHING)
     except UNREADABLE as error:
-        tell(f"process {pid}: {getattr(error, 'strerror', None) or error}")
+        say_line(f"process {pid}: {getattr(error, 'strerror', None) or error}")
         return Ended(NOTHING)
     try:
         session.open(pid)
     except CannotStart as error:
-        tell(f"{error}")
+        say_line(f"{error}")
         return Ended(error.exit_status)
     refused = tracker.count()
     if refused is not None:
         from proctally.text.words import missing
 
         session.discard()
-        tell(f"--source perf: {missing(refused, 'perf')}")
+        say_line(f"--source perf: {missing(refused, 'perf')}")
         return Ended(NOTHING)
     tracker.begin(None, pid)
     tracker.end(Loop(machine.monotonic_ns, signals, [Ends(session, signals), Exits(tracker, root_fd)]).run())

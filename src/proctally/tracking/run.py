@@ -11,7 +11,7 @@ from proctally.linux.machine import host_machine
 from proctally.linux.proc import read_stat
 from proctally.text.escape import argument_text
 from proctally.text.secrets import mask
-from proctally.text.terminal import tell
+from proctally.text.terminal import say_line
 from proctally.tracking.config import NOT_PASSED_ON
 from proctally.tracking.job import Job, Reaped, exit_or_signal, exit_status
 from proctally.tracking.loop import Loop, Source
@@ -92,20 +92,20 @@ class Runner(Source):
         try:
             pid = job.hold(self.command, session.environment, self._job_environment())
         except OSError as error:
-            tell(f"cannot start a process: {error.strerror}")
+            say_line(f"cannot start a process: {error.strerror}")
             return Ended(CANNOT_RUN)
         try:
             session.open(pid)
         except CannotStart as error:
             job.give_up()
-            tell(f"{error}")
+            say_line(f"{error}")
             return Ended(CANNOT_RUN)
         self.guarded(tracker.open_sources, pid)
         refused = tracker.refused()
         if refused is not None:
             job.give_up()
             self._discard()
-            tell(f"{refused}")
+            say_line(f"{refused}")
             return Ended(CANNOT_RUN)
         job.wait_until_held()
         self.guarded(tracker.sampler.start, pid)
@@ -115,7 +115,7 @@ class Runner(Source):
             job.release()
         except CannotStart as error:
             self._discard()
-            tell(f"{self.command[0]}: {error.reason}")
+            say_line(f"{self.command[0]}: {error.reason}")
             return Ended(error.exit_status)
         return None
 
@@ -178,7 +178,7 @@ class Runner(Source):
         try:
             call(*arguments)
         except Exception as error:
-            tell(f"a fault of its own at the end ({said(error)})")
+            say_line(f"a fault of its own at the end ({said(error)})")
 
     def _fault(self, source: Source, error: Exception) -> None:
         if source in self._ends:
@@ -342,5 +342,5 @@ def run(options: Options, command: list[str], environment: dict[str, str]) -> En
 
 
 def _cannot_begin(error: Exception) -> Ended:
-    tell(f"cannot begin: {getattr(error, 'strerror', None) or said(error)}")
+    say_line(f"cannot begin: {getattr(error, 'strerror', None) or said(error)}")
     return Ended(CANNOT_RUN)

@@ -11,7 +11,7 @@ from proctally.linux.child import SignalFd, stopping
 from proctally.linux.machine import host_machine
 from proctally.record import seconds
 from proctally.record.codes import PROCFS_MISSING
-from proctally.text.terminal import tell
+from proctally.text.terminal import say_line
 from proctally.tracking.loop import Loop
 from proctally.tracking.session import Ended, Session
 from proctally.tracking.tracker import Ends, Tracker
@@ -87,14 +87,14 @@ def track(options: Options, environment: dict[str, str]) -> Ended:
     machine, pid = host_machine(), os.getpid()
     signals = SignalFd(libc(), stopping())
     if machine.procfs_missing == PROCFS_MISSING:
-        tell(f"{NO_PROCFS[PROCFS_MISSING]}")
+        say_line(f"{NO_PROCFS[PROCFS_MISSING]}")
         return Ended(NOTHING)
     session = Session("system", options, environment, machine, "system")
     tracker = SystemTracker(session)
     try:
         session.open(pid)
     except CannotStart as error:
-        tell(f"{error}")
+        say_line(f"{error}")
         return Ended(error.exit_status)
     session.start()
     tracker.begin(None, pid)
