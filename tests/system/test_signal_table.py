@@ -123,8 +123,21 @@ def test_every_signal_with_a_value_reaches_the_job_with_it(tmp_path: Path) -> No
                 assert job.heard() == (number, SI_QUEUE, job.tracker, value)
 
 
+def is_ignored(number: int) -> bool:
+    """Return True for what this process and its children ignore: posix_spawn(3) of glibc, as of make, ignores 32."""
+    mask = Path("/proc/self/status").read_text().partition("SigIgn:")[2].split()[0]
+    return bool(int(mask, 16) >> number - 1 & 1)
+
+
 @pytest.mark.parametrize(
-    "number", [*sorted(INTERNAL), signal.SIGSEGV, signal.SIGALRM, signal.SIGRTMIN, signal.SIGRTMAX]
+    "number",
+    [
+        *(each for each in sorted(INTERNAL) if not is_ignored(each)),
+        signal.SIGSEGV,
+        signal.SIGALRM,
+        signal.SIGRTMIN,
+        signal.SIGRTMAX,
+    ],
 )
 def test_signal_that_ends_the_job(tmp_path: Path, number: int) -> None:
     process = subprocess.Popen([*PROCTALLY, "run", "-q", "--", "sleep", "60"], env=environment(tmp_path), cwd=tmp_path)
