@@ -262,8 +262,7 @@ class MemoryModel:
                 self._room += process.shared_at_most()
             most = process.most_anon()
             largest = self._largest.get(process.command, 0)
-            if process.grew(self.tick):
-                most = max(most, SPREAD * largest)
+            most = max(most, min(SPREAD * largest, process.anon + SPREAD * process.growth(self.tick)))
             if self.tick - process.entered <= YOUNG_SCANS:
                 most = max(most, largest)
                 # what it has in common with its parent is not its own

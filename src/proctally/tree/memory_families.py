@@ -86,11 +86,12 @@ class ProcessMemory:
             size = min(size, self.base_pss + max(0, self.anon - self.base_anon))
         return size
 
-    def grew(self, tick: int) -> bool:
-        """Return True if it grew between its last two readings, and the last is of this scan or the one before."""
+    def growth(self, tick: int) -> int:
+        """Return the bytes by which it grew between its last two readings; 0 where the last one is older."""
         if self.before is None or self.tick <= self.entered or self.tick < tick - 1:
-            return False
-        return self.anon > self.before[1] + NOISE_BYTES
+            return 0
+        grown = self.anon - self.before[1]
+        return grown if grown > NOISE_BYTES else 0
 
     def shared_at_most(self) -> int:
         """Return the most anonymous bytes that others of its family can hold too."""
