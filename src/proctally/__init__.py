@@ -69,64 +69,66 @@ else:  # seen by a type checker, this would make every name a public one
         return found
 
 
-class _Unknown:
-    """A summary and its sections, of which nothing is known."""
-
-    sections = ("reason", "cpu", "memory", "io", "processes", "time", "waiting", "counters", "limits", "tracker")
-
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return _Unknown() if name in self.sections else None
-
-    def __str__(self) -> str:
-        return "proctally run  no summary\n"
-
-    def as_dict(self) -> dict[str, object]:
-        return {}
-
-
-class _Missing(str):
-    code = "helper_failed"
-
-
-class _Untracked:
-    """The result of `track()`, and its run and phases, where the modules of proctally cannot be loaded."""
-
-    id = name = path = None
-    samples = phases = ()
-    summary = _Unknown()
-
-    def __init__(self, why: str) -> None:
-        self.missing = [_Missing(why)]
-
-    def start(self, *_: object) -> object:
-        return self
-
-    __enter__ = stop = phase = start
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    async def __aenter__(self) -> object:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    def __call__(self, function: object) -> object:
-        return function
-
-
 def _stand_in(error: ImportError) -> object:
     """Return what replaces `track` after chroot(2): a missing module never ends the program."""
     why = f"everything: {error}; call proctally.preload() before chroot or setuid"
 
-    def track(*_: object, **__: object) -> _Untracked:
+    def track(*_: object, **__: object) -> object:
         _warn(f"proctally: {why}", RuntimeWarning, 2)
-        return _Untracked(why)
+        return _untracked(why)
 
     return track
+
+
+def _untracked(why: str) -> object:
+    """Return the result of `track()`, and its run and phases, where the modules of proctally cannot be loaded.
+
+    Its classes are made here: a start of the command needs none.
+    """
+
+    class Unknown:
+        """A summary and its sections, of which nothing is known."""
+
+        sections = ("reason", "cpu", "memory", "io", "processes", "time", "waiting", "counters", "limits", "tracker")
+
+        def __getattr__(self, name: str) -> object:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return Unknown() if name in self.sections else None
+
+        def __str__(self) -> str:
+            return "proctally run  no summary\n"
+
+        def as_dict(self) -> dict[str, object]:
+            return {}
+
+    class Missing(str):
+        code = "helper_failed"
+
+    class Untracked:
+        id = name = path = None
+        samples = phases = ()
+        summary = Unknown()
+        missing = [Missing(why)]
+
+        def start(self, *_: object) -> object:
+            return self
+
+        __enter__ = stop = phase = start
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        async def __aenter__(self) -> object:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+        def __call__(self, function: object) -> object:
+            return function
+
+    return Untracked()
 
 
 __all__ = [

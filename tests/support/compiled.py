@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from places import SUPPORT
 from workloads import BURN_C
 
@@ -199,3 +201,14 @@ def compiled_jobs() -> Iterator[str]:
         program = f"{folder}/cpu_jobs"
         subprocess.run([COMPILER, "-O1", "-pthread", "-o", program, SUPPORT / "cpu_jobs.c"], check=True)
         yield program
+
+
+def preload(folder: Path, code: str) -> str:
+    """Return the path of a shared library of this code in C, for LD_PRELOAD; skips without a compiler."""
+    if NO_COMPILER is not None:
+        pytest.skip(NO_COMPILER)
+    assert COMPILER is not None
+    (folder / "preload.c").write_text(code)
+    built = str(folder / "preload.so")
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-o", built, folder / "preload.c", "-ldl"], check=True)
+    return built

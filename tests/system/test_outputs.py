@@ -203,3 +203,12 @@ def test_message_about_a_hostile_name_is_one_printable_line(tmp_path: Path) -> N
         done = subprocess.run([*PROCTALLY, "run", "-q", *words], env=environment(tmp_path), capture_output=True)
         text = done.stderr.decode()
         assert done.returncode in (125, 127) and text.count("\n") == 1 and text[:-1].isprintable()
+
+
+def test_warning_about_a_hostile_home_is_printable(tmp_path: Path) -> None:
+    home = tmp_path / "file"
+    home.write_text("")
+    words = [*PROCTALLY, "run", "-q", "--", "true"]
+    done = subprocess.run(words, env=environment(home / "\x1b[31m"), capture_output=True)
+    assert done.returncode == 0
+    assert done.stderr and done.stderr.decode().replace("\n", "").isprintable()

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from commands import proctally
+from compiled import preload
 
-COMPILER = shutil.which("cc")
 REFUSE_C = """
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -61,13 +61,7 @@ NUMBERS = (errno.ENOMEM, errno.EIO, errno.EFAULT, errno.ENOTCONN, errno.EOPNOTSU
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    if COMPILER is None:
-        pytest.skip("no C compiler is installed")
-    folder = tmp_path_factory.mktemp("refuse")
-    (folder / "refuse.c").write_text(REFUSE_C)
-    built = str(folder / "refuse.so")
-    subprocess.run([COMPILER, "-shared", "-fPIC", "-o", built, folder / "refuse.c", "-ldl"], check=True)
-    return built
+    return preload(tmp_path_factory.mktemp("refuse"), REFUSE_C)
 
 
 def refusing(library: str, path: str, number: int) -> dict[str, str]:
@@ -86,7 +80,7 @@ def check(done: subprocess.CompletedProcess[str], status: int) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("place", "path"), enumerate(FILES), ids=FILES)
+@pytest.mark.parametrize(("place", "path"), list(enumerate(FILES)), ids=FILES)
 def test_run_with_a_refused_file(tmp_path: Path, library: str, place: int, path: str) -> None:
     record = tmp_path / "record"
     environment = refusing(library, path, NUMBERS[place % len(NUMBERS)])

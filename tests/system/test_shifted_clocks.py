@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from commands import proctally
+from compiled import preload
 
-COMPILER = shutil.which("cc")
 SHIFT_C = """
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -53,13 +51,7 @@ SHIFTS = {
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    if COMPILER is None:
-        pytest.skip("no C compiler is installed")
-    folder = tmp_path_factory.mktemp("shift")
-    (folder / "shift.c").write_text(SHIFT_C)
-    built = str(folder / "shift.so")
-    subprocess.run([COMPILER, "-shared", "-fPIC", "-o", built, folder / "shift.c"], check=True)
-    return built
+    return preload(tmp_path_factory.mktemp("shift"), SHIFT_C)
 
 
 def run_shifted(library: str, record: Path, shift: dict[str, str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from proctally.linux.descriptors import no_file
+from proctally.text.escape import printable
 from proctally.text.secrets import mask_text
 from proctally.text.terminal import colour_wanted, say, say_line
 
@@ -58,7 +59,7 @@ def show_end(ended: Ended, options: Options, environment: dict[str, str]) -> int
             from proctally.views.summary import title
 
             text = title(ended.name, ended.summary) if was_killed(ended.summary) else ""
-        text += "".join(f"proctally: {mask_text(warning, prose=True)}\n" for warning in ended.warnings)
+        text += "".join(f"proctally: {printable(mask_text(warning, prose=True))}\n" for warning in ended.warnings)
     except Exception as error:
         text = f"proctally: summary: {type(error).__name__}: {error}\n"
     if text:

@@ -14,6 +14,7 @@ from proctally.errors import AccessDenied, FileServed, NoDescriptors, NoProcfs, 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
 NANOSECONDS = 1_000_000_000
 SERVED = (b" - fuse", b" - 9p ", b" - nfs", b" - virtiofs ", b" - cifs ")  # what to look for in mountinfo
@@ -76,6 +77,11 @@ INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/p
 
 def nothing() -> None:
     """Do nothing."""
+
+
+def refuse_copy(self: object, protocol: object) -> NoReturn:
+    """Raise TypeError: a copy would close the descriptors of the original. In place of `__reduce_ex__`."""
+    raise TypeError(f"a {type(self).__name__} holds descriptors and cannot be copied or pickled")
 
 
 class Machine:
@@ -263,8 +269,7 @@ class Machine:
 
     __del__ = close
 
-    def __reduce_ex__(self, protocol: object) -> str:
-        raise TypeError("what holds descriptors cannot be copied or pickled")
+    __reduce_ex__ = refuse_copy
 
     def in_initial_pid_namespace(self) -> bool | None:
         """Return whether this process is in the pid namespace of the host; None where unknown."""

@@ -10,7 +10,7 @@ import os
 from errno import ESRCH
 
 from proctally.errors import UNREADABLE, NoDescriptors, ProcessGone, no_process
-from proctally.linux.machine import Machine, classify, classify_listing, reread
+from proctally.linux.machine import Machine, classify, classify_listing, refuse_copy, reread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -491,8 +491,7 @@ class Files:
 
     __del__ = close_all
 
-    def __reduce_ex__(self, protocol: object) -> str:
-        raise TypeError("what holds descriptors cannot be copied or pickled")
+    __reduce_ex__ = refuse_copy
 
     def _open(self, path: str) -> int:
         try:

@@ -59,18 +59,9 @@ class RecordWriter:
     """
 
     __slots__ = (
-        "fd",
-        "_has_line",
-        "_is_file",
-        "_made",
-        "_queue",
-        "_replaces",
-        "error",
-        "format",
-        "is_gone",
-        "lost_samples",
+        "_has_line", "_is_file", "_made", "_queue", "_replaces", "error", "fd", "format", "is_gone", "lost_samples",
         "path",
-    )
+    )  # fmt: skip
 
     def __init__(
         self, fd: int, path: str, *, made: str | None = None, is_file: bool = False, replaces: bool = False

@@ -143,7 +143,7 @@ def _attach(options: Options, pid: int, environment: dict[str, str], machine: Ma
         say_line(f"there is no process {pid}")
         return Ended(NOTHING)
     except NoProcfs as error:
-        say_line(f"{error.strerror}")
+        say_line(str(error.strerror))
         return Ended(NOTHING)
     except AccessDenied:
         say_line(f"nothing of process {pid} can be read by this user")
@@ -154,7 +154,7 @@ def _attach(options: Options, pid: int, environment: dict[str, str], machine: Ma
     try:
         session.open(pid)
     except CannotStart as error:
-        say_line(f"{error}")
+        say_line(str(error))
         return Ended(error.exit_status)
     refused = tracker.count()
     if refused is not None:

@@ -98,14 +98,14 @@ class Runner(Source):
             session.open(pid)
         except CannotStart as error:
             job.give_up()
-            say_line(f"{error}")
+            say_line(str(error))
             return Ended(CANNOT_RUN)
         self.guarded(tracker.open_sources, pid)
         refused = tracker.refused()
         if refused is not None:
             job.give_up()
             self._discard()
-            say_line(f"{refused}")
+            say_line(refused)
             return Ended(CANNOT_RUN)
         job.wait_until_held()
         self.guarded(tracker.sampler.start, pid)
@@ -135,15 +135,9 @@ class Runner(Source):
         """Track from the exec to the last line."""
         session, tracker = self.session, self.tracker
         self.machine.attend = self._attend
-        try:
-            session.write(session.header(mask(self.command), pid, tracker.enclosure.limits))
-        except Exception as error:
-            self._fail(error)
+        self.always(lambda: session.write(session.header(mask(self.command), pid, tracker.enclosure.limits)))
         first = self.guarded(tracker.start)
-        try:
-            session.open_default()
-        except Exception as error:
-            self._fail(error)
+        self.always(session.open_default)
         if first is not None:
             self.guarded(tracker.export, first)
         if self.error is None:
@@ -166,11 +160,14 @@ class Runner(Source):
 
     def guarded(self, call: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result | None:
         """Do something of the tracking. An error ends the tracking and never reaches the job."""
-        if self.error is None:
-            try:
-                return call(*arguments)
-            except Exception as error:
-                self._fail(error)
+        return self.always(call, *arguments) if self.error is None else None
+
+    def always(self, call: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result | None:
+        """Do the same also after an error of the tracking."""
+        try:
+            return call(*arguments)
+        except Exception as error:
+            self._fail(error)
         return None
 
     def last(self, call: Callable[[*Arguments], object], *arguments: *Arguments) -> None:

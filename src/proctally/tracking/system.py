@@ -87,14 +87,14 @@ def track(options: Options, environment: dict[str, str]) -> Ended:
     machine, pid = host_machine(), os.getpid()
     signals = SignalFd(libc(), stopping())
     if machine.procfs_missing == PROCFS_MISSING:
-        say_line(f"{NO_PROCFS[PROCFS_MISSING]}")
+        say_line(NO_PROCFS[PROCFS_MISSING])
         return Ended(NOTHING)
     session = Session("system", options, environment, machine, "system")
     tracker = SystemTracker(session)
     try:
         session.open(pid)
     except CannotStart as error:
-        say_line(f"{error}")
+        say_line(str(error))
         return Ended(error.exit_status)
     session.start()
     tracker.begin(None, pid)

@@ -373,9 +373,9 @@ class Membership:
             return read_children(self.machine, pid, threads)
         except ProcessGone:
             return []
-        except UNREADABLE:  # listings find what this file does not show
-            self.has_children_files = False
-            self._doubtful, self._verified_at = True, 0
+        except UNREADABLE:  # the next listing finds what this file does not show
+            self.lost = self._doubtful = True
+            self._verified_at = 0
             return []
 
     def _discover_by_scan(self) -> list[Member]:

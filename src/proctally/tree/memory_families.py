@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from proctally.linux.proc_memory import Rollup, Sizes
 
 UNLIMITED = 1 << 60  # more than any level of huge pages, which limits it in turn
-NOISE_BYTES = 256 * 1024  # a process that grows by less does not grow
 NO_SIZES = (0, 0, 0, 0, 0, 0, 0)
 
 
@@ -90,8 +89,7 @@ class ProcessMemory:
         """Return the bytes by which it grew between its last two readings; 0 where the last one is older."""
         if self.before is None or self.tick <= self.entered or self.tick < tick - 1:
             return 0
-        grown = self.anon - self.before[1]
-        return grown if grown > NOISE_BYTES else 0
+        return max(0, self.anon - self.before[1])
 
     def shared_at_most(self) -> int:
         """Return the most anonymous bytes that others of its family can hold too."""
