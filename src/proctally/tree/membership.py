@@ -375,7 +375,7 @@ class Membership:
             return []
         except UNREADABLE:  # the next listing finds what this file does not show
             self.lost = self._doubtful = True
-            self._verified_at = 0
+            self._verified_at = -VERIFY_NS
             return []
 
     def _discover_by_scan(self) -> list[Member]:

@@ -1,5 +1,6 @@
 """Members of a tree, found over several scans."""
 
+from errno import ENOMEM
 from pathlib import Path
 
 import pytest
@@ -539,6 +540,29 @@ def test_listing_verifies_what_children_files_did_not_show(tmp_path: Path) -> No
     host.advance(11)
     sampler.scan()
     assert list(sampler.members) == [ROOT, 200]
+
+
+def test_children_file_that_cannot_be_read_costs_the_next_listing(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path, own=OWN)
+    host.spawn(ROOT, OWN)
+    sampler = TreeSampler(host.machine(), own=OWN)
+    sampler.start(ROOT)
+    sampler.scan()
+    host.spawn(200, ROOT)
+
+    def refuse(path: str) -> None:
+        if path.endswith("children"):
+            raise OSError(ENOMEM, "Cannot allocate memory")
+
+    host.on_access = refuse
+    sampler.tree.children_ns = 1e-3
+    sampler.scan()
+    assert list(sampler.members) == [ROOT]
+    host.on_access = None
+    host.advance(0.1)
+    sampler.scan()
+    assert list(sampler.members) == [ROOT, 200]
+    assert sampler.tree.has_children_files
 
 
 def test_the_cheaper_way_is_taken(tmp_path: Path) -> None:
