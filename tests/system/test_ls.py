@@ -88,7 +88,11 @@ def test_a_reader_that_has_enough(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("to", "status", "why"), [(">/dev/full", 1, "proctally: stdout: No space left on device\n"), (">&-", 0, "")]
+    ("to", "status", "why"),
+    [
+        (">/dev/full", 1, "proctally: stdout: No space left on device\n"),
+        (">&-", 1, "proctally: stdout: Bad file descriptor\n"),
+    ],
 )
 @pytest.mark.parametrize("options", ["", "--json"])
 def test_nowhere_to_write(home: Path, to: str, status: int, why: str, options: str) -> None:
@@ -110,7 +114,7 @@ def test_a_terminal_that_knows_no_other_signs(home: Path) -> None:
 
 def test_one_that_may_not_be_deleted(home: Path) -> None:
     path = put(home, "20260101T000000Z", "a" * 32, summary())
-    code = "import os,sys,fnmatch,proctally.views.listing,proctally.cli.main;os.setuid(65534);"
+    code = "import fcntl,os,sys,fnmatch,proctally.views.listing,proctally.cli.main;os.setuid(65534);"
     code += "from proctally.cli.main import main;sys.exit(main(['rm', sys.argv[1]]))"
     if os.getuid():
         home.chmod(0o500)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,38 @@ def refused(tmp_path: Path, *options: str, why: str) -> None:
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".proctally")]
 
 
+# -- --textfile ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("loop", "Too many levels of symbolic links"), ("/dev/fd/99", "No such file or directory"),
+        ("y" * 300, "File name too long"), ("/dev/null", "is not a regular file"), (".", "Is a directory"),
+    ],
+)  # fmt: skip
+def test_textfile_that_cannot_be_written_is_refused(tmp_path: Path, path: str, why: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    refused(tmp_path, "--no-record", "--textfile", path, why=why)
+
+
+def test_textfile_in_removed_directory_is_refused(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    words = [*PROCTALLY, "run", "--no-record", "--textfile", "x", "--", "echo", "ran"]
+    script = f"rmdir {gone}; exec {shlex.join(words)}"
+    done = subprocess.run(["sh", "-c", script], cwd=gone, env=environment(tmp_path), capture_output=True, timeout=20)
+    assert (done.returncode, done.stdout) == (125, b"")
+    assert done.stderr == b"proctally: --textfile x: No such file or directory\n"
+
+
+@pytest.mark.parametrize("option", ["-o", "--output", "--summary-json", "--textfile"])
+def test_empty_path_is_refused(tmp_path: Path, option: str) -> None:
+    done = shell(tmp_path, RAN, option, "", cwd=tmp_path)
+    assert (done.status, done.stdout) == (125, b"")
+    assert done.stderr == f"proctally: {option}: the path is empty; give a file\n".encode()
+
+
 # -- --summary-json --------------------------------------------------------------------------------------------------
 
 
@@ -40,7 +73,7 @@ def test_summary_into_a_pipe_without_a_reader_is_refused(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("path", "why"),
-    [(".", "Is a directory"), ("none/x", "No such file or directory"), ("", "No such"), ("y" * 300, "name too long")],
+    [(".", "Is a directory"), ("none/x", "No such file or directory"), ("y" * 300, "name too long")],
 )
 def test_summary_that_cannot_be_written_is_refused(tmp_path: Path, path: str, why: str) -> None:
     refused(tmp_path, "--no-record", "--summary-json", path, why=why)

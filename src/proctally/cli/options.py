@@ -29,7 +29,7 @@ OFF = ("", "0", "false", "no", "off")
 
 
 COLUMN = 30  # where the words of help texts begin
-FLAG, TEXT, SECONDS, RATIO, COUNT, PAIR, SIZE = "", "TEXT", "SECONDS", "RATIO", "N", "K=V", "SIZE"
+FLAG, FILE, TEXT, SECONDS, RATIO, COUNT, PAIR, SIZE = "", "FILE", "TEXT", "SECONDS", "RATIO", "N", "K=V", "SIZE"
 
 # short, name, what it takes, for which commands, help
 TABLE = (
@@ -37,7 +37,7 @@ TABLE = (
     (
         "o",
         "output",
-        "FILE",
+        FILE,
         "run attach system",
         "where the record goes; fills in {run_id} {name} {host} {pid} {env:VAR}",
     ),
@@ -48,13 +48,13 @@ TABLE = (
         "run attach system",
         "of the output: jsonl or csv (the record is still written to its default place)",
     ),
-    ("o", "output", "FILE", "export", "where it goes (default: stdout)"),
+    ("o", "output", FILE, "export", "where it goes (default: stdout)"),
     ("f", "format", "FORMAT", "export", "csv (default), jsonl or parquet"),
     ("", "every", SECONDS, "export", "one sample for so much time: the last counters, the mean rates, the peak levels"),
     (
         "o",
         "output",
-        "FILE",
+        FILE,
         "report",
         "where it goes; - is stdout (default: html to a file here, the others to stdout)",
     ),
@@ -71,7 +71,7 @@ TABLE = (
     ("", "pss-budget", RATIO, "run attach serve", "share of one core that reading PSS may cost (default 0.005)"),
     ("", "process-lines", COUNT, "run attach", "at most so many processes one by one in the record (default 2000)"),
     ("", "no-record", FLAG, "run attach system", "write no record to the default place"),
-    ("", "summary-json", "FILE", "run attach system", "write the summary, as JSON, to this file too"),
+    ("", "summary-json", FILE, "run attach system", "write the summary, as JSON, to this file too"),
     ("", "cgroup", FLAG, "run", "put the command into a cgroup of its own, where that is possible"),
     ("", "timeout", SECONDS, "run", "end the command after this time: TERM, and KILL to all of it after --grace"),
     ("", "grace", SECONDS, "run", "time between TERM and KILL (default 10)"),
@@ -92,7 +92,7 @@ TABLE = (
     (
         "",
         "textfile",
-        "FILE",
+        FILE,
         "run attach system",
         "keep a file for node_exporter's textfile collector; fills in what --output does",
     ),
@@ -120,7 +120,7 @@ TABLE = (
     ("", "sort", "COLUMN", "top", "by cpu (default), memory, io, pid or name"),
     ("", "plain", FLAG, "top", "as plain text, on a terminal too"),
     ("", "limit", COUNT, "top", "of plain text: at most so many processes (default 20)"),
-    ("", "dry-run", FLAG, "rm", "tell what would be deleted"),
+    ("", "dry-run", FLAG, "rm", "list what would be deleted"),
     ("", "begin", FLAG, "mark", "begin it beside what was marked before, which goes on"),
     ("", "end", FLAG, "mark", "end it; without a NAME all that are open"),
     ("f", "format", "FORMAT", "diff advise", "text (default), markdown or json"),
@@ -276,6 +276,8 @@ def _set(options: Options, spec: Spec, text: str, where: str) -> None:
         if not (text.isascii() and text.isdecimal()) or len(text) > 12:
             raise UsageError(f"{where}: {text[:20]!r} is not a whole number of at most 12 digits")
         value = int(text)
+    elif spec.takes == FILE and not text:
+        raise UsageError(f"{where}: the path is empty; give a file")
     elif spec.takes == SIZE:
         value = parse_size(text, where)
     elif spec.takes == PAIR:
@@ -321,12 +323,17 @@ def parse_pid(word: str) -> int:
 def record_filter(options: Options) -> Filter:
     """Return the filter of past runs that these options describe. Raises UsageError."""
     from proctally.record.catalogue import Filter, moment
+    from proctally.record.schema import STATES
 
+    verdicts = [] if options.verdict is None else [word.strip() for word in options.verdict.split(",")]
+    for verdict in verdicts:
+        if verdict not in STATES:
+            raise UsageError(f"--verdict {verdict[:40]}: unknown verdict; use {', '.join(STATES)}")
     try:
         return Filter(
             name=options.name,
             tags=options.tag,
-            verdicts=[] if options.verdict is None else [word.strip() for word in options.verdict.split(",")],
+            verdicts=verdicts,
             since=None if options.since is None else moment(options.since),
             before=None if options.older_than is None else moment(options.older_than),
         )

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 def occupy_standard_streams() -> None:
     """Open /dev/null (`no_file`) in place of a closed stdin, stdout or stderr, close-on-exec.
 
-    Else a file that is opened later would get that number, and a message to stderr would be written into it.
+    Else a file that is opened later would get that number, and a message to stderr would be written into it. Writing
+    there fails, as with a closed stream.
     """
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
             path, flags = no_file("/")
-            os.open(path, flags | os.O_CLOEXEC)
+            os.open(path, flags & ~os.O_RDWR | os.O_CLOEXEC)
 
 
 def write_stdout(text: str) -> int:

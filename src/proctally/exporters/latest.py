@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from math import isfinite
 
-from proctally.record.schema import BY_PATH, COUNTER, VERDICTS, names
+from proctally.record.schema import BY_PATH, COUNTER, LOST, RUNNING, STATES, names
 from proctally.record.values import number, objects_at, section_at, value_at
 from proctally.text.escape import label
 
@@ -29,13 +29,10 @@ COMMANDS = 50  # series of their own; the time of all other commands is in one
 OTHER = "other"
 PHASES = 20
 PROCESSES = 1000  # of which gauges are told one by one, the largest first
-RUNNING = "running"
-LOST = "lost"  # the tracker ended without a summary
 SECTIONS = ("tree", "system", "cgroup")  # of a sample
 JITTERS = names("system", COUNTER)  # the kernel reads them without a lock: one can be a little less than before
 SHRINKS = tuple((sums, names(f"system.{sums}", COUNTER)) for sums in ("disk", "network"))  # a device can go
 LARGEST = 1 << 63
-STATES = (RUNNING, *VERDICTS, LOST)
 
 
 def described(source: object) -> Field | None:

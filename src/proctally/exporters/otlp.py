@@ -14,17 +14,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric, ResourceMetrics
 
-from proctally.exporters.latest import (
-    LARGEST,
-    STATES,
-    commands,
-    deliveries,
-    described,
-    fits,
-    program,
-    sentence,
-    sources,
-)
+from proctally.exporters.latest import LARGEST, commands, deliveries, described, fits, program, sentence, sources
+from proctally.record.schema import STATES
 from proctally.record.values import clock_time, section_at
 from proctally.text.escape import encodable, label
 

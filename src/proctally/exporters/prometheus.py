@@ -19,7 +19,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from proctally.exporters.latest import STATES, commands, deliveries, described, fits, program, sentence, sources
+from proctally.exporters.latest import commands, deliveries, described, fits, program, sentence, sources
+from proctally.record.schema import STATES
 from proctally.text.escape import label
 
 TYPE_CHECKING = False

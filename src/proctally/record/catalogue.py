@@ -12,6 +12,7 @@ from datetime import datetime
 from proctally.errors import NoRecord
 from proctally.record.location import runs_directory, utc
 from proctally.record.reader import Ends
+from proctally.record.schema import LOST, RUNNING
 from proctally.record.values import clock_time, number, section_at, value_at
 
 TYPE_CHECKING = False
@@ -25,7 +26,6 @@ STAMP = len("20260101T000000Z")  # with which the name of a record in its defaul
 FRESH_SECONDS = 10.0  # without locks, the maximum age of the last line of a record that is still written
 FRESH_INTERVALS = 3
 AHEAD_SECONDS = 300.0  # a record of a later time has the time of a wrong clock
-RUNNING, LOST = "running", "lost"  # verdicts of what has no summary
 SHORTEST_ID, SHORT_ID = 4, 8  # signs of an id that are enough; those that stand in the name of a file
 NAMED = 4  # so many files are named where an id may mean each of them
 

@@ -134,7 +134,8 @@ class WholeFile:
     """A file that appears as a whole, or replaces another one: a temporary file in its directory is renamed at the end.
 
     A link is replaced and not followed. A device, a pipe or a descriptor is opened at once; `-` is stdout. `mode`: of a
-    new file. Raises OSError if it cannot be written, NoRecord if it is one of `sources`, the files to read.
+    new file. `is_replaced`: a temporary file takes its place. Raises OSError if it cannot be written, NoRecord if it is
+    one of `sources`, the files to read.
     """
 
     def __init__(self, path: str, sources: Iterable[str] = (), *, force: bool = False, mode: int = 0o600) -> None:
@@ -145,7 +146,8 @@ class WholeFile:
         there = _identity("/proc/self/fd/1" if path == "-" else path)
         if there is not None and any(there == _identity(source) for source in sources):
             raise NoRecord(f"--output {path}: is the record itself")
-        if self._opened is None:
+        self.is_replaced = self._opened is None
+        if self.is_replaced:
             self._beside().discard()
 
     def _existing(self, force: bool) -> RecordWriter | None:
@@ -162,7 +164,10 @@ class WholeFile:
 
     def _beside(self) -> RecordWriter:
         new = os.path.join(os.path.dirname(self.path), f".proctally-{os.urandom(4).hex()}.new")
-        fd = os.open(new, NEW, self._mode)
+        try:
+            fd = os.open(new, NEW, self._mode)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.path) from None
         if self._is_old:
             os.fchmod(fd, self._mode)
         return RecordWriter(fd, self.path, made=new)
@@ -245,6 +250,7 @@ def _identity(path: str) -> tuple[int, int, str] | None:
 
 def standard_output() -> RecordWriter:
     """Return a record on the stdout of this process (`-o -`). Raises OSError."""
+    _check_writable(1, None)
     return RecordWriter(_again(1, os.fstat(1).st_mode), "-")
 
 
@@ -255,7 +261,7 @@ def _own_descriptor(path: str) -> int | None:
     return int(name) if folder in ("/dev/fd", "/proc/self/fd") and name.isdecimal() else None
 
 
-def _check_writable(fd: int, path: str) -> None:
+def _check_writable(fd: int, path: str | None) -> None:
     """Raise OSError where a descriptor is open for reading only."""
     import fcntl
 

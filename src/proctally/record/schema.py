@@ -27,6 +27,8 @@ VALUES = ("int", "float", "str", "bool")
 SECONDS, BYTES, RATIO, CORES, WATTS = "s", "By", "1", "{cpu}", "W"  # units that are shown in ways of their own
 
 VERDICTS = ("ok", "failed", "killed", "oom", "timeout", "limit", "ended")
+RUNNING, LOST = "running", "lost"  # states of a run without a summary
+STATES = (RUNNING, *VERDICTS, LOST)
 CHOICES = {
     "run_kind": ("run", "attach", "system", "track"),
     "phase_event": ("begin", "end"),

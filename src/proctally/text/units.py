@@ -1,4 +1,7 @@
-"""Units in text: show sizes, times and counts, and parse those that users type."""
+"""Units in text: show sizes, times and counts, and parse those that users type.
+
+The `z` of a format shows what rounds to zero without a sign.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,9 @@ def scale(unit: str, most: float) -> tuple[int, str]:
 def number(value: float, *others: float) -> str:
     """Format with three digits or more and no power of ten; no fraction where no value has one."""
     if all(each == int(each) for each in (value, *others)):
-        return f"{value:,.0f}"
+        return f"{value:z,.0f}"
     most = max(abs(each) for each in (value, *others))
-    return f"{value:,.{0 if most >= 1000 else 1 if most >= 100 else 2 if most >= 10 else 3}f}"
+    return f"{value:z,.{0 if most >= 1000 else 1 if most >= 100 else 2 if most >= 10 else 3}f}"
 
 
 def with_unit(value: float, unit: str) -> str:
@@ -45,7 +48,7 @@ def percent(base: float, new: float) -> str:
     if base <= NOTHING:
         return "from 0"
     ratio = new / base
-    return f"{100 * (ratio - 1):+.1f} %" if ratio < MAX_PERCENT else f"x {ratio:,.1f}"
+    return f"{100 * (ratio - 1):+z.1f} %" if ratio < MAX_PERCENT else f"x {ratio:,.1f}"
 
 
 def percentage(value: float | None, digits: int | None = None) -> str:
@@ -53,7 +56,7 @@ def percentage(value: float | None, digits: int | None = None) -> str:
     if value is None:
         return UNKNOWN
     digits = (0 if value >= 0.0995 or value == 0 else 1) if digits is None else digits
-    return f"{100 * value:.{digits}f} %"
+    return f"{100 * value:z.{digits}f} %"
 
 
 def rate(count: float | None) -> str:
@@ -66,7 +69,7 @@ def size(count: float | None, *, short: bool = False) -> str:
     if count is None:
         return UNKNOWN
     if abs(count) < 1024:
-        return f"{count:.0f} B"
+        return f"{count:z.0f} B"
     for unit in ("KiB", "MiB", "GiB", "TiB"):
         count /= 1024
         if abs(count) < 999.5 or unit == "TiB":
@@ -101,7 +104,7 @@ def _binary(count: float) -> tuple[int, str]:
 def _three(value: float, *others: float) -> str:
     """Format with three digits; no fraction where no value has one."""
     whole = all(each == int(each) for each in (value, *others))
-    return f"{value:.{0 if value >= 99.95 or whole else 1 if value >= 9.995 else 2}f}"
+    return f"{value:z.{0 if value >= 99.95 or whole else 1 if value >= 9.995 else 2}f}"
 
 
 def duration(seconds: float | None, *, tenths: bool = True) -> str:
@@ -112,9 +115,9 @@ def duration(seconds: float | None, *, tenths: bool = True) -> str:
         minutes, whole = divmod(round(seconds), 60)
         return f"{minutes} min {whole:02} s" if minutes else f"{whole} s"
     if seconds < 9.9995:
-        return f"{seconds:.3f} s"
+        return f"{seconds:z.3f} s"
     if seconds < 59.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:z.1f} s"
     if seconds < 3599.95:
         minutes, count = divmod(round(seconds * 10), 600)
         return f"{minutes} min {count / 10:04.1f} s"
@@ -185,7 +188,7 @@ def job_time(seconds: int, *, days: bool) -> str:
 def cpu_time(seconds: float) -> str:
     """Format the CPU time of a process in a table: `59.9`, `12:34` or `123h45`."""
     if seconds < 59.95:
-        return f"{seconds:.1f}"
+        return f"{seconds:z.1f}"
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}:{rest:02}" if seconds < 3599.5 else f"{minutes // 60}h{minutes % 60:02}"
 
@@ -193,7 +196,7 @@ def cpu_time(seconds: float) -> str:
 def short_time(seconds: float) -> str:
     """Format seconds in at most eight characters."""
     if seconds < 99.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:z.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 100:
         return f"{minutes}m{rest:02}s"

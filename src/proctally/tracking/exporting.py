@@ -14,7 +14,7 @@ from proctally.linux import channel
 from proctally.linux.machine import NANOSECONDS
 from proctally.linux.spawn import HelperClient, python
 from proctally.record.line_queue import FIRST, NEVER, LineQueue
-from proctally.record.location import expand
+from proctally.record.location import WholeFile, expand, output_problem
 from proctally.record.writer import json_line
 from proctally.text.secrets import MASK, mask_text
 
@@ -182,19 +182,12 @@ def _masked(url: str) -> str:
 
 def _textfile(path: str, values: dict[str, str], environment: dict[str, str]) -> str:
     try:
-        path = os.path.abspath(expand(path, values, environment))
-    except ValueError as error:
-        raise UsageError(f"--textfile: {error}") from None
-    folder = os.path.dirname(path)
-    if os.path.isdir(path):
-        raise UsageError(f"--textfile: {path} is a directory; give a file in it, such as {path}/proctally.prom")
-    if os.path.exists(path) and not os.path.isfile(path):  # root would replace /dev/null
-        raise UsageError(f"--textfile: {path} is not an ordinary file")
-    if not os.path.isdir(folder):
-        raise UsageError(f"--textfile: there is no directory {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"--textfile: no file can be made in {folder}")
-    return path
+        file = WholeFile(expand(path, values, environment), force=True)
+        if not file.is_replaced:  # root would change the mode of /dev/null
+            raise ValueError("is not a regular file")
+        return os.path.abspath(file.path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--textfile {path}: {output_problem(error)}") from None
 
 
 def listen(where: str) -> tuple[Socket, str]:

@@ -6,8 +6,9 @@ from proctally.analysis.advice import LABELS, Advice, advise_on, asked, is_of_in
 from proctally.analysis.directives import LANGUAGES, directives
 from proctally.analysis.evidence import Evidence
 from proctally.errors import NoRecord
-from proctally.record.catalogue import RUNNING, Filter, named, past
+from proctally.record.catalogue import Filter, named, past
 from proctally.record.reader import Reading
+from proctally.record.schema import RUNNING
 from proctally.record.writer import json_line
 from proctally.text.cells import indented
 from proctally.text.escape import printable

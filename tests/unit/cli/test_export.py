@@ -157,6 +157,14 @@ def test_export_follows_no_link_that_leads_nowhere(
     assert not (tmp_path / "target").exists()
 
 
+def test_error_names_output_and_no_temporary_file(
+    record_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "none" / "out"
+    assert export(str(record_path), "csv", str(out), {}) == FAILED
+    assert said(capfd) == f"proctally: {out}: No such file or directory\n"
+
+
 @pytest.mark.parametrize("linked", [False, True])
 def test_export_onto_itself_is_refused(
     record_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], linked: bool

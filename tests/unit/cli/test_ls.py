@@ -132,6 +132,8 @@ def test_whatever_a_summary_holds_is_listed(
         (["ls", "--sort", "size"], "is not known"),
         (["ls", "--since", "soon"], "is no age"),
         (["rm"], "which runs?"),
+        (["ls", "--verdict", "ok,foo"], "--verdict foo: unknown verdict; use running, ok, failed, killed, oom,"),
+        (["rm", "--verdict", ""], "--verdict : unknown verdict; use running, ok, failed, killed, oom,"),
         (["rm", "--older-than", "x"], "is no age"),
     ],
 )
@@ -154,11 +156,17 @@ def test_the_old_are_deleted(home: Path, capfd: pytest.CaptureFixture[str]) -> N
     with held(written):
         assert main(["rm", "--older-than", "30d", "--dry-run"]) == 1
         out, err = said(capfd)
-        assert old.exists() and out == [f"1 run would be deleted, {old.stat().st_size} B"]
+        assert old.exists() and out == [str(old), f"1 run would be deleted, {old.stat().st_size} B"]
         assert len(err) == 1 and "still written" in err[0]
         assert main(["rm", "--older-than", "30d"]) == 1
     assert not old.exists() and new.exists() and written.exists() and foreign.exists()
     assert undated.exists(), "of what age it is nobody knows"
+
+
+def test_dry_run_without_filter_lists_all(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    paths = [put(home, f"2026010{day}T000000Z", "a" * 31 + str(day), summary()) for day in (1, 2)]
+    assert main(["rm", "--dry-run"]) == 0
+    assert sorted(said(capfd)[0][:2]) == sorted(map(str, paths))
 
 
 def test_named_ones_are_deleted(home: Path, capfd: pytest.CaptureFixture[str]) -> None:

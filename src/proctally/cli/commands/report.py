@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 
 from proctally.cli.options import parse
 from proctally.cli.streams import write_stdout
@@ -175,6 +174,5 @@ def _opened(output: str) -> str:
     import webbrowser
     from pathlib import Path
 
-    sys.stdout.flush()
     shown = webbrowser.open(Path(output).resolve().as_uri())
     return "" if shown else f"no browser was found; the report is {output}"

@@ -7,7 +7,8 @@ import os
 from proctally.cli.options import parse, record_filter
 from proctally.cli.streams import complain, write_stdout
 from proctally.errors import UsageError
-from proctally.record.catalogue import RUNNING, glance, past, resolve
+from proctally.record.catalogue import glance, past, resolve
+from proctally.record.schema import RUNNING
 from proctally.text.escape import printable
 from proctally.text.units import size
 
@@ -15,7 +16,7 @@ HELP = """\
 proctally rm [options] [RECORD ...]
 
 Delete records: those that are named (a file, an id, last, name:X), or those that the options choose. One that is
-still written is left alone.
+still written is left alone. --dry-run lists them and deletes none.
 
 {options}
 
@@ -29,11 +30,12 @@ def call(arguments: list[str]) -> int:
     options, words = parse("rm", arguments, {}, to_first_word=False)
     environment = dict(os.environ)
     wanted = record_filter(options)
-    if not words and wanted.is_any:
+    if not words and wanted.is_any and not options.dry_run:
         raise UsageError("which runs? proctally rm RECORD ..., or --older-than 30d")
     paths = dict.fromkeys(path for word in words for path in resolve(word, environment))
     records = [glance(path) for path in paths] if words else past(environment)[0]
     status = deleted = freed = 0
+    listed = ""
     for record in records:
         if not wanted.takes(record):
             continue
@@ -43,7 +45,9 @@ def call(arguments: list[str]) -> int:
             status = FAILED
             continue
         try:
-            if not options.dry_run:
+            if options.dry_run:
+                listed += f"{printable(record.path)}\n"
+            else:
                 os.unlink(record.path)
         except OSError as error:
             complain(f"{printable(record.path)}: {error.strerror}")
@@ -51,4 +55,4 @@ def call(arguments: list[str]) -> int:
         else:
             deleted, freed = deleted + 1, freed + record.size
     would = "would be deleted" if options.dry_run else "deleted"
-    return write_stdout(f"{deleted} run{'' if deleted == 1 else 's'} {would}, {size(freed)}\n") or status
+    return write_stdout(f"{listed}{deleted} run{'' if deleted == 1 else 's'} {would}, {size(freed)}\n") or status

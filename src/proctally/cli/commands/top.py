@@ -8,6 +8,7 @@ import shutil
 import sys
 
 from proctally.cli.options import parse
+from proctally.cli.streams import write_stdout
 from proctally.errors import CannotShow, NoProcess, NoRecord, UsageError, require
 from proctally.record.catalogue import one
 from proctally.text.terminal import POOR_TERMINALS, colour_wanted
@@ -39,13 +40,13 @@ WITHOUT_BLOCKS = ("linux", "vt100", "vt220")  # their fonts lack the signs of wh
 
 
 def call(arguments: list[str]) -> int:
-    """Show the live view and return the exit status. Raises UsageError, HelpAsked, CannotShow."""
+    """Show the live view and return the exit status. Raises UsageError, HelpAsked, CannotShow, OSError."""
     options, words = parse("top", arguments, {}, to_first_word=False)
     return top(options, words, dict(os.environ))
 
 
 def top(options: Options, words: list[str], environment: dict[str, str]) -> int:
-    """Show a process, a run, or the runs to choose from; the exit status. Raises CannotShow, UsageError."""
+    """Show a process, a run, or the runs to choose from; the exit status. Raises CannotShow, UsageError, OSError."""
     if len(words) > 1:
         raise UsageError(f"{words[1][:40]!r}: top takes one process id or one record, or none")
     on_terminal = not options.plain and _is_terminal(environment)
@@ -53,11 +54,6 @@ def top(options: Options, words: list[str], environment: dict[str, str]) -> int:
         require("urwid", "top", "the live view", "as plain text: proctally top --plain")
     try:
         return _top(options, words, environment, on_terminal)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
-        return 1
-    except OSError as error:
-        raise CannotShow(f"cannot write: {error.strerror}") from None
     except KeyboardInterrupt:
         return 0
 
@@ -92,6 +88,7 @@ def _top(options: Options, words: list[str], environment: dict[str, str], on_ter
         rows = PLAIN_ROWS if options.limit is None else options.limit
         is_well = write_blocks(
             watched,
+            write_stdout,
             interval=options.interval,
             view=view,
             signs=signs,
@@ -129,10 +126,7 @@ def _watched(word: str, options: Options, environment: dict[str, str]) -> Living
 def _list(running: Running) -> int:
     if not running.records:
         raise CannotShow(NONE)
-    for line in running.lines():
-        sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-    return 0
+    return write_stdout("".join(f"{line}\n" for line in running.lines()))
 
 
 def _is_terminal(environment: dict[str, str]) -> bool:

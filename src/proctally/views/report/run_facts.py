@@ -12,8 +12,7 @@ from proctally.analysis.measures import command_seconds, figure
 from proctally.analysis.memory import HeldMemory
 from proctally.analysis.time import Time
 from proctally.record import codes
-from proctally.record.catalogue import RUNNING
-from proctally.record.schema import BYTES, CORES, RATIO, WATTS
+from proctally.record.schema import BYTES, CORES, RATIO, RUNNING, WATTS
 from proctally.record.values import number, number_at, objects_at, section_at, value_at
 from proctally.text import words
 from proctally.text.escape import printable

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from proctally.record.catalogue import RUNNING, Past, past
+from proctally.record.catalogue import Past, past
+from proctally.record.schema import RUNNING
 from proctally.text.escape import printable
 from proctally.text.units import duration
 from proctally.views.top.layout import CHOSEN, HEADING, KEYS, NOTE, PLAIN, TITLE, Signs, clipped

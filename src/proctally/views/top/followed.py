@@ -6,8 +6,9 @@ import os
 import time
 
 from proctally.errors import NoRecord
-from proctally.record.catalogue import FRESH_INTERVALS, FRESH_SECONDS, RUNNING, of_ends
+from proctally.record.catalogue import FRESH_INTERVALS, FRESH_SECONDS, of_ends
 from proctally.record.reader import GZIP, MAX_LINE_BYTES, NEWLINE, Ends, is_held, line_of, open_record, too_long
+from proctally.record.schema import RUNNING
 from proctally.record.values import number, number_at, section_at, whole
 from proctally.text.escape import printable
 from proctally.text.units import duration

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 from proctally.views.top.followed import Followed
@@ -10,6 +9,8 @@ from proctally.views.top.layout import Signs, View, head, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from proctally.views.top.layout import Line
     from proctally.views.top.sampled import Living
 
@@ -18,6 +19,7 @@ POLL_SECONDS = 0.1
 
 def write_blocks(
     watched: Living | Followed,
+    write: Callable[[str], object],
     *,
     interval: float,
     view: View,
@@ -38,14 +40,14 @@ def write_blocks(
     written = 0
     # rates need two samples: a record has them already, and of what has ended there are no more
     if watched.has_ended or (isinstance(watched, Followed) and watched.scene.sample):
-        _write(watched, view, width, rows, signs)
+        write(_block(watched, view, width, rows, signs))
         written = 1
     while True:
         if watched.has_ended or (count is not None and written >= count):
             return True
         news = _wait(watched, due, deadline)
         if news:
-            _write(watched, view, width, rows, signs)
+            write(_block(watched, view, width, rows, signs))
             written += 1
         if deadline is not None and time.monotonic() >= deadline:
             return True
@@ -69,7 +71,7 @@ def _wait(watched: Living | Followed, due: float, deadline: float | None) -> boo
         time.sleep(min(POLL_SECONDS if isinstance(watched, Followed) else end - now, end - now))
 
 
-def _write(watched: Living | Followed, view: View, width: int, rows: int, signs: Signs) -> None:
+def _block(watched: Living | Followed, view: View, width: int, rows: int, signs: Signs) -> str:
     scene = watched.scene
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(scene.figure("at")))
     lines: list[Line] = [[("plain", moment)]]
@@ -78,6 +80,4 @@ def _write(watched: Living | Followed, view: View, width: int, rows: int, signs:
         lines += table(scene, view, width, rows + 1, signs)
     else:
         lines += [[("plain", text)] for text in scene.ending]
-    for line in [*lines, []]:
-        sys.stdout.write("".join(text for _, text in line).rstrip() + "\n")
-    sys.stdout.flush()
+    return "".join("".join(text for _, text in line).rstrip() + "\n" for line in [*lines, []])
