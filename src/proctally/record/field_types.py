@@ -7,6 +7,7 @@ null. An unknown field stays, finite and not nested deeply, and no command reads
 from __future__ import annotations
 
 from functools import cache
+from itertools import islice
 
 from proctally.record.schema import MEAN, SCOPES
 from proctally.text.units import MAX_NUMBER
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 MAX_TIME = 1e11  # Unix seconds that localtime(3) can show
 MOST = MAX_NUMBER * (1 - 2**-53)  # the largest number below it
 MAX_DEPTH = 32  # of an unknown field
-MAX_TEXT = 1 << 19  # characters: the longest argument of a command has 128 KiB, each byte of which can become four
+MAX_TEXT = 1 << 14  # characters: the longest path has 4 KiB, each byte of which can become four ...
+MAX_ARGUMENT = 1 << 19  # ... and the longest argument of a command 128 KiB
+MAX_ENTRIES = 1 << 15  # of the lists of objects, the maps and the unknown fields of one line
+MAX_FIELDS = 1_000  # of an object
 LINES = ("run", "host", "devices", "sample", "process", "phase", "summary")
 TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "bool": (bool,)}
 NUMBERS = (int, float)
@@ -79,9 +83,11 @@ class TypeFilter:
 
     def __init__(self) -> None:
         self.replaced = 0
+        self._room = 0  # for entries of this line
 
     def admit(self, line: JsonObject) -> JsonObject:
         """Return the line with null for its wrong values, or without them where null is not allowed."""
+        self._room = MAX_ENTRIES
         if line["type"] in LINES:
             self._section(line, fields(line["type"]))
         else:
@@ -91,6 +97,10 @@ class TypeFilter:
 
     def _section(self, section: JsonObject, known: Fields) -> None:
         ranges, objects = known.ranges, known.objects
+        if len(section) > MAX_FIELDS:
+            for name in section.keys() - known.rules.keys():
+                del section[name]
+                self.replaced += 1
         for name, value in section.items():
             if value is None:
                 continue
@@ -112,13 +122,15 @@ class TypeFilter:
         if rule.container == "list" and isinstance(value, list):
             return self._objects(value, rule.fields) if rule.fields is not None else self._elements(value, rule)
         if rule.container == "map" and isinstance(value, dict):
-            named = {name: self._element(each, rule) for name, each in value.items() if len(name) <= MAX_TEXT}
+            entries = islice(value.items(), self._take(len(value)))
+            named = {name: self._element(each, rule) for name, each in entries if len(name) <= MAX_TEXT}
             self.replaced += len(value) - len(named)
             return named if rule.is_optional else {name: each for name, each in named.items() if each is not None}
         return self._wrong() if rule.container else self._element(value, rule)
 
     def _objects(self, values: list[object], known: Fields) -> list[JsonObject]:
         found = [each for each in values if isinstance(each, dict)]
+        del found[self._take(len(found)) :]
         self.replaced += len(values) - len(found) - values.count(None)
         for each in found:
             self._section(each, known)
@@ -137,7 +149,7 @@ class TypeFilter:
             return None
         if type(value) is float and float not in rule.ranges and int in rule.ranges and value.is_integer():
             value = int(value)  # another program wrote the record again
-        if isinstance(value, str) and len(value) > MAX_TEXT:
+        if isinstance(value, str) and len(value) > (MAX_ARGUMENT if rule.container else MAX_TEXT):
             return self._wrong()
         found = rule.ranges.get(type(value))
         if found is None or (found is not RIGHT and not found[0] <= value <= found[1]):  # type: ignore[operator]
@@ -152,11 +164,17 @@ class TypeFilter:
             return self._wrong()
         if not isinstance(value, dict | list):
             return value
-        if not depth:
+        if not depth or self._take(len(value)) < len(value):
             return self._wrong()
         if isinstance(value, dict):
             return {name: self._unknown(each, depth - 1) for name, each in value.items()}
         return [self._unknown(each, depth - 1) for each in value]
+
+    def _take(self, count: int) -> int:
+        """Return the number of these entries that this line has room for."""
+        taken = min(count, self._room)
+        self._room -= taken
+        return taken
 
     def _wrong(self) -> object:
         self.replaced += 1

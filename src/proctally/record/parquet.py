@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from proctally.record import JsonObject
 
-ROWS = 4096  # that are held as Python's objects; the others are compact already
+MAX_VALUES = 1 << 18  # that are held as Python's objects; the others are compact already
+MAX_COLUMNS = 2_000
+MAX_PART = 4 << 20  # characters of one part of the metadata: the footer of a file is held several times
 PREFIX = "proctally."
 TYPES = {"int": pyarrow.int64(), "float": pyarrow.float64(), "bool": pyarrow.bool_()} | dict.fromkeys(
     ("str", *CHOICES), pyarrow.string()
@@ -34,24 +36,26 @@ SECTIONS = frozenset(path for path, field in walk("sample") if field.item in SCO
 def write(lines: Iterable[JsonObject], out: RawIOBase) -> None:
     """The samples of a record as one file. Raises OSError, and ValueError for what is no record."""
     table = Columns()
-    about: JsonObject = {}
-    phases = []
+    about: dict[str, JsonObject] = {}
+    phases: list[str] = []
+    size = 0
     for line in lines:
         kind = line["type"]
         if kind == "sample":
             table.add(line)
         elif kind in ("run", "host", "summary"):
             about[kind] = line
-        elif kind == "phase":
-            phases.append(line)
-    about["phases"] = phases
-    parquet.write_table(table.whole(_metadata(about)), out, compression="zstd")
+        elif kind == "phase" and size <= MAX_PART:
+            phases.append(dumps(line))
+            size += len(phases[-1])
+    parquet.write_table(table.whole(_metadata(about, f"[{', '.join(phases)}]")), out, compression="zstd")
 
 
-def _metadata(about: JsonObject) -> dict[str, str]:
+def _metadata(about: dict[str, JsonObject], phases: str) -> dict[str, str]:
     """What the run was: the lines of the record that are no samples, as JSON, and its identity in the clear."""
-    run, summary = about.get("run", {}), about.get("summary") or {}
-    found = {PREFIX + name: dumps(line) for name, line in about.items()}
+    run, summary = about.get("run", {}), about.get("summary", {})
+    parts = {name: dumps(line) for name, line in about.items()} | {"phases": phases}
+    found = {PREFIX + name: text for name, text in parts.items() if len(text) <= MAX_PART}
     for name in ("schema", "version", "run_id", "kind", "name", "started_at", "interval_seconds", "thinned_seconds"):
         if run.get(name) is not None:
             found[PREFIX + name] = str(run[name])
@@ -66,6 +70,7 @@ class Columns:
     def __init__(self) -> None:
         self._known = _types()
         self._rows: list[JsonObject] = []
+        self._values = 0  # of these
         self._names: dict[str, None] = {}
         self._parts: list[pyarrow.Table] = []
 
@@ -75,14 +80,17 @@ class Columns:
         row = {name: None if _is_endless(value) else value for name, value in known.items()}
         self._rows.append(row)
         self._names.update(dict.fromkeys(row))
-        if len(self._rows) >= ROWS:
+        if len(self._names) > MAX_COLUMNS:
+            raise ValueError(f"has more than {MAX_COLUMNS:,} columns; use -f jsonl")
+        self._values += len(row)
+        if self._values >= MAX_VALUES:
             self._pack()
 
     def _pack(self) -> None:
         names = dict.fromkeys(name for row in self._rows for name in row)
         columns = {name: _array([row.get(name) for row in self._rows], self._known.get(name)) for name in names}
         self._parts.append(pyarrow.table(columns))
-        self._rows = []
+        self._rows, self._values = [], 0
 
     def whole(self, metadata: dict[str, str]) -> pyarrow.Table:
         """All of them as one table: a column that came later is null before."""

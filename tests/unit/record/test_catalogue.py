@@ -48,10 +48,10 @@ def test_a_glance_is_the_first_and_the_last_line(home: Path, ending: str, filler
 
 @pytest.mark.parametrize("length", [100, 16 << 10, 300 << 10])
 def test_ends_of_any_length(home: Path, length: int) -> None:
-    path = put(home, "20260101T000000Z", "a" * 32, summary(verdict="x" * length), command=["y" * length])
+    path = put(home, "20260101T000000Z", "a" * 32, summary(x=["x" * 1000] * (length // 1000)), command=["y" * length])
     found = glance(str(path))
     assert found.run["command"] == ["y" * length]
-    assert found.figure("verdict") == "x" * length
+    assert found.figure("x") == ["x" * 1000] * (length // 1000)
 
 
 def test_a_line_that_never_ends_takes_no_memory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from places import GOLDEN
-from proctally.record.field_types import MAX_DEPTH, MAX_TEXT, TypeFilter
+from proctally.record.field_types import MAX_ARGUMENT, MAX_DEPTH, MAX_ENTRIES, MAX_FIELDS, MAX_TEXT, TypeFilter
 from proctally.record.reader import Reading, read
 
 
@@ -95,19 +95,35 @@ def test_unknown_field_stays_without_what_cannot_be_written_again(kind: str) -> 
 
 
 def test_text_that_no_argument_can_hold_is_null() -> None:
-    long, longest = "y" * (MAX_TEXT + 1), "y" * MAX_TEXT
+    long, longest, path = "y" * (MAX_ARGUMENT + 1), "y" * MAX_ARGUMENT, "y" * MAX_TEXT
     line, replaced = filtered(
         {
             "type": "run",
-            "name": long,
-            "cwd": longest,
+            "name": f"{path}y",
+            "cwd": path,
             "command": [long, longest],
-            "tags": {long: "a", "b": long},
+            "tags": {f"{path}y": "a", "b": long},
             "x": long,
         }
     )
-    expected = {"type": "run", "name": None, "cwd": longest, "command": [longest], "tags": {}, "x": None}
+    expected = {"type": "run", "name": None, "cwd": path, "command": [longest], "tags": {}, "x": None}
     assert (line, replaced) == (expected, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "many", "left"),
+    [
+        ("gaps", [{}] * (MAX_ENTRIES + 2), [{}] * MAX_ENTRIES), ("x", [0] * (MAX_ENTRIES + 1), None),
+        ("x", [[0] * MAX_ENTRIES], [None]),
+    ],
+)  # fmt: skip
+def test_entries_of_line_are_bounded(name: str, many: list[Any], left: object) -> None:
+    assert filtered({"type": "summary", name: many})[0] == {"type": "summary", name: left}
+
+
+def test_unknown_fields_of_object_are_bounded() -> None:
+    line, replaced = filtered({"type": "sample", "tree": {"rss_bytes": 1} | {f"x{n}": 1 for n in range(MAX_FIELDS)}})
+    assert line == {"type": "sample", "tree": {"rss_bytes": 1}} and replaced == MAX_FIELDS
 
 
 def test_reader_counts_wrong_values(tmp_path: Any) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from parquet_files import read_back
-from proctally.record.parquet import ROWS
+from proctally.record.parquet import MAX_COLUMNS, MAX_PART, MAX_VALUES
+from proctally.record.section import flat
 from scenes import header, of_record
+
+ROWS = MAX_VALUES // len(flat(of_record(1.0))) + 1  # that are held at once
 
 
 def test_columns_come_and_go_over_many_rows() -> None:
@@ -46,3 +51,15 @@ def test_the_machine_alone() -> None:
         "cgroup.cpu_seconds",
         "system.forks",
     ]
+
+
+def test_part_of_metadata_is_left_out_where_it_is_large() -> None:
+    phase = {"type": "phase", "name": "p" * 16_000}
+    table = read_back([header(command=["x" * MAX_PART]), *[phase] * (MAX_PART // 16_000 + 2), of_record(1.0)])
+    assert set(table.schema.metadata) & {b"proctally.run", b"proctally.phases"} == set()
+    assert b"proctally.run_id" in table.schema.metadata
+
+
+def test_record_of_very_many_columns_is_refused() -> None:
+    with pytest.raises(ValueError, match="has more than 2,000 columns; use -f jsonl"):
+        read_back([header(), *(of_record(float(at)) | {f"x{at}": 1} for at in range(MAX_COLUMNS))])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from proctally.record.catalogue import Past
 
 MOST_PROCESSES = 2000  # kept for the timeline, those that lasted longest or used most
+KEPT = ("pid", "command", "started_at", "ended_at", "cpu_seconds", "peak_rss_bytes", "exit")  # of each
 MOST_PHASES = 1000
 MOST_GPUS = 8  # with a line of their own
 FRESH_SECONDS = 2.5  # a reading of a source that is not read with every sample stands for so long
@@ -198,7 +199,7 @@ def collect(path: str) -> Story:
     sources = _sources(story.columns)
     devices = Devices(story.columns, story.gpus)
     asked = number_or_nan(story.run.get("interval_seconds"))
-    begun: dict[str, list[JsonObject]] = {}
+    begun: dict[str, list[JsonObject | None]] = {}
     kept: list[tuple[float, int, JsonObject]] = []
     reading = Reading(path)
     for line in reading.lines():
@@ -262,35 +263,30 @@ def _keep(story: Story, kept: list[tuple[float, int, JsonObject]], line: JsonObj
     story.seen += 1
     used = number_or_nan(line.get("cpu_seconds"))
     life = ended - began if ended == ended else float("inf")
-    row = (max(life, used if used == used else 0.0), -story.seen, line)
+    row = (max(life, used if used == used else 0.0), -story.seen, {name: line.get(name) for name in KEPT})
     if len(kept) < MOST_PROCESSES:
         heappush(kept, row)
     else:
         heappushpop(kept, row)
 
 
-def _phase(story: Story, begun: dict[str, list[JsonObject]], line: JsonObject) -> None:
-    """Phases of one name may be nested: an end belongs to the last that was begun."""
+def _phase(story: Story, begun: dict[str, list[JsonObject | None]], line: JsonObject) -> None:
+    """Phases of one name may be nested: an end belongs to the last that was begun, None for one that is left out."""
     name, at = str(line.get("name")), number_or_nan(line.get("elapsed_seconds"))
     if at != at:  # as older records have it
         at = number_or_nan(line.get("at")) - number_or_nan(story.run.get("started_at"))
     if at != at:
         return
     if line.get("event") == "begin":
-        phase: JsonObject = {
-            "name": name,
-            "begin": at,
-            "end": None,
-            "cpu": number_or_nan(line.get("cpu_seconds")),
-            "used": None,
-        }
-        begun.setdefault(name, []).append(phase)
         if len(story.phases) < MOST_PHASES:
-            story.phases.append(phase)
+            cpu = number_or_nan(line.get("cpu_seconds"))
+            story.phases.append({"name": name, "begin": at, "end": None, "cpu": cpu, "used": None})
+            begun.setdefault(name, []).append(story.phases[-1])
         else:
             story.phases_left_out += 1
-    elif begun.get(name):
-        phase = begun[name].pop()
+            if name in begun:
+                begun[name].append(None)
+    elif begun.get(name) and (phase := begun[name].pop()) is not None:
         phase["end"] = at
         used = number_or_nan(line.get("cpu_seconds")) - number_or_nan(phase["cpu"])
         phase["used"] = used if used == used else None
