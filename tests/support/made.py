@@ -5,6 +5,7 @@ Such as one of a day, with GPUs, throttled, with gaps or hostile names.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from zlib import crc32
 
 from proctally.record.codes import ALL_EXITED, EXIT_STATUS, MEMORY_LIMIT, OOM_KILLED, SIGNALLED, TIMED_OUT
+from proctally.record.field_types import TypeFilter
 from proctally.record.schema1 import GAP, REASON
 
 START = 1_795_000_000.0
@@ -23,6 +25,11 @@ CODES = {
     "limit": MEMORY_LIMIT,
     "ended": ALL_EXITED,
 }  # by verdict
+
+
+def admitted(*lines: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return copies of lines as the reader yields them."""
+    return [TypeFilter().admit(copy.deepcopy(line)) for line in lines]
 
 
 def reason(code: str, **values: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from proctally.errors import NoRecord
 from proctally.record import codes
 from proctally.record.catalogue import Past, named
 from proctally.record.schema import SECONDS
-from proctally.record.values import is_number, number, objects_at, was_killed
+from proctally.record.values import number, objects_at, was_killed
 from proctally.text import words
 from proctally.text.units import NOTHING, percent, with_unit
 
@@ -240,7 +240,7 @@ def _middle(values: Sequence[float]) -> float | None:
 
 def _commands(record: Past) -> dict[str | None, JsonObject]:
     """Return the rows of a summary by command; None is the row of all others."""
-    known = [entry for entry in objects_at(record.summary, "commands") if isinstance(entry.get("command"), str)]
+    known = [entry for entry in objects_at(record.summary, "commands") if entry.get("command") is not None]
     return {None if entry.get("folded") is True else entry["command"]: entry for entry in known}
 
 
@@ -318,4 +318,4 @@ def _has(side: Side, row: ComparisonRow) -> bool:
 
 def _told(side: Side, path: str) -> list[str]:
     found = [record.figure(path) for record in side.counted]
-    return sorted({f"{value:g}" if is_number(value) else str(value) for value in found if value is not None})
+    return sorted({f"{value:g}" for value in found if value is not None})

@@ -19,13 +19,14 @@ from proctally.analysis.waits import (
     throttled_share,
 )
 from proctally.record import codes
-from proctally.record.values import amount, is_number, number, number_at, objects_at, section_at, value_at, was_killed
+from proctally.record.values import number, number_at, objects_at, section_at, value_at, was_killed
 from proctally.text import words
 from proctally.text.units import UNKNOWN, exact_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+    from typing import Any
 
     from proctally.record import JsonObject
 
@@ -74,14 +75,14 @@ class Evidence:
         self._gpus = GpuEvidence()
 
     @classmethod
-    def of(cls, lines: Iterable[Mapping[str, object]], path: str = "") -> Evidence:
+    def of(cls, lines: Iterable[JsonObject], path: str = "") -> Evidence:
         """That of a whole record."""
         evidence = cls(path)
         for line in lines:
             evidence.take(line)
         return evidence
 
-    def take(self, line: Mapping[str, object]) -> None:
+    def take(self, line: JsonObject) -> None:
         """The next line of the record."""
         kind = line.get("type")
         if kind == "sample":
@@ -93,25 +94,21 @@ class Evidence:
         elif kind == "summary":
             self.summary = dict(line)
 
-    def _take_sample(self, line: Mapping[str, object]) -> None:
+    def _take_sample(self, line: JsonObject) -> None:
         self._elapsed = max(self._elapsed, number(line.get("elapsed_seconds")) or 0.0)
         tree = section_at(line, "tree")
         if not tree:
             return
         self._tree = tree
-        cores, pss, interval = (
-            amount(tree.get("cpu_cores")),
-            tree.get("pss_bytes"),
-            amount(line.get("interval_seconds")),
-        )
+        cores, pss, interval = tree.get("cpu_cores"), tree.get("pss_bytes"), line.get("interval_seconds")
         if cores is not None and interval:
             self._loads.append((cores, interval))
         memory = HeldMemory.of_sample(tree)
         if memory.needed is not None:
             if self._held is None or memory.needed > (self._held.needed or 0):
                 self._held = memory
-        elif is_number(pss):
-            held = pss + (amount(tree.get("swap_bytes")) or 0)  # PSS does not contain what was swapped out
+        elif pss is not None:
+            held = pss + (tree.get("swap_bytes") or 0)  # PSS does not contain what was swapped out
             self._sums = max(self._sums or 0, held)
         self._gpus.take(line)
 
@@ -132,7 +129,7 @@ class Evidence:
         """That of the summary; `lost` without one."""
         return "lost" if self.summary is None else str(self.summary.get("verdict"))
 
-    def at(self, path: str) -> object:
+    def at(self, path: str) -> Any:
         """A value of the summary by its path; None where it is not known."""
         return value_at(self.summary, path)
 
@@ -217,7 +214,7 @@ class Evidence:
             if not pressed or not wall or pressed / wall <= STARVED_SHARE:
                 return None
             return Cause(causes.CPU_PRESSURE, share=pressed / wall)
-        if not is_number(used) or not wall or delay <= STARVED_CORES * wall:
+        if used is None or not wall or delay <= STARVED_CORES * wall:
             return None
         share = ready_share(delay, used)
         return Cause(causes.STARVED, share=share, threads=(delay + used) / wall) if share > STARVED_SHARE else None
@@ -246,7 +243,7 @@ class Evidence:
         denied = self._gap(codes.PSS_DENIED)
         if denied is not None and not held.is_known:
             return Proof(used, Cause(causes.PSS_DENIED, gap=denied))
-        if is_number(high) and used >= NEAR_HIGH * high:
+        if high is not None and used >= NEAR_HIGH * high:
             return Proof(used, Cause(causes.MEMORY_HIGH, limit=high))
         if pressed and wall and pressed / wall > PRESSED_SHARE:
             return Proof(used, Cause(causes.MEMORY_PRESSURE, share=pressed / wall))
@@ -259,7 +256,7 @@ class Evidence:
         """Return the limit at which the kernel killed, in bytes: samples come before it."""
         found = [each.get("limit_bytes") for each in objects_at(self.summary, "memory.ooms")]
         found += [self.at("reason.memory_limit_bytes"), limit if self.verdict == "oom" else None]
-        return max((each for each in found if is_number(each)), default=None)
+        return max((each for each in found if each is not None), default=None)
 
     def _stale(self) -> list[str]:
         """Return the gap of PSS that was not up to date, of an older record."""
@@ -337,9 +334,9 @@ class GpuEvidence:
         self._unknown = False
         self.was_read = False
 
-    def take(self, sample: Mapping[str, object]) -> None:
+    def take(self, sample: JsonObject) -> None:
         """Take the section `gpus` of a sample."""
-        if not isinstance(sample.get("gpus"), list):
+        if sample.get("gpus") is None:
             return
         self.was_read = True
         self.know(sample)
@@ -354,14 +351,14 @@ class GpuEvidence:
             if ratio is None and memory is None and entry.get("tree_processes") is None:
                 self._unknown = True
 
-    def know(self, line: Mapping[str, object]) -> None:
+    def know(self, line: JsonObject) -> None:
         """Take what does not change of them: the line `host`, or a sample that has it."""
         for entry in objects_at(line, "gpus"):
             if entry.get("vendor"):
                 self._vendors[self._identity(entry)] = str(entry["vendor"])
 
     @staticmethod
-    def _identity(entry: Mapping[str, object]) -> str:
+    def _identity(entry: JsonObject) -> str:
         return str(entry.get("uuid") or f"{entry.get('index')} {entry.get('name')}")
 
     def held(self) -> int:

@@ -7,7 +7,7 @@ of PSS and the largest process; never `memory.peak` of a cgroup, which contains 
 from __future__ import annotations
 
 from proctally.record.schema import field
-from proctally.record.values import amount, number_at, value_at
+from proctally.record.values import number_at, value_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Measure:
     def of(self, summary: Mapping[str, object] | None) -> float | None:
         """Its value in a summary, in its unit; None where it is not known."""
         for group in self.paths:
-            known = [value for path in group if (value := amount(value_at(summary, path))) is not None]
+            known: list[float] = [value for path in group if (value := value_at(summary, path)) is not None]
             if known:
                 return max(known)
         return None

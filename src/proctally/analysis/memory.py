@@ -6,7 +6,7 @@ A value of another type, below 0 or above its upper bound is unknown: None. Olde
 from __future__ import annotations
 
 from proctally.record import codes
-from proctally.record.values import amount, objects_at, value_at, whole
+from proctally.record.values import objects_at, value_at
 from proctally.text import words
 from proctally.text.escape import label, printable
 from proctally.text.units import UNKNOWN, between, exact_size
@@ -26,12 +26,11 @@ class PeakPart:
 
     __slots__ = ("high", "kind", "low", "name", "pid")
 
-    def __init__(self, entry: object) -> None:
-        kind, command = value_at(entry, "kind"), value_at(entry, "command")
-        self.kind = kind if isinstance(kind, str) else UNKNOWN
-        shown = printable(label(command)) if isinstance(command, str) and command else UNKNOWN
+    def __init__(self, entry: JsonObject) -> None:
+        self.kind = entry.get("kind") or UNKNOWN
+        shown = printable(label(entry.get("command"))) or UNKNOWN
         self.name = PARTS.get(self.kind, "{}").format(shown)
-        self.pid = whole(value_at(entry, "pid"))
+        self.pid = entry.get("pid")
         self.low, self.high = _bounds(entry, "low_bytes", "high_bytes")
 
     @property
@@ -132,7 +131,8 @@ def _width(gap: JsonObject) -> float:
 
 
 def _bytes(section: object, name: str) -> float | None:
-    return amount(value_at(section, name))
+    found: float | None = value_at(section, name)
+    return found
 
 
 def _bounds(section: object, low: str, high: str) -> tuple[float | None, float | None]:

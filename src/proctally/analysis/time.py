@@ -5,7 +5,7 @@ A value of another type or below 0 is unknown: None. Older records, and runs bel
 
 from __future__ import annotations
 
-from proctally.record.values import amount, value_at
+from proctally.record.values import number_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,4 +71,4 @@ class Time:
 
 
 def _seconds(section: object, part: str, end: str) -> float | None:
-    return amount(value_at(section, f"{part}{end}_seconds"))
+    return number_at(section, f"{part}{end}_seconds")

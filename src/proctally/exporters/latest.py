@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from proctally.record.schema import BY_PATH, COUNTER, LOST, RUNNING, STATES, names
-from proctally.record.values import number, objects_at, section_at, value_at
+from proctally.record.values import objects_at, section_at, value_at
 from proctally.text.escape import label
 
 TYPE_CHECKING = False
@@ -47,6 +47,10 @@ def fits(value: object) -> TypeGuard[int | float]:
     if isinstance(value, int):
         return -LARGEST <= value < LARGEST
     return isinstance(value, float) and isfinite(value)
+
+
+def _known(value: object) -> float | None:
+    return value if fits(value) else None
 
 
 def program(run: JsonObject) -> str | None:
@@ -147,10 +151,10 @@ class Latest:
     def at(self) -> float | None:
         """Unix seconds of the newest sample, or of the end: a receiver takes one value for a moment, not another."""
         if self.summary is not None:
-            return number(self.summary.get("ended_at"))
+            return _known(self.summary.get("ended_at"))
         if self.lost_at is not None:
             return self.lost_at
-        return number(self.run.get("started_at") if self.sample is None else self.sample.get("at"))
+        return _known(self.run.get("started_at") if self.sample is None else self.sample.get("at"))
 
     def value(self, path: str) -> Any:
         """Return the value at a path such as `tree.rss_bytes`; None without one."""

@@ -14,15 +14,16 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric, ResourceMetrics
 
-from proctally.exporters.latest import LARGEST, commands, deliveries, described, fits, program, sentence, sources
+from proctally.exporters.latest import commands, deliveries, described, fits, program, sentence, sources
+from proctally.record.field_types import MAX_TIME
 from proctally.record.schema import STATES
-from proctally.record.values import clock_time, section_at
+from proctally.record.values import section_at
 from proctally.text.escape import encodable, label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Any
+    from typing import Any, TypeGuard
 
     from proctally.exporters.latest import Latest, Row, Source
     from proctally.record import JsonObject
@@ -358,7 +359,7 @@ def request(latest: Latest, more: Mapping[str, str]) -> tuple[bytes, int]:
             points += instrument.add_to(block, rows, at_ns, since[instrument.since])
         for member in latest.members:
             started_at = member.get("started_at")
-            if not 0 <= clock_time(started_at) == started_at:
+            if not _is_time(started_at):
                 continue  # a process without its start is not known from another one of its pid
             own = attributes | {
                 # a backend that tells series apart by this alone, as Prometheus does, must not mix up processes
@@ -375,9 +376,13 @@ def request(latest: Latest, more: Mapping[str, str]) -> tuple[bytes, int]:
         return message.SerializeToString(), points
 
 
-def _nanoseconds(at: float | None) -> int:
+def _nanoseconds(at: object) -> int:
     """Return nanoseconds since 1970: a board without a clock booted before that."""
-    return min(LARGEST - 1, max(0, round(clock_time(at) * NANOSECONDS)))
+    return round(at * NANOSECONDS) if _is_time(at) else 0
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and 0 <= value < MAX_TIME
 
 
 def _block(holder: ResourceMetrics, attributes: Mapping[str, object], version: str | None) -> Any:

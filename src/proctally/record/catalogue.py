@@ -13,11 +13,12 @@ from proctally.errors import NoRecord
 from proctally.record.location import runs_directory, utc
 from proctally.record.reader import Ends
 from proctally.record.schema import LOST, RUNNING
-from proctally.record.values import clock_time, number, section_at, value_at
+from proctally.record.values import number, section_at, value_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from proctally.record import JsonObject
 
@@ -78,7 +79,7 @@ class Past:
     @property
     def started_at(self) -> float:
         """When it began, Unix seconds."""
-        return clock_time(self.run.get("started_at"))
+        return self.run.get("started_at") or 0.0
 
     @property
     def run_id(self) -> str:
@@ -95,10 +96,10 @@ class Past:
         """The name, or the kind without one, and the command where it says more."""
         name = self.name or str(self.run.get("kind") or "")
         command = self.run.get("command")
-        words = " ".join(map(str, command)) if isinstance(command, list) else ""
+        words = " ".join(command) if command else ""
         return f"{name}: {words}" if words and words != name else name
 
-    def figure(self, path: str) -> object:
+    def figure(self, path: str) -> Any:
         """A value of its summary by its path (`cpu.total_seconds`); None where it is not known."""
         return value_at(self.summary, path)
 

@@ -8,7 +8,7 @@ What is not known is an empty field, never 0. All fields are numbers: nothing is
 from __future__ import annotations
 
 from proctally.record.schema import COUNTER, Field, fields
-from proctally.record.values import amount, section_at, value_at
+from proctally.record.values import section_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ class Rows:
 
     def __init__(self, run: JsonObject) -> None:
         self._tracked = run.get("kind") != "system"
-        self._pid = amount(run.get("pid"))
-        self._interval = amount(run.get("interval_seconds"))
+        self._pid = run.get("pid")
+        self._interval = run.get("interval_seconds")
         self._plain = _plain()
         self._counted = {field.scope: Counted(from_zero=field.scope == "tree") for _, field, _ in self._plain}
         self._any = False  # whether there was a row
@@ -124,7 +124,7 @@ class Rows:
     def row(self, sample: JsonObject) -> str:
         """The row of a sample; samples are given in order, each once."""
         self._any = True
-        seconds = amount(sample.get("interval_seconds"))
+        seconds = sample.get("interval_seconds")
         if seconds is None:
             seconds = self._interval
         for scope, counted in self._counted.items():
@@ -196,8 +196,7 @@ class Counted:
         """The counters from which it counts, unless it has begun."""
         if section and not self._began:
             self._began = True
-            known = ((name, amount(section.get(name))) for name in section)
-            self._last = {name: value for name, value in known if value is not None}
+            self._last = {name: value for name, value in section.items() if value is not None}
 
     def enter(self, section: JsonObject) -> None:
         """The next sample's section, empty where it has none."""
@@ -207,29 +206,29 @@ class Counted:
 
     def level(self, name: str) -> float | None:
         """What the section says now."""
-        return amount(self.section.get(name))
+        return self.section.get(name)
 
     def growth(self, name: str, seconds: float | None = None) -> float | None:
         """Since it was last known, so that over all rows nothing is missing; 0 for one that fell, and at first.
 
         One that was never known before is its rate, where there is one, over so many seconds.
         """
-        now = amount(self.section.get(name))
+        now: float | None = self.section.get(name)
         last = self._last.get(name, 0 if self._from_zero else None)
         if now is not None and not (self._first and self._from_zero):
             self._last[name] = now
             if last is not None:
                 return max(0, now - last)
         if last is None and seconds is not None:
-            rate = amount(self.section.get(f"{name}_per_second"))
+            rate: float | None = self.section.get(f"{name}_per_second")
             if rate is not None:
                 return rate * seconds
         return 0 if self._first and now is not None else None
 
     def cores(self, counter: str) -> float | None:
         """In use over the interval; 0 at first, where its counter can be read."""
-        cores = amount(self.section.get("cpu_cores"))
-        return 0 if cores is None and self._first and amount(self.section.get(counter)) is not None else cores
+        cores = self.section.get("cpu_cores")
+        return 0 if cores is None and self._first and self.section.get(counter) is not None else cores
 
 
 def _of_machine_memory(memory: Counted) -> list[float | None]:
@@ -242,16 +241,16 @@ def _of_machine_memory(memory: Counted) -> list[float | None]:
 def _of_gpus(sample: JsonObject) -> list[float | None]:
     """All devices together: usage, memory, how many are in use. Where one cannot be read, the sum is not known."""
     devices = sample.get("gpus")
-    if not isinstance(devices, list) or "gpus_unavailable" in sample:
+    if devices is None or "gpus_unavailable" in sample:
         return [None, None, None]
     used = [_of_gpu(device, "utilization_ratio") for device in devices]
     held = [_of_gpu(device, "memory_used_bytes") for device in devices]
     return [_sum(used), _in(MIB, _sum(held)), _sum([None if ratio is None else ratio > 0 for ratio in used])]
 
 
-def _of_gpu(device: object, name: str) -> float | None:
-    asleep = value_at(device, "state") == "asleep"  # powered down, it does and holds nothing
-    return 0 if asleep else amount(value_at(device, name))
+def _of_gpu(device: JsonObject, name: str) -> float | None:
+    asleep = device.get("state") == "asleep"  # powered down, it does and holds nothing
+    return 0 if asleep else device.get(name)
 
 
 def _sum(values: list[float | None]) -> float | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from proctally.record import JsonObject
 
 MAX_VALUES = 1 << 18  # that are held as Python's objects; the others are compact already
+ROW_VALUES = 8  # as many as the memory of a row without values
 MAX_COLUMNS = 2_000
 MAX_PART = 4 << 20  # characters of one part of the metadata: the footer of a file is held several times
 PREFIX = "proctally."
@@ -48,7 +49,10 @@ def write(lines: Iterable[JsonObject], out: RawIOBase) -> None:
         elif kind == "phase" and size <= MAX_PART:
             phases.append(dumps(line))
             size += len(phases[-1])
-    parquet.write_table(table.whole(_metadata(about, f"[{', '.join(phases)}]")), out, compression="zstd")
+    schema = table.schema().with_metadata(_metadata(about, f"[{', '.join(phases)}]"))
+    with parquet.ParquetWriter(out, schema, compression="zstd") as file:
+        for part in table.parts():
+            file.write_table(_cast(part, schema))
 
 
 def _metadata(about: dict[str, JsonObject], phases: str) -> dict[str, str]:
@@ -82,7 +86,7 @@ class Columns:
         self._names.update(dict.fromkeys(row))
         if len(self._names) > MAX_COLUMNS:
             raise ValueError(f"has more than {MAX_COLUMNS:,} columns; use -f jsonl")
-        self._values += len(row)
+        self._values += len(row) + ROW_VALUES
         if self._values >= MAX_VALUES:
             self._pack()
 
@@ -92,16 +96,16 @@ class Columns:
         self._parts.append(pyarrow.table(columns))
         self._rows, self._values = [], 0
 
-    def whole(self, metadata: dict[str, str]) -> pyarrow.Table:
-        """All of them as one table: a column that came later is null before."""
-        if self._rows or not self._parts:
+    def parts(self) -> list[pyarrow.Table]:
+        """Return all rows; a part lacks the columns that its rows do not have."""
+        if self._rows:
             self._pack()
-        schema = pyarrow.schema([(name, self._common(name)) for name in self._names])
-        parts = [
-            pyarrow.table([_cast(part, field.name, field.type) for field in schema], schema=schema)
-            for part in self._parts
-        ]
-        return pyarrow.concat_tables(parts).replace_schema_metadata(metadata)
+        return self._parts
+
+    def schema(self) -> pyarrow.Schema:
+        """Return the columns of all parts."""
+        self.parts()
+        return pyarrow.schema([(name, self._common(name)) for name in self._names])
 
     def _common(self, name: str) -> pyarrow.DataType:
         """The type of a column in which each part of it has room."""
@@ -114,8 +118,14 @@ class Columns:
         return pyarrow.float64() if kinds == {pyarrow.int64(), pyarrow.float64()} else pyarrow.string()
 
 
-def _cast(part: pyarrow.Table, name: str, kind: pyarrow.DataType) -> Any:
-    return part.column(name).cast(kind) if name in part.column_names else pyarrow.nulls(part.num_rows, kind)
+def _cast(part: pyarrow.Table, schema: pyarrow.Schema) -> pyarrow.Table:
+    """Return the rows with all columns: one that came later, or has gone, is null."""
+    names = set(part.column_names)
+    columns = [
+        part.column(field.name).cast(field.type) if field.name in names else pyarrow.nulls(part.num_rows, field.type)
+        for field in schema
+    ]
+    return pyarrow.table(columns, schema=schema)
 
 
 def _array(values: list[Any], kind: pyarrow.DataType | None) -> pyarrow.Array:

@@ -12,7 +12,7 @@ import re
 
 from proctally.record import codes
 from proctally.record.codes import CPU, IO, MEMORY, PROCESSES, TIME
-from proctally.record.values import amount, value_at, whole
+from proctally.record.values import value_at
 from proctally.text.words import NVML_ERRORS
 
 TYPE_CHECKING = False
@@ -382,13 +382,14 @@ def _note_oom_kills(reason: JsonObject, clause: str, line: JsonObject) -> None:
 
 def _number(text: str, *, whole: bool) -> float | None:
     try:
-        return amount(int(text) if whole else float(text))
+        return int(text) if whole else float(text)
     except ValueError:
         return None
 
 
 def _count(section: object, name: str) -> int:
-    return max(0, whole(value_at(section, name)) or 0)
+    count = value_at(section, name)
+    return max(0, count) if type(count) is int else 0
 
 
 def _bytes(text: str | None) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import ceil
 
 from proctally.record.schema import LAST, MAX, MEAN, MIN, SUM, walk
-from proctally.record.values import is_number, number
+from proctally.record.values import number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def thin(lines: Iterable[JsonObject], every: float) -> Iterator[JsonObject]:
         kind = line["type"]
         if kind == "run":
             interval = line.get("interval_seconds")
-            slack = min(every, interval) / 2 if is_number(interval) else 0.0
+            slack = min(every, interval) / 2 if interval is not None else 0.0
             line = line | {"thinned_seconds": every}
         elif kind == "sample":
             elapsed = line.get("elapsed_seconds")
-            if begun and is_number(elapsed):
+            if begun and elapsed is not None:
                 its = max(1, ceil((elapsed - slack) / every))
                 if waiting and its != stretch:
                     yield merged(waiting, how)
@@ -71,7 +71,7 @@ def merged(samples: list[JsonObject], how: dict[str, str]) -> JsonObject:
     if len(samples) == 1:
         return samples[0]
     weights = [sample.get("interval_seconds") for sample in samples]
-    seconds = [weight if is_number(weight) and weight > 0 else 0.0 for weight in weights]
+    seconds = [weight or 0.0 for weight in weights]
     return _section("", samples, seconds, how) | {"type": "sample"}
 
 
@@ -98,7 +98,7 @@ def _value(path: str, values: list[object], seconds: list[float], how: dict[str,
         if name in IDENTITY:
             return _devices(path, name, [value for value, _ in known], [second for _, second in known], how)
         return _by_place([(each, second) for each, second in known if isinstance(each, list)]) if rule == MEAN else last
-    numbers = [(value, second) for value, second in known if is_number(value)]
+    numbers = [(value, second) for value, second in known if isinstance(value, int | float)]
     if len(numbers) < len(known):
         return last
     if rule == MEAN:
@@ -123,7 +123,7 @@ def _by_place(known: list[tuple[list[object], float]]) -> list[float | None]:
     found: list[float | None] = []
     for place in places:
         told = [(values[place], second) for values, second in known if place < len(values)]
-        numbers = [(value, second) for value, second in told if is_number(value)]
+        numbers = [(value, second) for value, second in told if isinstance(value, int | float)]
         found.append(_mean(numbers) if numbers else None)
     return found
 
@@ -147,7 +147,7 @@ def _devices(path: str, name: str, lists: list[object], seconds: list[float], ho
         one = _section(f"{path}.", entries, times, how)
         share = sum(times) / sum(seconds) if tells_all and sum(seconds) > 0 else 1.0
         for key, value in one.items():
-            if share < 1.0 and how.get(f"{path}.{key}") == MEAN and is_number(value):
+            if share < 1.0 and how.get(f"{path}.{key}") == MEAN and isinstance(value, int | float):
                 one[key] = round(value * share, 4)
         together.append(one)
     if name == "top":

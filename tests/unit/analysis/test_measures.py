@@ -24,9 +24,7 @@ def test_names_are_of_one_figure() -> None:
 
 @pytest.mark.parametrize(
     "summary",
-    [None, {}, {"memory": None}, {"memory": []}, {"memory": {"peak_pss_bytes": None}},
-     {"memory": {"peak_pss_bytes": "1"}}, {"memory": {"peak_pss_bytes": True}},
-     {"memory": {"peak_pss_bytes": float("nan")}}, {"memory": {"peak_pss_bytes": float("inf")}}],
-)  # fmt: skip
+    [None, {}, {"memory": None}, {"memory": []}, {"memory": {"peak_pss_bytes": None}}],
+)
 def test_what_is_not_known_is_none(summary: Any) -> None:
     assert figure("memory").of(summary) is None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from made import GIB, MIB, bounded, gap, lines
+from made import GIB, MIB, admitted, bounded, gap, lines
 from proctally.analysis.advice import Advice, advise_on
 from proctally.analysis.evidence import MEMORY, Evidence
 from proctally.analysis.measures import figure
@@ -88,10 +88,16 @@ def test_parts_have_names_by_kind() -> None:
 @given(STRANGE)
 def test_no_value_of_a_record_raises(value: Any) -> None:
     parts = [value, {"command": value, "low_bytes": value, "kind": value, "pid": value}]
-    for memory in (of(value, value, gaps=[value, {"section": "memory", "code": value}], at_peak=parts,
-                      mapped_file_bytes=value, unclaimed_shmem_bytes=value, at_seconds=value),
-                   HeldMemory.of_summary(value), HeldMemory.of_summary({"memory": value, "gaps": value}),
-                   HeldMemory.of_sample(value)):  # fmt: skip
+    names = ("peak_low_bytes", "peak_high_bytes", "mapped_file_bytes", "unclaimed_shmem_bytes", "at_seconds")
+    section = dict.fromkeys(names, value) | {"at_peak": parts}
+    tree = {"memory_low_bytes": value, "memory_high_bytes": value}
+    full, empty, sample = admitted(
+        {"type": "summary", "memory": section, "gaps": [value, {"section": "memory", "code": value}]},
+        {"type": "summary", "memory": value, "gaps": value},
+        {"type": "sample", "tree": tree},
+    )
+    held = (HeldMemory.of_summary(full), HeldMemory.of_summary(empty), HeldMemory.of_sample(sample["tree"]))
+    for memory in held:
         assert isinstance(memory.text + memory.short + memory.cause + memory.late(), str)
         assert memory.low is None or memory.high is None or 0 <= memory.low <= memory.high
         assert all(part.name and part.text for part in memory.parts)

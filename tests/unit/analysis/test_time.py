@@ -30,8 +30,7 @@ def test_every_part_has_words() -> None:
 
 @pytest.mark.parametrize(
     "section",
-    [None, [], {}, {"running_seconds": 1.0}, STARVED | {"ready_seconds": "x"}, STARVED | {"disk_seconds": -1}]
-    + [dict.fromkeys(STARVED, 0.0)],
+    [None, [], {}, {"running_seconds": 1.0}, STARVED | {"ready_seconds": None}] + [dict.fromkeys(STARVED, 0.0)],
 )
 def test_unknown_parts_have_no_text(section: object) -> None:
     assert Time(section).text == ""

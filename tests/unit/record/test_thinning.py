@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from made import admitted
 from proctally.record.csv import Rows
 from proctally.record.schema import COUNTER, LAST, MAX, MEAN, MIN, SUM, fields
 from proctally.record.thinning import rules, thin
@@ -117,7 +118,7 @@ def test_lines_of_strangers_do_not_stop_it() -> None:
     odd += [
         {"type": "sample", "elapsed_seconds": 2.5, "interval_seconds": "x", "tree": [], "gpus": {"a": 1}, "top": [{}]}
     ]
-    assert len(thinned([header(interval_seconds=None), *odd], 10)) >= 2
+    assert len(thinned([header(interval_seconds=None), *admitted(*odd)], 10)) >= 2
 
 
 def test_rules_are_the_aggregates_of_the_table() -> None:
@@ -189,6 +190,6 @@ def test_values_of_other_types_in_lists(what: Any) -> None:
     for line, ratios in zip(lines[2:], (what, [what, 0.25], [0.5]), strict=True):
         line["top"] = [{"pid": 1, "command": "a", "cpu_cores": what, "rss_bytes": what}, {"pid": 2, "command": "b"}]
         line["system"] = {"per_core_ratio": ratios}
-    *_, last = thin(lines, 100)
+    *_, last = thin(admitted(*lines), 100)
     assert {entry["pid"] for entry in last["top"]} == {1, 2}
     assert last["system"]["per_core_ratio"][0] >= 0.5

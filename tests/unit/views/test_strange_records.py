@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from examples import examples
-from made import gpu, lines
+from made import admitted, gpu, lines
 from proctally.analysis.advice import advice_lines, advise_on
 from proctally.analysis.comparison import Diff, Side
 from proctally.analysis.directives import SCHEDULERS, directives
@@ -61,6 +61,7 @@ def test_anything_may_stand_anywhere(changes: list[tuple[tuple[Any, ...], Any]])
             where[path[-1]] = copy.deepcopy(value)
         except (KeyError, IndexError, TypeError):  # an earlier change has taken that place away
             continue
+    made = admitted(*made)
     runs = [Evidence.of(made), Evidence.of(RECORD)]
     assert advice_lines(runs) is not None
     for name, text in directives(advise_on(runs), list(SCHEDULERS), has_gpus=True).items():

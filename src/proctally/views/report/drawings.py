@@ -181,7 +181,7 @@ def _process_told(bar: Bar) -> str:
     status = line.get("exit")
     if line.get("ended_at") is None:
         ended = "lives on"
-    elif isinstance(status, int) and status:
+    elif status:
         ended = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
     else:
         ended = "exit status 0" if status == 0 else "ended"

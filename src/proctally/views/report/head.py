@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from itertools import accumulate
 
 from proctally.record.values import section_at
 from proctally.text.escape import html
@@ -17,12 +18,17 @@ if TYPE_CHECKING:
     from proctally.views.report.run_facts import Facts
 
 
+MAX_COMMAND = 1 << 18  # characters of a command line
+
+
 def title(facts: Facts) -> str:
     """What ran, how it ended, where and when."""
     run, story = facts.story.run, facts.story
     mood = run_facts.MOODS.get(facts.verdict, run_facts.BAD)
-    words = mask_recorded(run.get("command"))
-    told = f'<pre class="command"><code>{html(shlex.join(words))}</code></pre>' if words else ""
+    command = run.get("command") or []
+    shown = [word for word, size in zip(command, accumulate(map(len, command)), strict=True) if size <= MAX_COMMAND]
+    words, rest = mask_recorded(shown), " ..." if len(shown) < len(command) else ""
+    told = f'<pre class="command"><code>{html(shlex.join(words) + rest)}</code></pre>' if words else ""
     where = [
         time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(story.past.started_at)),
         f"host {story.host['hostname']}" if story.host.get("hostname") else "",

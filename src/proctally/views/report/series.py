@@ -123,13 +123,13 @@ class Source:
     def take(self, sample: JsonObject, elapsed: float, interval: float) -> None:
         """Add a row to each column."""
         found = value_at(sample, self.path)
-        if not isinstance(found, dict):
+        if found is None:
             if not elapsed - self.read_at <= max(FRESH_SECONDS, 1.5 * interval):
                 self.said = [NAN] * len(self.fields)
             for (_, _, column), value in zip(self.fields, self.said, strict=True):
                 column.append(value)
             return
-        raw = [number_or_nan(found.get(name)) for name, _, _ in self.fields]
+        raw = [NAN if (value := found.get(name)) is None else value for name, _, _ in self.fields]
         base = self.before
         if base is not None and elapsed - base[0] < SHORT * interval and self.earlier is not None:
             base = self.earlier
@@ -163,7 +163,7 @@ class Devices:
 
     def take(self, sample: JsonObject) -> None:
         """Add a row; a sample in which they were not read says what the last one did."""
-        if isinstance(sample.get("gpus"), list):
+        if sample.get("gpus") is not None:
             gpus = objects_at(sample, "gpus")
             self.said = {}
             for field in self.FIELDS:
@@ -204,7 +204,7 @@ def collect(path: str) -> Story:
     reading = Reading(path)
     for line in reading.lines():
         what = line["type"]
-        story.evidence.take(line)
+        story.evidence.take(story.run if what == "run" else line)  # a command line can be long: one copy
         if what == "sample":
             _take(story, sources, devices, line, asked)
         elif what == "process":
@@ -271,7 +271,7 @@ def _keep(story: Story, kept: list[tuple[float, int, JsonObject]], line: JsonObj
 
 
 def _phase(story: Story, begun: dict[str, list[JsonObject | None]], line: JsonObject) -> None:
-    """Phases of one name may be nested: an end belongs to the last that was begun, None for one that is left out."""
+    """Phases of one name may be nested: an end belongs to the last one, None where that is left out."""
     name, at = str(line.get("name")), number_or_nan(line.get("elapsed_seconds"))
     if at != at:  # as older records have it
         at = number_or_nan(line.get("at")) - number_or_nan(story.run.get("started_at"))

@@ -9,7 +9,7 @@ from proctally.errors import NoRecord
 from proctally.record.catalogue import FRESH_INTERVALS, FRESH_SECONDS, of_ends
 from proctally.record.reader import GZIP, MAX_LINE_BYTES, NEWLINE, Ends, is_held, line_of, open_record, too_long
 from proctally.record.schema import RUNNING
-from proctally.record.values import number, number_at, section_at, whole
+from proctally.record.values import number, number_at, section_at
 from proctally.text.escape import printable
 from proctally.text.units import duration
 from proctally.text.words import after_verdict
@@ -158,7 +158,7 @@ class Followed:
 
 def _scene(past: Past) -> Scene:
     run, scene = past.run, Scene(past.title)
-    scene.root = whole(run.get("pid")) if run.get("kind") != "system" else None
+    scene.root = run.get("pid") if run.get("kind") != "system" else None
     scene.identity = f"run {past.short_id}" + ("" if scene.root is None else f", pid {scene.root}")
     scene.of_machine = run.get("kind") == "system"
     scene.limits = section_at(run, "limits")

@@ -276,10 +276,7 @@ def _counted(count: float | None, what: str, several: str) -> str:
 
 def _of_each_core(scene: Scene, signs: Signs) -> str:
     """A sign for each core, by how busy it was."""
-    ratios = value_at(scene.sample, "system.per_core_ratio")
-    if not isinstance(ratios, list):
-        return ""
-    return sparkline([number(ratio) for ratio in ratios], signs.levels, top=1.0)
+    return sparkline(value_at(scene.sample, "system.per_core_ratio") or [], signs.levels, top=1.0)
 
 
 def _gpu(scene: Scene) -> str:

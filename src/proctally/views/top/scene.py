@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from proctally.record.values import number, number_at, objects_at, section_at, whole
+from proctally.record.values import number, number_at, objects_at, section_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class Process:
     __slots__ = ("command", "figures", "parent", "pid", "state")
 
     def __init__(self, told: JsonObject) -> None:
-        self.pid = whole(told.get("pid")) or 0
-        self.parent = whole(told.get("parent"))
+        self.pid = told.get("pid") or 0
+        self.parent = told.get("parent")
         self.command = str(told.get("command") or "")
         self.state = str(told.get("state") or "")
         self.figures = Figures(number(told.get(key)) for key in KEYS)
