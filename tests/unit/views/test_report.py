@@ -21,7 +21,7 @@ from proctally.views.report.decimate import thin
 from proctally.views.report.markdown import markdown
 from proctally.views.report.plots import PLOTS
 from proctally.views.report.run_facts import Facts
-from proctally.views.report.series import MOST_PROCESSES, collect, lines_of, shown
+from proctally.views.report.series import MOST_PHASES, MOST_PROCESSES, collect, lines_of, shown
 from proctally.views.report.text import WIDTH, text
 from strange_lines import facts, hostile
 from writing import held
@@ -165,6 +165,19 @@ def test_phases_may_be_nested_and_not_ended(tmp_path: Path) -> None:
         ("fit", 1, 5, 8.0), ("fit", 2, 3, 1.0), ("save", 6, None, None),
     ]  # fmt: skip
     assert [(bar.begin, bar.end, bar.lane) for bar in lanes.of_phases(story)] == [(1, 5, 0), (2, 3, 1), (6, 10, 0)]
+
+
+def test_phase_that_is_left_out_does_not_end_another(tmp_path: Path) -> None:
+    kept = [made.phase("fit", "begin", 1), *(made.phase("x", "begin", 1) for _ in range(MOST_PHASES - 1))]
+    more = [made.phase(f"y{n}", "begin", 2) for n in range(5)]
+    lines = [*kept, *more, made.phase("fit", "begin", 3), made.phase("fit", "end", 4), made.phase("fit", "end", 5)]
+    story = collect(str(made.whole(tmp_path / "a.jsonl", *lines)))
+    assert (len(story.phases), story.phases_left_out, story.phases[0]["end"]) == (MOST_PHASES, 6, 5)
+
+
+def test_process_is_kept_without_unknown_fields(tmp_path: Path) -> None:
+    path = made.whole(tmp_path / "a.jsonl", made.process(1, 0.0, 1.0, 0.5) | {"x": [[]] * 100})
+    assert "x" not in collect(str(path)).processes[0]
 
 
 def test_of_many_processes_the_longest_are_kept(tmp_path: Path) -> None:
