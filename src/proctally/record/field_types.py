@@ -1,7 +1,7 @@
 """Types of the values of a record: each line passes this filter once, in the reader.
 
 A file can hold any JSON. After the filter a value of a known field has the type and range of the table of fields, or is
-null. An unknown field stays, finite and not nested deeply, and no command reads it.
+null. An unknown field stays, finite, small and not nested deeply, and no command reads it.
 """
 
 from __future__ import annotations
