@@ -22,6 +22,7 @@ VERIFY_SOON_NS, VERIFY_DIVISOR = 1_000_000_000, 1000  # ... and at most, where i
 VERIFY_COST_NS = 20_000_000  # where that listing costs more, it is left out
 MANY_PIDS = 20_000
 AROUND_NS = 2_000_000_000  # in a longer time the pids (32,768 by default) may have gone round
+MAX_UNRESOLVED = 256
 MAX_UNBORN = 16  # pids given out that are not visible yet: a fork can be preempted for longer than two scans ...
 UNBORN_NS = 2_000_000_000  # ... but not for longer than this
 UNKNOWN_START = -1
@@ -107,6 +108,12 @@ class GivenOut:
                 del self.unborn[pid]
                 self.is_dropped = True
         return list(self.unborn)
+
+    def keep(self, unresolved: Iterable[int]) -> None:
+        """Keep the newest of what a search could not resolve: in a fork storm, nearly all of these processes ended."""
+        found = list(unresolved)
+        self.is_dropped = self.is_dropped or len(found) > MAX_UNRESOLVED
+        self.unresolved = found[-MAX_UNRESOLVED:]
 
     def note_unborn(self, pids: Iterable[int], members: Collection[int], now: int) -> None:
         """Keep the newest pids that could not be read twice; most of them are of processes that exited."""
@@ -264,7 +271,7 @@ class Membership:
         self._doubtful = True  # a `children` file may skip one while others exit
         found = self._discover_by_children(ran)
         # one whose parent ended while it was asked is now the child of one that was asked before
-        self._pids.unresolved = [pid for pid in fresh or () if pid not in self.members and pid not in again]
+        self._pids.keep(pid for pid in fresh or () if pid not in self.members and pid not in again)
         cost = (self.machine.monotonic_ns() - now) * self.children_ns / (by_asking + 2 * len(found) * self.children_ns)
         self.children_ns += (cost - self.children_ns) * 0.2
         return found
@@ -280,7 +287,7 @@ class Membership:
         again = set(self._pids.unborn)
         found = self._discover_by_scan()
         left = [pid for pid in fresh or () if pid not in self._others and pid not in again]
-        self._pids.unresolved = [pid for pid in left if pid not in self.members][-MAX_UNBORN:]
+        self._pids.keep(pid for pid in left if pid not in self.members)
         cost_ns = self.machine.monotonic_ns() - now
         self._verify_ns = max(VERIFY_SOON_NS, min(VERIFY_NS, cost_ns * VERIFY_DIVISOR))
         cost = (cost_ns - unseen * UNSEEN_NS) / max(1, listed)
@@ -308,16 +315,17 @@ class Membership:
         for pid in fresh:
             if pid in self.members or self.foreign.has(pid):
                 continue
-            try:
-                parents[pid] = read_stat(self.machine, pid).ppid
+            ppid = _parent_of(self.machine, pid)
+            if ppid is not None:
+                parents[pid] = ppid
                 self._pids.unborn.pop(pid, None)
-            except UNREADABLE:
-                if pid not in self._pids.unborn:
-                    unreadable.append(pid)
-                if pid in again:
-                    self._pids.note_unborn([pid], self.members, now)
-                else:
-                    unresolved.append(pid)
+                continue
+            if pid not in self._pids.unborn:
+                unreadable.append(pid)
+            if pid in again:
+                self._pids.note_unborn([pid], self.members, now)
+            else:
+                unresolved.append(pid)
         found: list[Member] = []
         for pid, ppid in parents.items():
             if ppid not in self.members and ppid != self.own:
@@ -338,7 +346,7 @@ class Membership:
                 unresolved.append(pid)
         if unreadable:
             found += self._hidden_children(unreadable, ran)
-        self._pids.unresolved = unresolved
+        self._pids.keep(unresolved)
         return found
 
     def _discover_by_children(self, ran: list[Member]) -> list[Member]:
@@ -465,3 +473,11 @@ class Membership:
         for member in found:
             others.pop(member.pid, None)
         return found
+
+
+def _parent_of(machine: Machine, pid: int) -> int | None:
+    """Return the parent of a process; None where that cannot be read. Most of these pids are of ended processes."""
+    try:
+        return read_stat(machine, pid).ppid if machine.has_process(pid) else None
+    except UNREADABLE:
+        return None
