@@ -202,12 +202,16 @@ OPTIONS = [
 
 def values_of(option: str) -> list[list[str]]:
     """Return the words of an option with a secret value, in each way that the table allows."""
-    bare, kind = (option[:-1], option[-1]) if option[-1] in "+.:%,=*" else (option, "")
+    bare, kind = (option[:-1], option[-1]) if option[-1] in "+.:%,=*^&1234" else (option, "")
     value = {":": f"u:{SECRET}", "%": f"u%{SECRET}", ",": f"u,{SECRET}", "=": f"a={SECRET}", "*": f"a={SECRET}"}.get(
         kind, SECRET
     )
     if bare.startswith("/"):
         return [[f"{bare}:{SECRET}"]]
+    if kind.isdecimal():
+        return [[bare, *"abc"[: int(kind) - 1], value]]
+    if kind == "&":
+        return [[bare, value, value]]
     ways = [] if kind == "+" else [[bare, value]]
     if bare.startswith("--"):
         ways.append([f"{bare}={value}"])
@@ -224,6 +228,10 @@ def test_option_of_known_program(name: str, needed: str, option: str) -> None:
         assert mask([*program, bare, "x"]) == [*program, bare, "x"]
     elif option == "@/":
         assert mask([*program, f"u/{SECRET}@db"]) == [*program, "u/***@db"]
+    elif option == "<":
+        assert mask(["sh", "-c", f"echo {SECRET} | {name} a"]) == ["sh", "-c", f"echo *** | {name} a"]
+    elif option.rstrip("2") == name:
+        assert mask([*program, *"a"[: option.count("2")], SECRET])[-1] == "***"
     else:
         for words in values_of(option):
             shown = [word.replace(f"a={SECRET}" if option.endswith("=") else SECRET, "***") for word in words]
@@ -270,7 +278,10 @@ REPEATED = [
     "a=", "a=b,", "&a=", "{", "[", "https://u:", "u:p@h:1 ", "@", "a:b@", "eyJ", "sk-",
     "-----BEGIN PRIVATE KEY-----", "login user ", "key=x,", "$(", "${", "`", "<<", "curl -u a:b ", "mysql -px\n",
     "password: x\n", "\n ", "<password>", "identified by '", "/hooks/", "echo x|", "a b\tc",
-    "name=password,value=",
+    "name=password,value=", 'f("a","', "f(a,", "pragma key=", "as a key '", "secret,", "(token 'x",
+    "user a identified by ",
+    "set a.key ", "-u a -p ", "docker login --stdin <<E\n", "echo x;", "(echo x)|", "$h{a}=", "auth: a b ", "SECRET ",
+    "password: is ", "token=a1.", "X-Api-Key: {", "a:a@a:1/", "u:",
 ]  # fmt: skip
 
 
