@@ -97,7 +97,7 @@ class Words:
             self._note_program(word, previous)
             self.masked.append(self._masked_word(word, previous))
         self._sets = (self._sets or _is_setter(word)) and word not in ("get", "--get")
-        self._options.update(self._awaited.get(word.rpartition("=")[2].removeprefix("-A"), ()))
+        self._options.update(self._awaited.get(word.removeprefix("--auth-type=").removeprefix("-A"), ()))
         self._before, self._previous = previous, word
 
     def _is_value(self, word: str, kind: str, name: str) -> bool:
@@ -194,7 +194,7 @@ class Words:
                     if kind == "^":
                         del self._options[start]
                     return start + masked_part(word[len(start) :], kind, "password")
-            if "b" in word and "-b" in self._options and _CLUSTER.fullmatch(word):  # of htpasswd
+            if "b" in word and self._options.get("-b") == "3" and _CLUSTER.fullmatch(word):  # of htpasswd
                 self._expected = (str(3 - ("n" in word) + ("C" in word)), "password")
                 return word
             last = self._options.get(f"-{word[-1]}") if _CLUSTER.fullmatch(word) else None
@@ -234,10 +234,10 @@ class Words:
         elif self._sets and "." in word and (kind := _SETTINGS.get(word.partition(".")[0])) is not None:
             self._expected = (kind, word)
         elif self._sets and not any(sign in word for sign in " =") and is_secret("--" + word.rpartition("/")[2]):
-            before = self._before if previous[:1] == "-" and not _is_setter(previous) else previous
-            is_word = word == lowered and not any(sign in word for sign in "_.:/")
-            is_first = (_is_setter(before) or word in ("password", "passwd", "pass")) and before != "config"
-            if is_first or not is_word:
+            setter = self._before if previous[:1] == "-" and not _is_setter(previous) else previous
+            is_plain = word == lowered and not any(sign in word for sign in "_.:/")
+            is_first = (_is_setter(setter) or word in ("password", "passwd", "pass")) and setter != "config"
+            if is_first or not is_plain:
                 self._expected = (SETTING, word.rpartition(":")[2])
         return self._expected is not None
 
@@ -316,14 +316,17 @@ def mask_script(script: str, depth: int) -> str:
             commands.append([])
             operators.append(found[0])
     end = ""  # of a here-document with a secret
+    is_inside = False
     for number, command in enumerate(commands):
         plain = [_unquoted(pieces[index]) for index in command]
-        if end:
-            _show(pieces, command, plain, [each if plain == [end] else MASK for each in plain])
-            end = "" if plain == [end] else end
+        is_inside = end != "" and (is_inside or "\n" in operators[number])
+        if is_inside and plain == [end]:
+            end = ""
+        elif is_inside:
+            _show(pieces, command, plain, [MASK] * len(plain))
         elif command:
             reader = [pieces[index] for index in _reader(pieces, commands, operators, number)]
-            end = _mask_command(pieces, command, plain, reader, depth)
+            end = _mask_command(pieces, command, plain, reader, depth) or end
     masked = "".join(pieces)
     return mask_text(masked) if is_text else masked
 

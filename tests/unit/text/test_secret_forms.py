@@ -73,6 +73,11 @@ def test_harmless_form_is_kept(form: str) -> None:
         (["git", "-c", "user.password=a b"], ["git", "-c", "user.password=***"]),
         (["docker", "run", "-e", "PASSWORD=a b", "i"], ["docker", "run", "-e", "PASSWORD=***", "i"]),
         (["sh", "-c", "cat <<E\nit's\nE\nmysql -pX"], ["sh", "-c", "cat <<E\nit's\nE\nmysql -p***"]),
+        (["sh", "-c", "cat <<E | oc login -u u\nX\nE\nb"], ["sh", "-c", "cat <<E | oc login -u u\n***\nE\nb"]),
+        (["sh", "-c", "(echo X; echo Y) | passwd u; echo a"], ["sh", "-c", "(echo ***; echo ***) | passwd u; echo a"]),
+        (["sshpass", "-pX", "ssh", "-p", "22", "h"], ["sshpass", "-p***", "ssh", "-p", "22", "h"]),
+        (["curl", "-sb", "a=X", "h"], ["curl", "-sb", "***", "h"]),
+        (["c", "-u", "u", "-p", "X", "-p", "80"], ["c", "-u", "u", "-p", "***", "-p", "80"]),
         (["sh", "-c", "# don't\nmysql -pX # TOKEN=X"], ["sh", "-c", "# don't\nmysql -p*** # TOKEN=***"]),
         (
             ["sh", "-c", "x=$(jq -r '.token' f); c -H \"X-Auth: $x\""],
