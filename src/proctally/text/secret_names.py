@@ -87,16 +87,7 @@ _SCHEMES = _words(
     "cram-md5 md5 scram peer trust anonymous external internal local default any gssapi publickey password pam "
     "native mysql sso saml oidc token apikey cookie session header github google"
 )
-_SHORT = (
-    "pass",
-    "token",
-    "auth",
-    "pat",
-    "cookies",
-    "cookie",
-    "jwt",
-    "bearer",
-)  # keys whose small numbers stay: -pass 1
+_SHORT = _words("pass token auth pat cookies cookie jwt bearer")  # keys whose small numbers stay: -pass 1
 _ATTACHING = ("-D", "-e", "-P", "-E", "-X")  # java -DNAME=value, docker run -eNAME=value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import lru_cache
 
 from proctally.text.secret_names import is_harmless_value, is_secret, is_secret_in_query, without_option
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIN_TOKEN = 16  # characters of the shortest shape
+MAX_TALK = 256  # characters of a sentence about a secret
 MAX_REFERENCE = 512  # characters of a path, or of another reference to a secret
 _FOLDERS = (
     "etc|run|var|home|root|opt|tmp|usr|mnt|srv|dev|proc|secrets?|data|workspace|github|app|config|keys|certs|ssl|Users"
@@ -33,7 +35,7 @@ _REFERENCE = re.compile(
 )
 _SCHEME = re.compile(r"(?i)(?:bearer|basic|token|digest|negotiate|apikey)\s{1,8}")
 _CALL = re.compile(
-    r"(?:[A-Za-z_]+\d{0,3}[a-z_]*\.)*[A-Za-z_]+\d{0,3}[a-z_]*[(\[]|\.[A-Za-z_][\w.]*"
+    r"(?:[A-Za-z_]++(?:\d{1,3}[a-z_]*+)?\.)*+[A-Za-z_]++(?:\d{1,3}[a-z_]*+)?[(\[]|\.[A-Za-z_][\w.]*"
     r"|(?:os|self|args|sys|process|config|settings|secrets)\.\w"
 )
 _HEADERS = re.compile(r"(?i).*(?:authorization|cookie)")
@@ -42,39 +44,45 @@ _SCHEMED = re.compile(
     r"\b([Bb](?:asic|earer)|BASIC|BEARER) (?=[\w+/.~=-]{0,200}[0-9A-Z+/=][\w+/.~=-])([\w+/.~-]{8,}=*)"
 )
 _TEXT = r"((?<=')(?:[^'\0]|''){1,4096}|(?<=\")(?:[^\"\0]|\"\"){1,4096})"  # of SQL, behind its quote
-_BARE = r"([^\s\0'\";)]{1,4096})"
-_PHRASES = tuple(
-    re.compile(phrase)
-    for phrase in (
-        # machine h login u password X
+_BARE = r"([^\s\0'\";]{1,4096})"
+# (one of these is in the lower-case text, what is before a secret and the secret)
+_PHRASES = (
+    (  # machine h login u password X
+        (" pass", "\tpass", "\npass"),
         r"(?i)(\b(?:login|user(?:name)?|account)\s{1,8}[^\s\0;|&-][^\s\0;|&]{0,256}\s{1,8}(?:passw(?:or)?d|pass)\s{1,8})"
         + _BARE,
-        # PASSWORD 'X'; IDENTIFIED WITH plugin BY 'X'; PASSWORD FOR u = 'X'; PASSWORD('X')
-        r"(?i)(\b(?:identified\s{1,8}(?:with\s{1,8}\S{1,64}\s{1,8})?(?:by|as)|password|convertto-securestring"
-        r"|password\s{1,8}for\s{1,8}\S{1,128}\s{0,8}=)(?:\s{1,8}|\s{0,8}\(\s{0,8})(?:(?:password|to|from)\s{0,8}\(?\s{0,8})?"
+    ),
+    (  # PASSWORD 'X'; IDENTIFIED WITH plugin BY 'X'; PASSWORD FOR u = 'X'; PASSWORD('X')
+        ("password", "identified", "securestring"),
+        r"(?i)(\b(?:identified\s{1,8}(?:with\s{1,8}\S{1,64}\s{1,8})?(?:by|as)|password|convertto-securestring(?:\s{1,8}-string)?"
+        r"|password\s{1,8}for\s{1,8}\S{1,128}\s{0,8}=)(?:\s{1,8}|\s{0,8}\(\s{0,8}|(?<==))(?:(?:password|to|from)\s{0,8}\(?\s{0,8})?"
         r"[EN]?[\"'])" + _TEXT,
+    ),
+    (
+        ("identified",),
         r"(?i)(\b(?:user|role)\s{1,8}\S{1,128}\s{1,8}identified\s{1,8}by\s{1,8})" + _BARE,
-        # PRAGMA key = 'X'; ATTACH 'f' AS e KEY 'X'
-        r"(?i)(\bpragma\s{1,8}(?:\w{1,64}\.)?(?:hex|text)?(?:re)?key\s{0,8}[=(]\s{0,8}[\"']?(?:x')?)(?:"
-        + _TEXT
-        + "|"
-        + _BARE
-        + ")",
-        r"(?i)(\bas\s{1,8}\w{1,64}\s{1,8}key\s{1,8}[\"'](?:x')?)" + _TEXT,
-        # (TYPE s3, SECRET 'X'), BEARER_TOKEN 'X'
+    ),
+    (  # PRAGMA key = 'X'
+        ("pragma",),
+        r"(?i)(\bpragma\s{1,8}(?:\w{1,64}\.)?(?:hex|text)?(?:re)?key\s{0,8}[=(]\s{0,8}[\"']?(?:x')?)"
+        rf"(?:{_TEXT}|{_BARE})",
+    ),
+    (("attach",), r"(?i)(\bas\s{1,8}\w{1,64}\s{1,8}key\s{1,8}[\"'](?:x')?)" + _TEXT),  # ATTACH 'f' AS e KEY 'X'
+    (  # (TYPE s3, SECRET 'X'), BEARER_TOKEN 'X'
+        ("secret ", "token ", "_key "),
         r"((?:[(,]\s{0,8}(?i:\w{0,64}(?:secret|token|(?:access|api|account|encryption)_key))|\b(?i:secret_access_key"
         r"|session_token|client_secret)|\b[A-Z_]{0,64}(?:SECRET|TOKEN|(?:ACCESS|API|ACCOUNT|ENCRYPTION)_KEY))\s{1,8}')"
         + _TEXT,
-        r"(\bsecret,(?:[^\s\0]{0,256},)?data=)([^\s\0,]{1,4096})",  # an object of QEMU
-    )
+    ),
+    (("secret,",), r"(\bsecret,(?:[^\s\0]{0,256},)?data=)([^\s\0,]{1,4096})"),  # an object of QEMU
 )
-_CALLED = re.compile(  # set("password", "X"), auth("u", "X")
+_CALLED = (  # set("password", "X"), auth("u", "X")
     r"(\b(\w{1,64})\(\s{0,8}(?:[\w.$]{1,64}\s{0,8},\s{0,8})?(?:[\"']([^\"'\n]{0,256})[\"']\s{0,8},\s{0,8}){0,3}[\"'])"
     r"((?<=')[^'\n]{1,4096}(?=')|(?<=\")[^\"\n]{1,4096}(?=\"))"
 )
 _SETTER = re.compile(r"(?i)set|put|change|reset|update|add|append|store|define|header|auth$|authentication$")
 _LOGIN = re.compile(r"(?i)(?:login|authenticate|credentials)$")
-_NAMED = re.compile(  # {"name": "DB_PASSWORD", "value": "X"}
+_NAMED = (  # {"name": "DB_PASSWORD", "value": "X"}
     r"(?i)((?:name|key)\\?[\"']?\s{0,8}[=:]\s{0,8}\\?[\"']?)([\w.-]{1,128})"
     r"(\\?[\"']?\s{0,8},?\s{0,8}\\?[\"']?(?:parameter|[\w.\[\]]{1,64}\.)?value\\?[\"']?\s{0,8}[=:]\s{0,8})"
     r"(\\?\"[^\"]*|'[^']*|[^\s,}\"'\\]+)"
@@ -85,12 +93,12 @@ _URL = re.compile(
 _PORT = re.compile(r"\d{1,5}|[${].*")
 _PLAIN_USER = re.compile(r"[A-Za-z][a-z._-]{0,19}[0-9]{0,4}|\$.*|\{.*|<.*|\*+|")
 _HOST = re.compile(r".*(?:\.|:\d+$|\*|\$)|localhost", re.IGNORECASE)
-_HOOK = re.compile(
+_HOOK = (
     r"((?:hooks?\.slack\.com/(?:services|workflows|triggers)|/api/webhooks/\d+|/webhookb2|webhook\.office\.com/[a-z]+"
     r"|/bot/v2/hook|/hooks/catch|/with/key)/)[^\s?#]+|(/(?:web)?hooks?/)(?=[^\s?#]{0,200}[0-9A-Z])[^\s?#]{16,}"
     r"|(/bot)\d+:[\w-]+"
 )
-_BARE_LOGIN = re.compile(  # user:X@host:port, user:X@tcp(host)
+_BARE_LOGIN = (  # user:X@host:port, user:X@tcp(host)
     r"(?<![\w./:@+-])((?:(?:-d)?:pserver:)?(?!(?:npm|pkg|file|mailto|sips?|xmpp|jsr|github|gitlab|workspace|git|sha256)\b)"
     r"(?:[\w.-]{1,64}/)?[\w.+-]{1,64}:)((?:(?!//)[^\s\"',;]){1,64}(?=@[\w.-]+:\d+(?:/|$))|[^\s\"'@/:,;]{1,512})(?=@(?!sha\d)"
     r"(?:(?P<sure>[\w-]+(?:\.[\w-]+)*:[\d/]|localhost\b|(?:tcp|unix)\(|\d+(?:\.\d+){3}|[A-Za-z][\w-]*(?:\.[\w-]+)+)"
@@ -115,7 +123,7 @@ _VALUE_IN_QUOTES = {
 }
 _SUBSCRIPT = re.compile(r"[\w>}]\{\\?[\"']?$")  # $ENV{NAME}=
 _IN_BRACKETS = re.compile(r"\([^()\s\"']+\)|\{[^{}\s\"':=,]+\}")
-_TALK = re.compile(  # password: must be longer
+_TALK = (  # password: must be longer
     r"(?i)(?!.*(?:[a-z]\d|\d[a-z]))(?:must|should|can(?:not|'t)?|is|are|was|has|have|will|does|do|not|too|please|needs?|see"
     r"|invalid|incorrect|wrong|missing|required|expired|enter|reset|changed|updated|ok|failed|passed)(?:\s|[.!?\u2026]*$)"
 )
@@ -133,11 +141,11 @@ def mask_text(text: str, *, prose: bool = False) -> str:
     if "//" in text:
         text = _URL.sub(_masked_url, text)
     if "@" in text:
-        text = _LONE.sub(_masked_lone, _BARE_LOGIN.sub(_masked_login, text))
+        text = _LONE.sub(_masked_lone, _compiled(_BARE_LOGIN).sub(_masked_login, text))
     if "alue" in text or "ALUE" in text:
-        text = _NAMED.sub(_masked_named, text)
+        text = _compiled(_NAMED).sub(_masked_named, text)
     if "(" in text:
-        text = _CALLED.sub(_masked_call, text)
+        text = _compiled(_CALLED).sub(_masked_call, text)
     return "".join(_masked_pairs(text, prose=prose))
 
 
@@ -159,16 +167,19 @@ def mask_tokens(text: str) -> str:
         text = _PEM.sub(rf"\g<1>{MASK}", text)
     for literal, pattern in SHAPES:
         if literal in text:
-            text = _shape(pattern).sub(MASK, text)
+            text = _compiled(rf"(?<![0-9A-Za-z]){pattern}").sub(MASK, text)
     text = _SCHEMED.sub(rf"\g<1> {MASK}", text)
-    for phrase in _PHRASES:
-        text = phrase.sub(_masked_phrase, text)
+    lowered = text.lower()
+    for stems, phrase in _PHRASES:
+        if any(stem in lowered for stem in stems):
+            text = _compiled(phrase).sub(_masked_phrase, text)
     return text
 
 
 @lru_cache
-def _shape(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![0-9A-Za-z]){pattern}")
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Return a pattern that few texts need; to compile all of them takes 5 ms."""
+    return re.compile(pattern)
 
 
 # -- URLs -------------------------------------------------------------------------------------------------------------
@@ -180,7 +191,7 @@ def _masked_url(found: re.Match[str]) -> str:
     at = _end_of_login(rest)
     if at >= 0:
         rest = f"{_masked_user(rest[:at], scheme.lower())}{rest[at:]}"
-    return scheme + _HOOK.sub(lambda hook: f"{hook[1] or hook[2] or hook[3]}{MASK}", rest)
+    return scheme + _compiled(_HOOK).sub(lambda hook: f"{hook[1] or hook[2] or hook[3]}{MASK}", rest)
 
 
 def _end_of_login(rest: str) -> int:
@@ -318,21 +329,23 @@ def _end_of_value(text: str, found: re.Match[str], odd: dict[str, bool]) -> int:
             return block.end()
         if separator == ":" and not _is_telling(name, text[start : start + 64]):
             return start
-        end = _end(line, text, start)
-        if _TALK.match(text, start, end) or (
-            name.lower() in ("auth", "token", "key") and _PROSE.fullmatch(text, start, end)
-        ):
+        if _is_talk(name, text[start : _end(line, text, start, start + MAX_TALK)]):
             return start
         if is_line:
-            return end
+            return _end(line, text, start)
     if _CALL.match(text, start):
         return start
     return _end(_VALUE if open_quote is None else _VALUE_IN_QUOTES[open_quote], text, start)
 
 
-def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
-    found = pattern.match(text, start)
+def _end(pattern: re.Pattern[str], text: str, start: int, stop: int = sys.maxsize) -> int:
+    found = pattern.match(text, start, stop)
     return start if found is None else found.end()
+
+
+def _is_talk(name: str, value: str) -> bool:
+    """Return whether a line is about its key: `password: must be longer`, `auth: token expired`."""
+    return bool(_compiled(_TALK).match(value) or (name.lower() in ("auth", "token", "key") and _PROSE.fullmatch(value)))
 
 
 def _begins_line(text: str, begin: int) -> bool:

@@ -18,7 +18,8 @@ _KINDS = "+.:%,=*^&1234"
 _BLANK = re.compile(r"\s")
 _OPTION = re.compile(r"--?[A-Za-z_][\w.:-]*+")
 _ASSIGNED = re.compile(r"(--?[A-Za-z][\w.-]*+|[A-Za-z_][\w.-]*+(?:\[[\w.-]*\])*)(\+?=|:=)(.*)", re.DOTALL)
-_COLON = re.compile(r"(/|--?)([A-Za-z][\w.-]*+)(:)([^/].*)", re.DOTALL)
+_COLON = re.compile(r"((?:/|--?)[A-Za-z][\w.-]*+):([^/].*)", re.DOTALL)  # --token:X, but --auth:token X
+_PASS = re.compile(r"(?i)pass|pwd")
 _NEXT_OPTION = re.compile(r"--[a-z]+(?:-[a-z0-9]+)*(?:=.*)?|-[A-Za-z]|-[a-z]+(?:-[a-z]+)*(?:=.*)?|--", re.DOTALL)
 _SCRIPT_NEXT = re.compile(r"-[A-Za-z]{0,6}c|--command|--wrap|--exec|--eval")
 _SWITCH = re.compile(r"--?(?:\w.*)?|/[a-z]{2,10}(?::.*)?", re.DOTALL)
@@ -145,8 +146,12 @@ class Words:
         if word in _PASSWORDS and word not in self._options and self._follows_user(previous):
             self._expected = (LOGIN, "password")
             return word
-        if (found := _COLON.fullmatch(word)) and is_secret(found[2]):
-            return f"{found[1]}{found[2]}:{masked_value(found[2], found[4])}"
+        if (
+            (found := _COLON.fullmatch(word))
+            and is_secret(found[1])
+            and (_PASS.search(found[1]) or not is_secret(found[2]))
+        ):
+            return f"{found[1]}:{masked_value(found[1], found[2])}"
         if _OPTION.fullmatch(word):
             if is_secret(word):
                 self._expected = (WHOLE, word)
