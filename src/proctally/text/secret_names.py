@@ -124,7 +124,8 @@ def without_option(name: str) -> str:
 def is_harmless_value(name: str, value: str) -> bool:
     """Return whether this value of a secret key can be shown: a switch, a small number, a field, a scheme."""
     parts = [part.lower() for part in _PART.findall(name[-MAX_NAME:])]
-    if parts[-1:] == ["key"] and not _SECRET.fullmatch("".join(parts[-2:])) and _PLAIN.fullmatch(value):
+    is_weak = len(parts) > 1 and parts[-1] == "key" and not _SECRET.fullmatch("".join(parts[-2:]))
+    if is_weak and name != name.upper() and _PLAIN.fullmatch(value):
         return True
     if (parts[-1:] == ["token"] or (len(parts) == 1 and parts[0] in _SHORT)) and value.isdecimal() and len(value) <= 2:
         return True

@@ -19,10 +19,9 @@ _BLANK = re.compile(r"\s")
 _OPTION = re.compile(r"--?[A-Za-z_][\w.:-]*+")
 _ASSIGNED = re.compile(r"(--?[A-Za-z][\w.-]*+|[A-Za-z_][\w.-]*+(?:\[[\w.-]*\])*)(\+?=|:=)(.*)", re.DOTALL)
 _COLON = re.compile(r"((?:/|--?)[A-Za-z][\w.-]*+):([^/].*)", re.DOTALL)  # --token:X, but --auth:token X
-_PASS = re.compile(r"(?i)pass|pwd")
 _NEXT_OPTION = re.compile(r"--[a-z]+(?:-[a-z0-9]+)*(?:=.*)?|-[A-Za-z]|-[a-z]+(?:-[a-z]+)*(?:=.*)?|--", re.DOTALL)
 _SCRIPT_NEXT = re.compile(r"-[A-Za-z]{0,6}c|--command|--wrap|--exec|--eval")
-_SWITCH = re.compile(r"--?(?:\w.*)?|/[a-z]{2,10}(?::.*)?", re.DOTALL)
+_SWITCH = re.compile(rf"{_NEXT_OPTION.pattern}|--[a-z]+\d\d|-[A-Za-z0-9]{{0,5}}|/[a-z]{{2,10}}(?::.*)?", re.DOTALL)
 _PAIR = re.compile(r"[A-Za-z_][\w.-]*=.*[^=]", re.DOTALL)
 _KEY = re.compile(r"[:$@]?[A-Za-z_][\w.:-]*")
 _CLUSTER = re.compile(r"-[A-Za-z]{1,6}")
@@ -146,11 +145,7 @@ class Words:
         if word in _PASSWORDS and word not in self._options and self._follows_user(previous):
             self._expected = (LOGIN, "password")
             return word
-        if (
-            (found := _COLON.fullmatch(word))
-            and is_secret(found[1])
-            and (_PASS.search(found[1]) or not is_secret(found[2]))
-        ):
+        if (found := _COLON.fullmatch(word)) and is_secret(found[1]) and not _is_nested(*found.groups()):
             return f"{found[1]}:{masked_value(found[1], found[2])}"
         if _OPTION.fullmatch(word):
             if is_secret(word):
@@ -256,6 +251,11 @@ class Words:
         if is_prose or self._filter or (self._code and _CODE.fullmatch(previous) is not None):
             return mask_text(word, prose=is_prose)
         return mask_script(word, self._depth + 1)
+
+
+def _is_nested(name: str, value: str) -> bool:
+    """Return whether this is one name: --auth:token, unlike --auth:X, --auth-token:X and --password:X."""
+    return is_secret(value) and "-" not in name.strip("-") and "pass" not in name.lower()
 
 
 def _is_setter(word: str) -> bool:
