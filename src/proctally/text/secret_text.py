@@ -24,7 +24,7 @@ _FOLDERS = (
 _REFERENCE = re.compile(
     rf"""\*\*\* | \$+ | (?-i:\$(?:[A-Z_][A-Z0-9_]*|[a-z_]+|\d)) | \$\{{\w+\}}
     | \$\$?\((?!echo|printf)[^()]*\) | `(?!echo|printf)(?:[^`]*\s[^`]*|[/.][^`]*|[a-z_-]+)` | %[A-Z_]+\d?%
-    | \$?\{{\{{[^{{}}]*\}}\}} | <[A-Z_ .-]+> | \{{[A-Z_.]*\}}
+    | \$?\{{\{{[^{{}}]*\}}\}} | </?\|?[A-Z_ .-]+\|?> | (?-i:\[[A-Z]+\]) | \{{[A-Z_.]*\}}
     | (?:env|file|fd|fp|op|ssm|vault|secretsmanager|arn)://?/?[\w./:@-]+
     | @[\w./~-]*[/.][\w./-]+ | \W{{1,3}} | (?:s3|gs)://[\w./-]+
     | (?:true|false|yes|no|none|null|nil|undefined|optional|required|missing|invalid|incorrect|expired|auto

@@ -41,27 +41,27 @@ PROGRAM_NAMES = """
     aws az bao bcp beeline bitcoin-cli bombardier buildah bw cargo cc-test-reporter ccdecrypt ccencrypt ccrypt cf choco
     chpass chpasswd clickhouse-client cloudflared codecov composer conan consul cosign cpw cqlsh crackmapexec crane
     createdb createuser cryptcat cryptsetup ctr curl curlftpfs cypher-shell databricks db2 debconf-set-selections
-    deluge-console docker doctl dotnet doveadm dropdb drush dsconf dsidm ecryptfs-add-passphrase ejabberdctl electrum
-    encfs etcdctl evil-winrm exp expdp fly flyctl funzip gh gitlab-runner glab gocryptfs gpasswd gpg-preset-passphrase
-    gradle gradlew grafana grafana-cli groupmod hatch hdbsql helm hey htpasswd http httpie https hydra imp
-    impacket-psexec impala-shell impdp influx ipa-client-install ipa-replica-install ipa-server-install ipmi-sensors
-    ipmitool iredis isql isql-fb iw iwconfig jarsigner jira k3s kadmin kadmin.local keytool kinit kubectl ldapadd
-    ldapcompare ldapdelete ldapmodify ldapmodrdn ldappasswd ldapsearch ldapwhoami lftp litecli lsar maas mariadb
-    mariadb-admin mariadb-backup mariadb-check mariadb-dump mariadb-import mariadb-show mc mcrcon mcrypt medusa
-    mimirtool monerod mongo mongodump mongoexport mongoimport mongorestore mongosh mosquitto_passwd mosquitto_pub
-    mosquitto_rr mosquitto_sub mqtt mupdf mutool mvn mycli mysql mysqladmin mysqlbinlog mysqlcheck mysqldump mysqlimport
-    mysqlpump mysqlsh mysqlshow mysqlslap ncftp ncftpget ncftpls ncftpput neo4j-admin nerdctl net netbird netexec netsh
-    networksetup ngrok nikto nmblookup nmcli ntfy nuget nxc nzsql oathtool oc odoo odoo-bin oha open openconnect openssl
-    oras osql p4 pageant passwd pdftk pdm pg_basebackup pg_dump pg_dumpall pg_restore pgcli pkcs11-tool pkcs15-tool
-    plink podman poetry prosodyctl pscp psexec psexec64 psftp psql pulumi pushbullet putty qpdf rabbitmqadmin
-    rabbitmqctl racadm rancher rar rclone rcon rdesktop redis-benchmark redis-cli regctl rke2 rman rpcclient samba-tool
-    sdl-freerdp sdl-freerdp3 secret-tool security sendEmail sendemail signtool skopeo slappasswd smbcacls smbclient
-    smbget smbmap smbpasswd smbtree snmpbulkget snmpbulkwalk snmpget snmpgetnext snmpset snmptable snmptrap snmpwalk
-    snowsql snyk softhsm2-util sonar-scanner sqlcl sqlcmd sqlldr sqlplus ss-local ss-server ssh-keygen sshpass steam
-    steghide stegseek stegsnow swaks tpm2_create tpm2_createprimary tpm2_unseal transmission-remote travis tsql twine
-    unar unrar unzip useradd usermod uv valkey-cli vault veracrypt vercel virsh vmrun vsql wandb wbinfo winexe wlfreerdp
-    wlfreerdp3 wpa_cli wpa_passphrase xfreerdp xfreerdp3 xh xhs xtightvncviewer ykman ykpersonalize youtube-dl yt-dlp
-    yubico-piv-tool zerotier-cli zip zipcloak zkCli.sh zrok zuluCrypt-cli
+    deluge-console docker doctl dotnet doveadm dropdb drush dsconf dsidm duplicity ecryptfs-add-passphrase ejabberdctl
+    electrum encfs etcdctl evil-winrm exp expdp fly flyctl funzip gcloud gh gitlab-runner glab gocryptfs gpasswd gpg
+    gpg-preset-passphrase gpg2 gradle gradlew grafana grafana-cli groupmod hatch hdbsql helm hey htpasswd http httpie
+    https hydra imp impacket-psexec impala-shell impdp influx ipa-client-install ipa-replica-install ipa-server-install
+    ipmi-sensors ipmitool iredis isql isql-fb iw iwconfig jarsigner jira journalctl k3s kadmin kadmin.local keytool
+    kinit kubectl ldapadd ldapcompare ldapdelete ldapmodify ldapmodrdn ldappasswd ldapsearch ldapwhoami lftp litecli
+    lsar maas mariadb mariadb-admin mariadb-backup mariadb-check mariadb-dump mariadb-import mariadb-show mc mcrcon
+    mcrypt medusa mimirtool monerod mongo mongodump mongoexport mongoimport mongorestore mongosh mosquitto_passwd
+    mosquitto_pub mosquitto_rr mosquitto_sub mqtt mupdf mutool mvn mycli mysql mysqladmin mysqlbinlog mysqlcheck
+    mysqldump mysqlimport mysqlpump mysqlsh mysqlshow mysqlslap ncftp ncftpget ncftpls ncftpput neo4j-admin nerdctl net
+    netbird netexec netsh networksetup ngrok nikto nmblookup nmcli ntfy nuget nxc nzsql oathtool oc odoo odoo-bin oha
+    open openconnect openssl oras osql p4 pageant passwd pdftk pdm pg_basebackup pg_dump pg_dumpall pg_restore pgcli
+    pkcs11-tool pkcs15-tool plink podman poetry prosodyctl pscp psexec psexec64 psftp psql pulumi pushbullet putty qpdf
+    rabbitmqadmin rabbitmqctl racadm rancher rar rclone rcon rdesktop redis-benchmark redis-cli regctl rke2 rman
+    rpcclient samba-tool sdl-freerdp sdl-freerdp3 secret-tool security sendEmail sendemail signtool skopeo slappasswd
+    smbcacls smbclient smbget smbmap smbpasswd smbtree snmpbulkget snmpbulkwalk snmpget snmpgetnext snmpset snmptable
+    snmptrap snmpwalk snowsql snyk softhsm2-util sonar-scanner sqlcl sqlcmd sqlldr sqlplus ss-local ss-server ssh-keygen
+    sshpass steam steghide stegseek stegsnow swaks tpm2_create tpm2_createprimary tpm2_unseal transmission-remote travis
+    tsql twine unar unrar unzip useradd usermod uv valkey-cli vault veracrypt vercel virsh vmrun vsql wandb wbinfo
+    winexe wlfreerdp wlfreerdp3 wpa_cli wpa_passphrase xfreerdp xfreerdp3 xh xhs xtightvncviewer ykman ykpersonalize
+    youtube-dl yt-dlp yubico-piv-tool zerotier-cli zip zipcloak zkCli.sh zrok zuluCrypt-cli
 """
 
 
