@@ -58,7 +58,7 @@ _PHRASES = (
         r"|password\s{1,8}for\s{1,8}\S{1,128}\s{0,8}=)(?:\s{1,8}|\s{0,8}\(\s{0,8}|(?<==))(?:(?:password|to|from)\s{0,8}\(?\s{0,8})?"
         r"[EN]?[\"'])" + _TEXT,
     ),
-    (
+    (  # ALTER USER u IDENTIFIED BY X
         ("identified",),
         r"(?i)(\b(?:user|role)\s{1,8}\S{1,128}\s{1,8}identified\s{1,8}by\s{1,8})" + _BARE,
     ),

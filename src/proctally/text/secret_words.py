@@ -7,7 +7,7 @@ import re
 from proctally.text.secret_names import is_secret, without_option
 from proctally.text.secret_table import AMBIGUOUS, PROGRAMS
 from proctally.text.secret_text import MIN_TOKEN, mask_text, masked_value
-from proctally.text.secrets import MASK
+from proctally.text.secrets import MASK, PASSWORD_OPTIONS, USER_OPTIONS
 
 MAX_DEPTH = 4  # scripts inside scripts
 MAX_GROUP = 8  # commands between one that prints and one that reads
@@ -40,10 +40,10 @@ _SETTERS = (
     "-genv", "-env", "--arg", "--stringparam", "--set",
 )  # fmt: skip
 _SETTINGS = {"http-basic": "2", "github-oauth": NEXT, "gitlab-token": NEXT, "bearer": NEXT, "pypi-token": NEXT}
-# -u USER -p X, of any program, unless X is a port, a pair or a path
-_USERS = ("-u", "-U", "-l", "--user", "--username", "-user", "-username", "--login")
-_PASSWORDS = ("-p", "-P", "-pw")
-_PORT = re.compile(r"(?:[\d.:,/-]|\$\{?[A-Z_]+\}?)+(?:/(?:tcp|udp))?|[a-z_.-]+(?:/[a-z_.-]+)+|\w+=.*", re.DOTALL)
+# -p X behind a user is not a password: a port, a path, a pair
+_NOT_PASSWORD = re.compile(
+    r"(?:[\d.:,/-]|\$\{?[A-Z_]+\}?)+(?:/(?:tcp|udp))?|[a-z_.-]+(?:/[a-z_.-]+)+|\w+=.*", re.DOTALL
+)
 _BEFORE_COMMAND = (
     "sudo", "doas", "env", "exec", "time", "nohup", "--", "then", "do", "else", "command", "xargs", "!", "{",
 )  # fmt: skip
@@ -142,7 +142,7 @@ class Words:
     def _masked_word(self, word: str, previous: str) -> str:
         if self._options and (masked := self._masked_known(word)) is not None:
             return masked
-        if word in _PASSWORDS and word not in self._options and self._follows_user(previous):
+        if word in PASSWORD_OPTIONS and word not in self._options and self._follows_user(previous):
             self._expected = (LOGIN, "password")
             return word
         if (found := _COLON.fullmatch(word)) and is_secret(found[1]) and not _is_nested(*found.groups()):
@@ -170,9 +170,9 @@ class Words:
 
     def _follows_user(self, previous: str) -> bool:
         """Return whether the words before are the option of a user and its value: `-u bob`, `--user=bob`."""
-        if previous.partition("=")[0] in _USERS and "=" in previous:
+        if previous.partition("=")[0] in USER_OPTIONS and "=" in previous:
             return True
-        return self._before in _USERS and self.masked[-3:-2] not in (["sudo"], ["doas"])
+        return self._before in USER_OPTIONS and self.masked[-3:-2] not in (["sudo"], ["doas"])
 
     def _masked_known(self, word: str) -> str | None:
         """Return an option of a known program, its value masked where it is in the same word; None for other words."""
@@ -285,7 +285,7 @@ def masked_part(value: str, kind: str, name: str) -> str:
         case "setting" if value.startswith("--value="):
             return f"--value={masked_value(name, value[8:])}"
         case "login":
-            return value if _PORT.fullmatch(value) else masked_value(name, value)
+            return value if _NOT_PASSWORD.fullmatch(value) else masked_value(name, value)
         case "!":
             return value
     return masked_value(name, value)

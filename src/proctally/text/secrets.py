@@ -21,7 +21,9 @@ STEMS = (
     "webhook", "/hook", "hooks.", "/bot", "identified", "http-basic", "securestring", "login(", "bindpw", "community",
     "-pin", "verification", "sudo -s", "sudo -ks", "requirepass", "storepass", "cert:",
 )  # fmt: skip
-LOGIN = ((" -u ", " -U ", " -l ", " -user", " --user", " --login"), (" -p ", " -P ", " -pw "))  # of any program
+# -u USER -p X, of any program
+USER_OPTIONS = ("-u", "-U", "-l", "--user", "--username", "-user", "-username", "--login")
+PASSWORD_OPTIONS = ("-p", "-P", "-pw")
 ENDS = ("pass", "pwd", "pw", "otp", "pat", "pin")
 
 # Literal texts of `secret_table.SHAPES` and names of its PROGRAMS. The table takes 0.3 ms to load.
@@ -109,7 +111,9 @@ def _is_suspicious(text: str) -> bool:
     lowered = text.lower()
     if any(stem in lowered for stem in STEMS) or lowered.endswith(ENDS) or "-----BEGIN" in text:
         return True
-    if all(any(option in text for option in options) for options in LOGIN):
+    if any(f" {option} " in text for option in PASSWORD_OPTIONS) and any(
+        f" {option}" in text for option in USER_OPTIONS
+    ):
         return True
     return ("@" in text and ":" in text) or any(literal in text for literal in LITERALS)
 
