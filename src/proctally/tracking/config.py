@@ -50,6 +50,7 @@ class Options:
     begin: bool = False
     end: bool = False
     fail_on: str | None = None
+    undecided: str | None = None
     for_: str | None = None
     plain: bool = False
     count: int | None = None
