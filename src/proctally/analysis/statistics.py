@@ -7,6 +7,7 @@ Hodges and Lehmann with the exact interval of Mann and Whitney, which one strang
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import cache
 from statistics import fmean, median
@@ -81,9 +82,10 @@ def shift(base: Sequence[float], new: Sequence[float], *, as_ratio: bool = True)
         base, new = [math.log(value) for value in base], [math.log(value) for value in new]
     if min(len(base), len(new)) < MIN_RUNS:
         return Shift(is_ratio, median(new) - median(base), None)
-    differences = sorted(after - before for before in base for after in new)
+    base, new = sorted(base, reverse=True), sorted(new)  # of many runs, differences that are partly sorted
+    differences = sorted([after - before for before in base for after in new])
     outside = _differences_outside(len(base), len(new))
-    against = min(sum(each <= 0 for each in differences), sum(each >= 0 for each in differences))
+    against = min(bisect_right(differences, 0), len(differences) - bisect_left(differences, 0))
     p = min(1.0, 2 * _share_at_most(len(base), len(new), against))
     interval = Interval(differences[outside], differences[-1 - outside], p, spread(base, new))
     return Shift(is_ratio, median(differences), interval)
