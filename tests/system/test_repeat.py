@@ -45,8 +45,8 @@ def test_repeat_runs_are_recorded_in_pairs_and_compared(tmp_path: Path) -> None:
 
 
 def test_repeat_shuffles_each_pair(tmp_path: Path) -> None:
-    """Of 12 pairs all in one order: a chance of 1 in 2,048."""
-    run(tmp_path, "-q", "--repeat", "12", "--no-record", "--versus", f"sh -c '{B}'", "--", "sh", "-c", A, cwd=tmp_path)
+    """All of 16 pairs in one order: a chance of 1 in 32,768."""
+    run(tmp_path, "-q", "--repeat", "16", "--no-record", "--versus", f"sh -c '{B}'", "--", "sh", "-c", A, cwd=tmp_path)
     pairs = set(zip(*[iter(order(tmp_path))] * 2, strict=True))
     assert pairs == {("a", "b"), ("b", "a")}
 

@@ -78,10 +78,12 @@ class Shift:
 def shift(base: Sequence[float], new: Sequence[float], *, as_ratio: bool = True) -> Shift:
     """Return how far NEW is above BASE. `as_ratio`: in logarithms, unless a value is 0."""
     is_ratio = as_ratio and min(*base, *new) > NOTHING
+    if min(len(base), len(new)) < MIN_RUNS:
+        base, new = [median(base)], [median(new)]
     if is_ratio:
         base, new = [math.log(value) for value in base], [math.log(value) for value in new]
-    if min(len(base), len(new)) < MIN_RUNS:
-        return Shift(is_ratio, median(new) - median(base), None)
+    if len(base) == 1:
+        return Shift(is_ratio, new[0] - base[0], None)
     base, new = sorted(base, reverse=True), sorted(new)  # of many runs, differences that are partly sorted
     differences = sorted([after - before for before in base for after in new])
     outside = _differences_outside(len(base), len(new))
