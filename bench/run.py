@@ -16,6 +16,7 @@ from pathlib import Path
 from accuracy import accuracy
 from build import build_bench
 from decide_cost import decide_cost
+from diff_simulated import diff_simulated
 from figures import chains, figures
 from library_cost import library_cost
 from listing_cost import listing_cost
@@ -47,6 +48,7 @@ BENCHES: dict[str, Callable[[Programs], Iterator[Line]]] = {
     "scrape_cost": scrape_cost,
     "listing_cost": listing_cost,
     "decide_cost": decide_cost,
+    "diff_simulated": diff_simulated,
     "top_cost": top_cost,
     "report_cost": report_cost,
     "build": build_bench,
@@ -56,7 +58,7 @@ BENCHES: dict[str, Callable[[Programs], Iterator[Line]]] = {
     "wall_time": wall_time,
     "peers": peers,
 }
-WHEN_NAMED = ("peers", "figures", "chains")  # take the network, or many minutes
+WHEN_NAMED = ("peers", "figures", "chains", "diff_simulated")  # take the network, or many minutes
 
 
 class Skipped:

@@ -45,7 +45,7 @@ SHARED = re.compile(
     r"|integration/linux/test_(cgroup|damaged_machine|discovery|disks|gpu|machine|memory_readers|net|proc|spawn|system)\.py"
     r"|integration/tree/test_damaged_files\.py"
     r"|system/test_(advise|attach|cli|diff|export|export_parquet|export_thinning|exporting|fuzz|gpu_run|hostile_records"
-    r"|interpreter|ls|otlp|outputs|own_cgroup|procfs|prometheus|receivers|refused_files|report|run_tree|secrets|serve"
+    r"|interpreter|ls|otlp|outputs|own_cgroup|procfs|prometheus|receivers|refused_files|repeat|report|run_tree|secrets|serve"
     r"|served_files|shifted_clocks|signal_table|signals|system|terminal|termination|top|top_screen|track_nested|track_places"
     r"|trouble|wrapper)\.py"
 )

@@ -37,14 +37,14 @@ class Job:
         self.before = [0] * SIZE
         self.cores: list[float] = []
 
-    def start(self) -> None:
+    def start(self, seconds: float = 1.0) -> None:
         self.base = self.host.used(ROOT)
         self.founders = len(self.host.family(ROOT))
         if self.attached:
             attach_to(self.sampler, ROOT)
         else:
             self.sampler.start(ROOT)
-        self.look()
+        self.look(seconds)
 
     def truth(self) -> list[int]:
         return [used - base for used, base in zip(self.host.used(ROOT), self.base, strict=True)]

@@ -88,8 +88,8 @@ def test_helper_with_hostile_pythonpath_exports(tmp_path: Path, hostile: Path) -
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A place with two records."""
     home = tmp_path_factory.mktemp("home")
-    for _ in range(2):
-        said([*SCRIPT, "run", "-q", "--", "true"], env=bare(PROCTALLY_HOME=str(home)))
+    for name in ("first", "second"):
+        said([*SCRIPT, "run", "-q", "-n", name, "--", "true"], env=bare(PROCTALLY_HOME=str(home)))
     return home
 
 
@@ -97,7 +97,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "words",
     [
         "ls", "report -f text last", "export last", "export -f jsonl last",
-        "diff last last", "advise", "fields", "system --duration 0.1 --no-record", "rm --dry-run --older-than 1d",
+        "diff first second", "advise", "fields", "system --duration 0.1 --no-record", "rm --dry-run --older-than 1d",
         "mark a", "--help", "lss",
     ],
 )  # fmt: skip

@@ -1,20 +1,20 @@
-"""Two sides of runs, figure by figure and command by command: what differs, and whether that is beyond a limit."""
+"""Two sides of runs, figure by figure and command by command: how far they are apart, and whether limits hold."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 
-from proctally.analysis.gates import FAILED, PASSED, UNKNOWN, WITHIN
+from proctally.analysis.changes import change, interval
+from proctally.analysis.gates import CANNOT_TELL, FAILS, HOLDS, RESULTS
 from proctally.analysis.measures import FIGURES, LESS, TREE, command_seconds
-from proctally.analysis.statistics import NO_SPREAD, Group, compare
-from proctally.errors import NoRecord
+from proctally.analysis.statistics import NOTHING, Group, holm, shift
+from proctally.errors import NoRecord, UsageError
 from proctally.record import codes
 from proctally.record.catalogue import Past, named
 from proctally.record.schema import SECONDS
 from proctally.record.values import number, objects_at, was_killed
 from proctally.text import words
-from proctally.text.units import NOTHING, percent, with_unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from proctally.analysis.gates import Gate
     from proctally.analysis.measures import Measure
-    from proctally.analysis.statistics import Comparison
+    from proctally.analysis.statistics import Shift
     from proctally.record import JsonObject
 
 BASE, NEW = "BASE", "NEW"
@@ -30,6 +30,8 @@ GOOD = ("ok", "ended")  # verdicts of runs whose figures are those of the whole 
 UNFINISHED = ("running", "lost")
 SECTIONS = (codes.CPU, codes.IO, codes.PROCESSES)  # their gaps change what a comparison means
 OTHERS = "(others)"  # shown for the row of all commands that have none of their own
+CLAIMED = ("wall", "cpu", "memory")  # figures whose change gets a word, as does that of a limit
+MORE, UNCLEAR = "more", "unclear"  # with LESS the words of a claim
 SMALLEST_SECONDS = 0.005  # of a command: what is less on both sides is not shown
 
 
@@ -37,12 +39,13 @@ class Side:
     """The runs that one word of the command line means.
 
     `counted`: those whose figures are taken: all that went well, or, where none did, all that have a summary.
-    `commands`: the rows of their commands.
+    `commands`: the rows of their commands. `label`: shown for the runs; empty: their name.
     """
 
-    def __init__(self, title: str, word: str, found: Sequence[Past]) -> None:
+    def __init__(self, title: str, word: str, found: Sequence[Past], label: str = "") -> None:
         self.title = title
         self.word = word
+        self.label = label
         self.found = list(found)
         self.unfinished = [record for record in found if record.summary is None]
         ended = [record for record in found if record.summary is not None]
@@ -62,9 +65,12 @@ def _went_well(record: Past) -> bool:
 
 
 class ComparisonRow:
-    """One figure, or one command, on both sides. A group is None where nothing is known of that side."""
+    """One figure, or one command, on both sides. A group is None where nothing is known of that side.
 
-    __slots__ = ("base", "better", "comparison", "name", "new", "processes", "unit")
+    `claim`: `more`, `less` or `unclear`, of the figures of which something may be claimed.
+    """
+
+    __slots__ = ("base", "better", "claim", "name", "new", "processes", "shift", "unit")
 
     def __init__(self, name: str, unit: str, better: str, base: Sequence[float], new: Sequence[float]) -> None:
         self.name = name
@@ -72,7 +78,8 @@ class ComparisonRow:
         self.better = better
         self.base = Group(base) if base else None
         self.new = Group(new) if new else None
-        self.comparison: Comparison | None = compare(base, new) if base and new else None
+        self.shift: Shift | None = shift(base, new) if base and new else None
+        self.claim: str | None = None
         self.processes: tuple[float | None, float | None] = (None, None)
 
     @property
@@ -89,28 +96,41 @@ class ComparisonRow:
 
     @property
     def is_worse(self) -> bool | None:
-        """Whether the change is for the worse; None where it is none, or where neither way is better."""
-        if not self.change or not self.better or self.comparison is None or self.comparison.differs is False:
-            return None
-        return (self.change > 0) == (self.better == LESS)
+        """True if the change is for the worse; None where none is claimed, or where neither way is better."""
+        return None if self.claim in (None, UNCLEAR) or not self.better else self.claim != self.better
+
+    @property
+    def is_equal(self) -> bool:
+        """True if median and range are the same on both sides."""
+        sides = (self.base, self.new)
+        return len({None if group is None else (group.low, group.median, group.high) for group in sides}) == 1
+
+    @property
+    def runs(self) -> int:
+        """Runs of the smaller side."""
+        return min(0 if group is None else len(group.values) for group in (self.base, self.new))
+
+    @property
+    def untested(self) -> str:
+        """The mark of a change without an interval: `untested (1 run a side)`; else empty."""
+        if self.shift is None or self.shift.interval is not None:
+            return ""
+        return f"untested ({self.runs} run{'' if self.runs == 1 else 's'} a side)"
 
 
 @dataclass(slots=True)
 class Judged:
-    """What became of one limit, and why."""
+    """The result of one limit, and why; `shift` is the change that was judged, `runs` a side that decide it."""
 
     gate: Gate | None
-    state: str
+    result: str
     why: str
-
-    @property
-    def has_failed(self) -> bool:
-        """What cannot be judged has not passed."""
-        return self.state in (FAILED, UNKNOWN)
+    shift: Shift | None = None
+    runs: int | None = None
 
 
 class Diff:
-    """Two sides, their figures and commands, what is to be told beside, and what became of the limits."""
+    """Two sides, their figures and commands, notes, and the results of the limits."""
 
     def __init__(self, base: Side, new: Side, limits: Sequence[Gate]) -> None:
         self.base = base
@@ -119,13 +139,17 @@ class Diff:
             ComparisonRow(figure.name, figure.unit, figure.better, base.values(figure), new.values(figure))
             for figure in FIGURES
         ]
+        names = {gate.figure.name for gate in limits if gate.figure is not None}
+        self.claimed = [row for row in self.rows if row.name in CLAIMED or row.name in names]
+        self.tested = _claim(self.claimed)
         self.commands = commands(base, new)
         self.notes = notes(base, new, self.rows)
         self.judged = self._judge(limits)
 
     @property
-    def has_failed(self) -> bool:
-        return any(each.has_failed for each in self.judged)
+    def result(self) -> str | None:
+        """The worst result of all limits; None without any."""
+        return max((each.result for each in self.judged), key=RESULTS.index, default=None)
 
     def row(self, name: str) -> ComparisonRow:
         return next(row for row in self.rows if row.name == name)
@@ -134,7 +158,7 @@ class Diff:
         if not limits:
             return []
         blind = [
-            Judged(None, FAILED, f"{side.title}: no run went well, so that its figures say nothing: {_verdicts(side)}")
+            Judged(None, FAILS, f"{side.title}: no run went well, so that its figures say nothing: {_verdicts(side)}")
             for side in (self.base, self.new)
             if not side.good
         ]
@@ -143,22 +167,32 @@ class Diff:
     def _judge_one(self, gate: Gate) -> Judged:
         if gate.figure is None:
             bad = [record for record in self.new.found if record not in self.new.good]
-            state = FAILED if bad else PASSED
-            return Judged(gate, state, f"{self.new.title}: {_verdicts(self.new)}" if bad else "every run went well")
+            result = FAILS if bad else HOLDS
+            return Judged(gate, result, f"{self.new.title}: {_verdicts(self.new)}" if bad else "every run went well")
         row = self.row(gate.figure.name)
-        if row.base is None or row.new is None or row.comparison is None:
-            return Judged(gate, UNKNOWN, f"{row.name} is unknown in {_unknown_in(row)}, and cannot be judged")
-        said = f"{row.name} {with_unit(row.base.median, row.unit)} to {with_unit(row.new.median, row.unit)}"
-        said += f" ({percent(row.base.median, row.new.median)})"
-        if not gate.is_beyond(row.base.median, row.new.median):
-            return Judged(gate, PASSED, said)
-        if row.comparison.differs is False:
-            return Judged(gate, WITHIN, f"{said}: beyond {gate.text}, and within the spread of the runs: no difference")
-        return Judged(gate, FAILED, f"{said}: beyond {gate.text}{_basis(row.comparison)}")
+        if row.base is None or row.new is None:
+            return Judged(gate, CANNOT_TELL, f"{row.name} is unknown in {_unknown_in(row)}")
+        moved = shift(row.base.values, row.new.values, as_ratio=gate.relative)
+        result = gate.result(moved, row.base.median)
+        why = change(row.unit, moved)
+        if moved.interval is None:
+            return Judged(gate, result, f"{why}, {row.untested}", moved)
+        why += f" ({interval(row.unit, moved)})"
+        if result != CANNOT_TELL:
+            return Judged(gate, result, why, moved)
+        runs = gate.runs_needed(moved, row.base.median)
+        if runs is None:
+            return Judged(gate, result, f"{why}; its change is the limit itself", moved)
+        runs = max(runs, 1 + row.runs)
+        return Judged(gate, result, f"{why}; about {runs} runs a side decide", moved, runs)
 
 
-def _basis(comparison: Comparison) -> str:
-    return ", of one run a side: their spread is not known" if comparison.method == NO_SPREAD else ""
+def _claim(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
+    """Set the claims of these rows, corrected for their number (Holm); return those that have an interval."""
+    tested = [(row, row.shift.interval) for row in rows if row.shift is not None and row.shift.interval is not None]
+    for (row, found), is_claimed in zip(tested, holm([found.p for _, found in tested]), strict=True):
+        row.claim = UNCLEAR if not is_claimed else MORE if found.low > 0 else LESS
+    return [row for row, _ in tested]
 
 
 def _unknown_in(row: ComparisonRow) -> str:
@@ -196,17 +230,20 @@ def _how(record: Past) -> list[object]:
 
 
 def sides(base: str, new: str, environment: dict[str, str]) -> tuple[Side, Side, list[str]]:
-    """Both, and what is to be told of the choice. What stands on both sides is NEW alone, if that leaves a BASE.
+    """Return both sides, and notes on the choice. A run that is on both sides is of NEW alone.
 
-    So `diff name:train last` compares the last run with those before it. Raises NoRecord, OSError.
+    So `diff name:train last` compares the last run with those before it. Raises NoRecord, UsageError, OSError.
     """
     first, second = named([base], environment), named([new], environment)
     fresh = {_identity(record) for record in second}
     before = [record for record in first if _identity(record) not in fresh]
     notes = []
-    if before and len(before) < len(first):
+    if len(before) < len(first):
         notes.append(f"{len(first) - len(before)} of the runs of BASE left out: also in NEW")
-    found = Side(BASE, base, before or first), Side(NEW, new, second)
+    if not before:
+        same = "are the same run" if len(first) == 1 else "have the same runs"
+        raise UsageError(f"diff {base} {new}: both sides {same}; name another one")
+    found = Side(BASE, base, before), Side(NEW, new, second)
     for side in found:
         if not side.counted:
             ended = " and ".join(sorted({record.verdict for record in side.unfinished}))

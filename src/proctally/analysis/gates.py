@@ -1,10 +1,12 @@
-"""`--fail-on`: limits on how far a figure may move from BASE to NEW, and whether it is beyond them."""
+"""`--fail-on`: limits on how far a figure may move from BASE to NEW, and whether it stays within them."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from proctally.analysis.measures import FIGURES, figure
+from proctally.analysis.statistics import MAX_RUNS, runs_needed
 from proctally.errors import UsageError
 from proctally.record.schema import BYTES, SECONDS
 from proctally.text.units import parse_size
@@ -12,11 +14,13 @@ from proctally.text.units import parse_size
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from proctally.analysis.measures import Measure
+    from proctally.analysis.statistics import Shift
 
 VERDICT = "verdict"
 TIMES = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 ROUNDING = 1e-12  # of what is compared: 1.1 - 1.0 is more than 0.1 to a computer
-PASSED, FAILED, WITHIN, UNKNOWN = "passed", "failed", "within spread", "unknown"
+HOLDS, CANNOT_TELL, FAILS = "holds", "cannot_tell", "fails"  # results, the worst last
+RESULTS = (HOLDS, CANNOT_TELL, FAILS)
 
 
 @dataclass(slots=True)
@@ -32,10 +36,29 @@ class Gate:
     amount: float = 0.0
     relative: bool = False
 
-    def is_beyond(self, base: float, new: float) -> bool:
-        """Whether NEW is beyond the limit."""
+    def result(self, moved: Shift, base: float) -> str:
+        """Judge a change by its whole interval, or by itself where it has none. `base`: the median of BASE."""
+        limit = self._limit(moved, base)
+        found = moved.interval
+        edges = (moved.middle, moved.middle) if found is None else (found.low, found.high)
+        is_beyond = [self.sign * edge > limit for edge in edges]
+        return FAILS if all(is_beyond) else CANNOT_TELL if any(is_beyond) else HOLDS
+
+    def runs_needed(self, moved: Shift, base: float) -> int | None:
+        """Return the runs a side that decide it in 8 of 10 cases; None without an interval, or above the maximum."""
+        gap = abs(self.sign * moved.middle - self._limit(moved, base))
+        if moved.interval is None or gap == 0:
+            return None
+        needed = runs_needed(moved.interval.spread, gap)
+        return needed if needed <= MAX_RUNS else None
+
+    def _limit(self, moved: Shift, base: float) -> float:
+        """Return how far the change may go in the direction of the sign, as the change is given."""
+        if moved.is_ratio:
+            factor = 1 + self.sign * self.amount
+            return self.sign * math.log(factor) + ROUNDING if factor > 0 else math.inf
         amount = abs(base) * self.amount if self.relative else self.amount
-        return self.sign * (new - base) > amount + ROUNDING * max(abs(base), abs(new))
+        return amount + ROUNDING * (abs(base) + amount)
 
 
 def gates(text: str) -> list[Gate]:

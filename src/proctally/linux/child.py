@@ -185,6 +185,12 @@ class SignalFd:
             self._received += self._read()
         return ready
 
+    def close(self) -> None:
+        """Close the descriptor and restore the mask: signals that wait are delivered."""
+        if self.fd is not None:
+            os.close(self.fd)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self.previous & valid_signals())
+
     def look(self) -> None:
         """Take in the signals that are there, without waiting."""
         if self.fd is not None:

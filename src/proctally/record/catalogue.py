@@ -189,13 +189,13 @@ def resolve(word: str, environment: dict[str, str]) -> list[str]:
     """The paths of the records that a word means, the newest first. Raises NoRecord.
 
     A path; `last`; `name:X`, every past run of that name; the beginning of an id; the name of a file in the default
-    place.
+    directory; a name that one past run has.
     """
     if word == "last":
         return [newest(environment)]
     if word.startswith("name:"):
         wanted = word.removeprefix("name:")
-        found = [record.path for record in past(environment)[0] if record.name == wanted]
+        found = _with_name(wanted, environment)
         if not found:
             raise NoRecord(f"there is no past run with the name {wanted!r}; proctally ls lists them")
         return found
@@ -206,8 +206,12 @@ def resolve(word: str, environment: dict[str, str]) -> list[str]:
     return [_by_id(word, environment)]
 
 
+def _with_name(name: str, environment: dict[str, str]) -> list[str]:
+    return [record.path for record in past(environment)[0] if record.name == name]
+
+
 def _by_id(word: str, environment: dict[str, str]) -> str:
-    """By the short id in the name of its file, the beginning of its whole id, or the file's name."""
+    """By the short id in the name of its file, the beginning of its whole id, the file's name, or a unique name."""
     named = paths(environment)
     for path in named:
         name = os.path.basename(path)
@@ -219,6 +223,10 @@ def _by_id(word: str, environment: dict[str, str]) -> str:
         if len(word) > SHORT_ID:
             found = _with_id(word, found)
         found = found or _with_id(word, named)  # a file may have been given another name
+    if not found:
+        found = _with_name(word, environment)
+        if len(found) > 1:
+            raise NoRecord(f"{word}: {len(found)} runs have this name; use name:{word}, or an id")
     if not found:
         raise NoRecord(f"there is no record {word!r}; proctally ls lists them")
     if len(found) > 1:

@@ -19,7 +19,7 @@ _PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 
 # First parts of names that are switches or actions.
 _ACTIONS = _words(
-    "no skip enable disable require show print get list generate create delete ask prompt use without is has "
+    "no quick skip enable disable require show print get list generate create delete ask prompt use without is has "
     "need needs missing invalid expired"
 )
 # What can follow: PASSWORD_2, DB_PASS_PROD, SECRET_KEY_BASE.
@@ -44,13 +44,13 @@ _PASSWORD = re.compile(r"passwor[dt]s?|passwd|passphrase|passcode|passwrd")
 # The last part alone.
 _SECRET = re.compile(
     r".*(?:passwor[dt]s?|passwd|passphrase|passcode|passwrd|passw|pwd|secret|token|credentials?|sessid|sessionid)"
-    r"|creds?|bearer|authorization|jwt|cookies?|[th]?otp|mfa|psk|mnemonic|requirepass|masterauth|sharedaccesssignature"
-    r"|(?:db|my|ssh|pg|user|usr|admin|root|ftp|smtp|mail|imap|ldap|redis|mysql|http|https|proxy|key|store|truststore|cert"
-    r"|vnc|wifi|auth|sudo|rdp|ssl|login|enc|zip|master|bind|web|basic|git|rabbit|mongo|my|app|api)pass"
+    r"|creds?|bearer|authorization|jwt|cookies?|[th]?otp|mfa|psk|mnemonics?|requirepass|masterauth|sharedaccesssignature"
+    r"|(?:db|my|ssh|pg|user|usr|admin|root|ftp|smtp|mail|imap|ldap|redis|mysql|http|https|proxy|\w*key|\w*store|cert"
+    r"|vnc|wifi|auth|smb|sql|sudo|rdp|ssl|login|enc|zip|master|bind|web|basic|git|rabbit|mongo|my|app|api)pass"
     r"|(?:api|access|account|secret|private|priv|encryption|encrypt|decryption|enc|master|shared|app|application|auth"
     r"|license|subscription|storage|service|crypt|crypto|deploy|client|aes|hmac|jwt|admin|write|integration|ingest"
-    r"|consumer|primarymaster|webhook|cipher)key"
-    r"|(?:http|basic|proxy|npm|digest|redis|smtp|x|o)auth|(?:bind|root|user|admin|db|ldap|http|proxy)pw"
+    r"|consumer|primarymaster|webhook|cipher|session|function|wifi|wpa|wep|psk)key"
+    r"|(?:http|basic|proxy|npm|digest|redis|smtp|x|o)auth|(?:bind|root|user|admin|db|ldap|http|proxy|u|o)pw"
 )
 _NO_PASS = _words(
     "first one multi two second third single render shadow opt optimization by low high band all max min pre "
@@ -59,7 +59,8 @@ _NO_PASS = _words(
 _NO_TOKEN = _words(
     "eos bos pad unk mask cls sep stop next start end begin special num number max min per by page image audio "
     "video starting continuation new newline prompt input output total first last prefix suffix middle text "
-    "word sub byte placeholder default sync skip decoder forced extra"
+    "word sub byte class time task object memory register query visual speech patch placeholder default sync skip "
+    "decoder forced extra"
 )
 _NO_KEY = _words(
     "public pub primary foreign sort partition group cache row range hash index host dict map shard routing "
@@ -69,14 +70,15 @@ _NO_KEY = _words(
     "distribution column field attribute attr property metric event message msg kafka record document doc node "
     "value list not by press kms gpg pgp file bucket trusted known verify verification feature input output "
     "batch sample image audio text target source step state hive dimension dim composite candidate secondary "
-    "clustering bind binding keyboard hotkey leader prefix i18n locale string resource item entry option "
+    "clustering bind binding socket keyboard hotkey leader prefix i18n locale string resource item entry option "
     "setting default exclude include old new aggregate aggregation facet merge dedup deduplication correlation "
     "route topic"
 )
 _NO_AUTH = _words("default supports can need needs auto client mutual peer")
-_NO_SECRET = _words("existing pull from k8s kubernetes")
-_CODES = _words("pin mfa otp totp fa verification security authenticator")
-_PINS = _words("user so card token piv old new")
+_NO_SECRET = _words("existing pull from k8s kubernetes key password")
+_CODES = _words("pin mfa otp totp fa token verification security authenticator")
+_PINS = _words("user so card token piv old new set")
+_PLAIN = re.compile(r"[a-z]+(?:[_.-][a-z]+|[A-Z][a-z]+)*(?:[_.-]\d{1,2})?")  # a word, a name of a field
 _PLURAL_KEYS = _words("api access secret private encryption master account")
 _PLURAL_TOKENS = _words("api access auth bearer refresh session secret personal")
 _QUERY = _words("key sig signature pass pw pwd auth hmac apikey session sid")  # of a URL
@@ -85,16 +87,7 @@ _SCHEMES = _words(
     "cram-md5 md5 scram peer trust anonymous external internal local default any gssapi publickey password pam "
     "native mysql sso saml oidc token apikey cookie session header github google"
 )
-_SHORT = (
-    "pass",
-    "token",
-    "auth",
-    "pat",
-    "cookies",
-    "cookie",
-    "jwt",
-    "bearer",
-)  # keys whose small numbers stay: -pass 1
+_SHORT = _words("pass token auth pat cookies cookie jwt bearer")  # keys whose small numbers stay: -pass 1
 _ATTACHING = ("-D", "-e", "-P", "-E", "-X")  # java -DNAME=value, docker run -eNAME=value
 
 
@@ -104,6 +97,8 @@ def is_secret(name: str) -> bool:
     parts = [part.lower() for part in _PART.findall(name[-MAX_NAME:])]
     if not parts or parts[0] in _ACTIONS:
         return False
+    if ".account.key." in name:  # of a storage of Azure
+        return True
     found = _without_qualifiers(parts)
     if len(found) == 1 and len(parts) > 1 and found[0] in ("pass", "auth", "pat", "pw", "token", "otp"):
         return not any(part.isalpha() for part in parts[1:])
@@ -127,9 +122,12 @@ def without_option(name: str) -> str:
 
 
 def is_harmless_value(name: str, value: str) -> bool:
-    """Return whether this value of a secret key can be shown: a switch, a small number, a scheme."""
+    """Return whether this value of a secret key can be shown: a switch, a small number, a field, a scheme."""
     parts = [part.lower() for part in _PART.findall(name[-MAX_NAME:])]
-    if len(parts) == 1 and parts[0] in _SHORT and value.isdecimal() and len(value) <= 2:
+    is_weak = len(parts) > 1 and parts[-1] == "key" and not _SECRET.fullmatch("".join(parts[-2:]))
+    if is_weak and name != name.upper() and _PLAIN.fullmatch(value):
+        return True
+    if (parts[-1:] == ["token"] or (len(parts) == 1 and parts[0] in _SHORT)) and value.isdecimal() and len(value) <= 2:
         return True
     if name == "PWD" and value.startswith("/"):  # the working directory
         return True
@@ -149,7 +147,7 @@ def _is_about(parts: list[str]) -> bool:
     if (
         last in _ABOUT_PASSWORDS
         or last.removesuffix("s") in _ABOUT_PASSWORDS
-        or last in ("key", "keys", "hash", "token")
+        or last in ("key", "keys", "hash", "token", "secret")
     ):
         return True
     return not _PASSWORD.search(last) and any(

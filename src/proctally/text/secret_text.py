@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import lru_cache
 
 from proctally.text.secret_names import is_harmless_value, is_secret, is_secret_in_query, without_option
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIN_TOKEN = 16  # characters of the shortest shape
+MAX_TALK = 256  # characters of a sentence about a secret
 MAX_REFERENCE = 512  # characters of a path, or of another reference to a secret
 _FOLDERS = (
     "etc|run|var|home|root|opt|tmp|usr|mnt|srv|dev|proc|secrets?|data|workspace|github|app|config|keys|certs|ssl|Users"
@@ -21,57 +23,93 @@ _FOLDERS = (
 # A value that only refers to a secret: a variable, a command, a file, a template; or a switch.
 _REFERENCE = re.compile(
     rf"""\*\*\* | \$+ | (?-i:\$(?:[A-Z_][A-Z0-9_]*|[a-z_]+|\d)) | \$\{{\w+\}}
-    | \$\$?\((?!echo|printf)[^()]*\) | `(?!echo|printf)[^`]*` | %\w+% | \$?\{{\{{[^{{}}]*\}}\}} | <[\w .-]+>
-    | \{{[\w.]*\}} | (?:env|file|fd|fp|op|ssm|vault|secretsmanager|arn)://?/?[\w./:@-]+
-    | @[\w./~-]*[/.][\w./-]+ | \W{{1,3}}
-    | (?:true|false|yes|no|none|null|nil|undefined|optional|required|auto|prompt|ask|stdin|on|off|-?0)
+    | \$\$?\((?!echo|printf)[^()]*\) | `(?!echo|printf)(?:[^`]*\s[^`]*|[/.][^`]*|[a-z_-]+)` | %[A-Z_]+\d?%
+    | \$?\{{\{{[^{{}}]*\}}\}} | </?\|?[A-Z_ .-]+\|?> | (?-i:\[[A-Z]+\]) | \{{[A-Z_.]*\}}
+    | (?:env|file|fd|fp|op|ssm|vault|secretsmanager|arn)://?/?[\w./:@-]+
+    | @[\w./~-]*[/.][\w./-]+ | \W{{1,3}} | (?:s3|gs)://[\w./-]+
+    | (?:true|false|yes|no|none|null|nil|undefined|optional|required|missing|invalid|incorrect|expired|auto
+    |prompt|ask|stdin|on|off|-?0)
     | (?:~|\.{{1,2}}|/(?:{_FOLDERS}))(?:/[\w.@+-]+)+/? | [\w./~@+-]+\.(?:pem|key|pub|crt|cer|json|p12|pfx|jks|ya?ml
     |txt|env|ini|toml|cfg|conf|gpg|asc|age|kdbx|keytab|properties|netrc|enc|sh|py)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _SCHEME = re.compile(r"(?i)(?:bearer|basic|token|digest|negotiate|apikey)\s{1,8}")
-_CALL = re.compile(r"[A-Za-z_][\w.]*[(\[]|\.[A-Za-z_][\w.]*|(?:os|self|args|sys|process|config|settings|secrets)\.\w")
+_CALL = re.compile(
+    r"(?:[A-Za-z_]++(?:\d{1,3}[a-z_]*+)?\.)*+[A-Za-z_]++(?:\d{1,3}[a-z_]*+)?[(\[]|\.[A-Za-z_][\w.]*"
+    r"|(?:os|self|args|sys|process|config|settings|secrets)\.\w"
+)
 _HEADERS = re.compile(r"(?i).*(?:authorization|cookie)")
 _PEM = re.compile(r"(-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----)(?:(?!-----END )[^\0])*+", re.DOTALL)
 _SCHEMED = re.compile(
     r"\b([Bb](?:asic|earer)|BASIC|BEARER) (?=[\w+/.~=-]{0,200}[0-9A-Z+/=][\w+/.~=-])([\w+/.~-]{8,}=*)"
 )
-# machine h login u password X; IDENTIFIED BY 'X'; PASSWORD 'X'; PASSWORD('X')
+_TEXT = r"((?<=')(?:[^'\0]|''){1,4096}|(?<=\")(?:[^\"\0]|\"\"){1,4096})"  # of SQL, behind its quote
+_BARE = r"([^\s\0'\";]{1,4096})"
+# (one of these is in the lower-case text, what is before a secret and the secret)
 _PHRASES = (
-    re.compile(
-        r"(?i)(\b(?:login|user(?:name)?|account)\s{1,8}[^\s\0;|&-][^\s\0;|&]{0,256}\s{1,8}(?:password|passwd|pass)\s{1,8})"
-        r"([^\s\0'\";]{1,4096})"
+    (  # machine h login u password X
+        (" pass", "\tpass", "\npass"),
+        r"(?i)(\b(?:login|user(?:name)?|account)\s{1,8}[^\s\0;|&-][^\s\0;|&]{0,256}\s{1,8}(?:passw(?:or)?d|pass)\s{1,8})"
+        + _BARE,
     ),
-    re.compile(
-        r"(?i)(\b(?:identified\s{1,8}by|password)(?:\s{1,8}|\s{0,8}\(\s{0,8})(?:password\s{0,8}\(?\s{0,8})?')([^'\0]{1,4096})"
+    (  # PASSWORD 'X'; IDENTIFIED WITH plugin BY 'X'; PASSWORD FOR u = 'X'; PASSWORD('X')
+        ("password", "identified", "securestring"),
+        r"(?i)(\b(?:identified\s{1,8}(?:with\s{1,8}\S{1,64}\s{1,8})?(?:by|as)|password|convertto-securestring(?:\s{1,8}-string)?"
+        r"|password\s{1,8}for\s{1,8}\S{1,128}\s{0,8}=)(?:\s{1,8}|\s{0,8}\(\s{0,8}|(?<==))(?:(?:password|to|from)\s{0,8}\(?\s{0,8})?"
+        r"[EN]?[\"'])" + _TEXT,
     ),
+    (  # ALTER USER u IDENTIFIED BY X
+        ("identified",),
+        r"(?i)(\b(?:user|role)\s{1,8}\S{1,128}\s{1,8}identified\s{1,8}by\s{1,8})" + _BARE,
+    ),
+    (  # PRAGMA key = 'X'
+        ("pragma",),
+        r"(?i)(\bpragma\s{1,8}(?:\w{1,64}\.)?(?:hex|text)?(?:re)?key\s{0,8}[=(]\s{0,8}[\"']?(?:x')?)"
+        rf"(?:{_TEXT}|{_BARE})",
+    ),
+    (("attach",), r"(?i)(\bas\s{1,8}\w{1,64}\s{1,8}key\s{1,8}[\"'](?:x')?)" + _TEXT),  # ATTACH 'f' AS e KEY 'X'
+    (  # (TYPE s3, SECRET 'X'), BEARER_TOKEN 'X'
+        ("secret ", "token ", "_key "),
+        r"((?:[(,]\s{0,8}(?i:\w{0,64}(?:secret|token|(?:access|api|account|encryption)_key))|\b(?i:secret_access_key"
+        r"|session_token|client_secret)|\b[A-Z_]{0,64}(?:SECRET|TOKEN|(?:ACCESS|API|ACCOUNT|ENCRYPTION)_KEY))\s{1,8}')"
+        + _TEXT,
+    ),
+    (("secret,",), r"(\bsecret,(?:[^\s\0]{0,256},)?data=)([^\s\0,]{1,4096})"),  # an object of QEMU
 )
-_NAMED = re.compile(  # {"name": "DB_PASSWORD", "value": "X"}
+_CALLED = (  # set("password", "X"), auth("u", "X")
+    r"(\b(\w{1,64})\(\s{0,8}(?:[\w.$]{1,64}\s{0,8},\s{0,8})?(?:[\"']([^\"'\n]{0,256})[\"']\s{0,8},\s{0,8}){0,3}[\"'])"
+    r"((?<=')[^'\n]{1,4096}(?=')|(?<=\")[^\"\n]{1,4096}(?=\"))"
+)
+_SETTER = re.compile(r"(?i)set|put|change|reset|update|add|append|store|define|header|auth$|authentication$")
+_LOGIN = re.compile(r"(?i)(?:login|authenticate|credentials)$")
+_NAMED = (  # {"name": "DB_PASSWORD", "value": "X"}
     r"(?i)((?:name|key)\\?[\"']?\s{0,8}[=:]\s{0,8}\\?[\"']?)([\w.-]{1,128})"
-    r"(\\?[\"']?\s{0,8},?\s{0,8}\\?[\"']?(?:parameter)?value\\?[\"']?\s{0,8}[=:]\s{0,8})(\\?\"[^\"]*|'[^']*|[^\s,}\"'\\]+)"
+    r"(\\?[\"']?\s{0,8},?\s{0,8}\\?[\"']?(?:parameter|[\w.\[\]]{1,64}\.)?value\\?[\"']?\s{0,8}[=:]\s{0,8})"
+    r"(\\?\"[^\"]*|'[^']*|[^\s,}\"'\\]+)"
 )
 _URL = re.compile(
     r"((?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{0,30}://|(?<![\w:/])//)((?:[^\s\"'<>`,]|,(?!\w{1,20}://))++)"
 )
-_PORT = re.compile(r"\d{0,5}|[${].*")
+_PORT = re.compile(r"\d{1,5}|[${].*")
 _PLAIN_USER = re.compile(r"[A-Za-z][a-z._-]{0,19}[0-9]{0,4}|\$.*|\{.*|<.*|\*+|")
 _HOST = re.compile(r".*(?:\.|:\d+$|\*|\$)|localhost", re.IGNORECASE)
-_HOOK = re.compile(
+_HOOK = (
     r"((?:hooks?\.slack\.com/(?:services|workflows|triggers)|/api/webhooks/\d+|/webhookb2|webhook\.office\.com/[a-z]+"
     r"|/bot/v2/hook|/hooks/catch|/with/key)/)[^\s?#]+|(/(?:web)?hooks?/)(?=[^\s?#]{0,200}[0-9A-Z])[^\s?#]{16,}"
     r"|(/bot)\d+:[\w-]+"
 )
-_BARE_LOGIN = re.compile(  # user:X@host:port, user:X@tcp(host)
-    r"(?<![\w./:@+-])((?!(?:npm|pkg|file|mailto|sips?|xmpp|jsr|github|gitlab|workspace|git|sha256)\b)[\w.+-]{1,64}:)"
-    r"([^\s\"'@/:,;]{1,512})(?=@(?:(?P<sure>[\w-]+(?:\.[\w-]+)*:\d|localhost\b|(?:tcp|unix)\(|\d+(?:\.\d+){3}"
-    r"|[A-Za-z][\w-]*(?:\.[\w-]+)+)|[A-Za-z][\w-]*(?::?/|\s|$)))"
+_BARE_LOGIN = (  # user:X@host:port, user:X@tcp(host)
+    r"(?<![\w./:@+-])((?:(?:-d)?:pserver:)?(?!(?:npm|pkg|file|mailto|sips?|xmpp|jsr|github|gitlab|workspace|git|sha256)\b)"
+    r"(?:[\w.-]{1,64}/)?[\w.+-]{1,64}:)((?:(?!//)[^\s\"',;]){1,64}(?=@[\w.-]+:\d+(?:/|$))|[^\s\"'@/:,;]{1,512})(?=@(?!sha\d)"
+    r"(?:(?P<sure>[\w-]+(?:\.[\w-]+)*:[\d/]|localhost\b|(?:tcp|unix)\(|\d+(?:\.\d+){3}|[A-Za-z][\w-]*(?:\.[\w-]+)+)"
+    r"|[A-Za-z][\w-]*(?:/|\s|$)))"
 )
-_MIXED = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z]).{8}")  # letters and digits
+_MIXED = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z]).{6}")  # letters and digits
 _LONE = re.compile(r"[^\s@:/]{8,}(?=@[\w.-]+:\d+(?:[/?#]|$))")  # SECRET@host:port
 
 _HEAD = re.compile(
     r"(?<![\w.-])(?<!\$\{)(?<![\w/]/)([\w.-]++)"
-    r"(?:(\\*[\"'\]]{0,2}[ \t]{0,8}(?:=>|:=|=(?![=~])|:(?!:|//))[ \t]{0,8})|(>)(?=[^<>\s]))"
+    r"(?:(\\*[\"'\]}]{0,2}[ \t]{0,8}(?:=>|:=|(?:\|\||\?\??)?=(?![=~])|:(?!:|//))[ \t]{0,8})|(>)(?=[^<>\s]))"
 )
 _DELIMITER = r"[&;,)}\]|](?=\s|$|[&;,)}\]|\"'<]|\\*[\"']?[\w.-]{1,64}+\\*[\"'\]]?\s?[=:])"
 _QUOTED = r"\"(?:[^\"\\]|\\.)*+\"?|'(?:[^'\\]|\\.)*+'?"
@@ -83,7 +121,14 @@ _VALUE_IN_QUOTES = {
     '"': re.compile(rf"(?:'[^'\"]*+'|(?!{_DELIMITER}|/>)(?:\\[^\"]|[^\s\"'\\<>]))++", re.DOTALL),
     "'": re.compile(rf"(?:\"[^'\"]*+\"|(?!{_DELIMITER}|/>)(?:\\[^']|[^\s\"'\\<>]))++", re.DOTALL),
 }
-_LIST = re.compile(r"\[[^\]]*+\]?")
+_SUBSCRIPT = re.compile(r"[\w>}]\{\\?[\"']?$")  # $ENV{NAME}=
+_IN_BRACKETS = re.compile(r"\([^()\s\"']+\)|\{[^{}\s\"':=,]+\}")
+_TALK = (  # password: must be longer
+    r"(?i)(?!.*(?:[a-z]\d|\d[a-z]))(?:must|should|can(?:not|'t)?|is|are|was|has|have|will|does|do|not|too|please|needs?|see"
+    r"|invalid|incorrect|wrong|missing|required|expired|enter|reset|changed|updated|ok|failed|passed)(?:\s|[.!?\u2026]*$)"
+)
+_PROSE = re.compile(r"[a-z]+(?: [a-z]+)+[.!?\u2026]?")  # auth: token expired
+_LIST = re.compile(r"\[[^\]]*+\]*")
 _STRINGS = re.compile(r"\([^()\n]{0,256}[\"'][^()\n]{0,256}\)")  # auth=("user", "X")
 _LINE = re.compile(r"[^\n]*+")
 _LINE_IN_QUOTES = re.compile(r"[^\n\"']*+")
@@ -96,9 +141,11 @@ def mask_text(text: str, *, prose: bool = False) -> str:
     if "//" in text:
         text = _URL.sub(_masked_url, text)
     if "@" in text:
-        text = _LONE.sub(_masked_lone, _BARE_LOGIN.sub(_masked_login, text))
+        text = _LONE.sub(_masked_lone, _compiled(_BARE_LOGIN).sub(_masked_login, text))
     if "alue" in text or "ALUE" in text:
-        text = _NAMED.sub(_masked_named, text)
+        text = _compiled(_NAMED).sub(_masked_named, text)
+    if "(" in text:
+        text = _compiled(_CALLED).sub(_masked_call, text)
     return "".join(_masked_pairs(text, prose=prose))
 
 
@@ -120,16 +167,19 @@ def mask_tokens(text: str) -> str:
         text = _PEM.sub(rf"\g<1>{MASK}", text)
     for literal, pattern in SHAPES:
         if literal in text:
-            text = _shape(pattern).sub(MASK, text)
+            text = _compiled(rf"(?<![0-9A-Za-z]){pattern}").sub(MASK, text)
     text = _SCHEMED.sub(rf"\g<1> {MASK}", text)
-    for phrase in _PHRASES:
-        text = phrase.sub(_masked_phrase, text)
+    lowered = text.lower()
+    for stems, phrase in _PHRASES:
+        if any(stem in lowered for stem in stems):
+            text = _compiled(phrase).sub(_masked_phrase, text)
     return text
 
 
 @lru_cache
-def _shape(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![0-9A-Za-z]){pattern}")
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Return a pattern that few texts need; to compile all of them takes 5 ms."""
+    return re.compile(pattern)
 
 
 # -- URLs -------------------------------------------------------------------------------------------------------------
@@ -141,7 +191,7 @@ def _masked_url(found: re.Match[str]) -> str:
     at = _end_of_login(rest)
     if at >= 0:
         rest = f"{_masked_user(rest[:at], scheme.lower())}{rest[at:]}"
-    return scheme + _HOOK.sub(lambda hook: f"{hook[1] or hook[2] or hook[3]}{MASK}", rest)
+    return scheme + _compiled(_HOOK).sub(lambda hook: f"{hook[1] or hook[2] or hook[3]}{MASK}", rest)
 
 
 def _end_of_login(rest: str) -> int:
@@ -183,7 +233,7 @@ def _masked_lone(found: re.Match[str]) -> str:
 
 
 def _masked_phrase(found: re.Match[str]) -> str:
-    return found[1] + masked_value("password", found[2])
+    return found[1] + masked_value("password", found[found.lastindex or 2])
 
 
 def _masked_named(found: re.Match[str]) -> str:
@@ -192,6 +242,14 @@ def _masked_named(found: re.Match[str]) -> str:
         return found[0]
     quote = value[: len(value) - len(value.lstrip("\\\"'"))]
     return f"{head}{name}{middle}{quote}{masked_value(name, value[len(quote) :])}"
+
+
+def _masked_call(found: re.Match[str]) -> str:
+    before, function, last, value = found.groups()
+    is_set = _SETTER.search(function) is not None and (is_secret(last or "") or is_secret(function))
+    if value[:1] == "-" or not (is_set or (last is not None and _LOGIN.search(function))):
+        return found[0]
+    return before + masked_value(last or "password", value)
 
 
 def _masked_pairs(text: str, *, prose: bool) -> Iterator[str]:
@@ -221,6 +279,8 @@ def _is_key(text: str, found: re.Match[str], *, prose: bool) -> bool:
         return before == "<" and is_secret(name)
     if ":" in separator and "=" not in separator and (prose or before in ("$", "@")):
         return False
+    if "}" in separator and ("=" not in separator or not _SUBSCRIPT.search(text[max(0, begin - 4) : begin])):
+        return False
     return is_secret_in_query(name) if before in ("?", "&", "#") else is_secret(without_option(name))
 
 
@@ -245,6 +305,15 @@ def _end_of_value(text: str, found: re.Match[str], odd: dict[str, bool]) -> int:
     if separator is None:
         return _end(_ELEMENT, text, start)
     before, sign = text[begin - 1 : begin], text[start : start + 1]
+    open_quote = next((quote for quote, is_odd in odd.items() if is_odd), None)
+    line = _LINE_IN_QUOTES if open_quote or before in ("'", '"') else _LINE
+    is_line = ":" in separator and "=" not in separator and _begins_line(text, begin)
+    if (
+        is_line
+        and before not in ("'", '"')
+        and (_HEADERS.fullmatch(name) or ("-" in name and sign == "{") or _IN_BRACKETS.match(text, start))
+    ):
+        return _end(line, text, start)
     if sign == "[":
         return _end(_LIST, text, start)
     if sign == "(":
@@ -253,8 +322,6 @@ def _end_of_value(text: str, found: re.Match[str], odd: dict[str, bool]) -> int:
         return start
     if sign in "\"'\\":
         return _end(_VALUE, text, start)
-    open_quote = next((quote for quote, is_odd in odd.items() if is_odd), None)
-    line = _LINE_IN_QUOTES if open_quote or before in ("'", '"') else _LINE
     if _HEADERS.fullmatch(name):
         return _end(line, text, start)
     if ":" in separator and "=" not in separator:
@@ -262,16 +329,23 @@ def _end_of_value(text: str, found: re.Match[str], odd: dict[str, bool]) -> int:
             return block.end()
         if separator == ":" and not _is_telling(name, text[start : start + 64]):
             return start
-        if _begins_line(text, begin):
+        if _is_talk(name, text[start : _end(line, text, start, start + MAX_TALK)]):
+            return start
+        if is_line:
             return _end(line, text, start)
     if _CALL.match(text, start):
         return start
     return _end(_VALUE if open_quote is None else _VALUE_IN_QUOTES[open_quote], text, start)
 
 
-def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
-    found = pattern.match(text, start)
+def _end(pattern: re.Pattern[str], text: str, start: int, stop: int = sys.maxsize) -> int:
+    found = pattern.match(text, start, stop)
     return start if found is None else found.end()
+
+
+def _is_talk(name: str, value: str) -> bool:
+    """Return whether a line is about its key: `password: must be longer`, `auth: token expired`."""
+    return bool(_compiled(_TALK).match(value) or (name.lower() in ("auth", "token", "key") and _PROSE.fullmatch(value)))
 
 
 def _begins_line(text: str, begin: int) -> bool:

@@ -7,27 +7,43 @@ import re
 from proctally.text.secret_names import is_secret, without_option
 from proctally.text.secret_table import AMBIGUOUS, PROGRAMS
 from proctally.text.secret_text import MIN_TOKEN, mask_text, masked_value
-from proctally.text.secrets import MASK
+from proctally.text.secrets import MASK, PASSWORD_OPTIONS, USER_OPTIONS
 
 MAX_DEPTH = 4  # scripts inside scripts
-WHOLE, HEADER = "whole", "header"  # kinds of a value; the others are those of `secret_table.PROGRAMS`
-_KINDS = "+.:%,=*"
+MAX_GROUP = 8  # commands between one that prints and one that reads
+# kinds of a value; the others are those of `secret_table.PROGRAMS`
+WHOLE, HEADER, SETTING, LOGIN, NEXT = "whole", "header", "setting", "login", "1"
+_KINDS = "+.:%,=*^&1234"
 
 _BLANK = re.compile(r"\s")
-_OPTION = re.compile(r"--?[A-Za-z][\w.-]*+")
+_OPTION = re.compile(r"--?[A-Za-z_][\w.:-]*+")
 _ASSIGNED = re.compile(r"(--?[A-Za-z][\w.-]*+|[A-Za-z_][\w.-]*+(?:\[[\w.-]*\])*)(\+?=|:=)(.*)", re.DOTALL)
-_COLON = re.compile(r"(/|--?)([A-Za-z][\w.-]*+)(:)([^/].*)", re.DOTALL)
+_COLON = re.compile(r"((?:/|--?)[A-Za-z][\w.-]*+):([^/].*)", re.DOTALL)  # --token:X, but --auth:token X
 _NEXT_OPTION = re.compile(r"--[a-z]+(?:-[a-z0-9]+)*(?:=.*)?|-[A-Za-z]|-[a-z]+(?:-[a-z]+)*(?:=.*)?|--", re.DOTALL)
 _SCRIPT_NEXT = re.compile(r"-[A-Za-z]{0,6}c|--command|--wrap|--exec|--eval")
-_KEY = re.compile(r":?[A-Za-z_][\w.-]*")
+_SWITCH = re.compile(rf"{_NEXT_OPTION.pattern}|--[a-z]+\d\d|-[A-Za-z0-9]{{0,5}}|/[a-z]{{2,10}}(?::.*)?", re.DOTALL)
+_PAIR = re.compile(r"[A-Za-z_][\w.-]*=.*[^=]", re.DOTALL)
+_KEY = re.compile(r"[:$@]?[A-Za-z_][\w.:-]*")
 _CLUSTER = re.compile(r"-[A-Za-z]{1,6}")
-_DOCUMENT = re.compile(r"\s*[\[<]|\s*\{(?!\s+\w[\w./-]*\s)|---|\s*-\s|[\w.=/-]{1,128}:\s")  # JSON, XML, YAML, a header
+_DOCUMENT = re.compile(
+    r"\s*[\[<]|\s*\{(?!\s+\w[\w./-]*\s)|---|\s*-\s|[\w.=/-]{1,128}:\s|[\w-]*uthorization:"
+)  # JSON, XML, YAML, a header
 _HEADER = re.compile(r"(?:[A-Za-z0-9]+-)[A-Za-z0-9-]+:|(?:Proxy-)?Authorization:|Cookie:|Set-Cookie:", re.IGNORECASE)
 _SCHEMES = ("bearer", "basic", "token", "digest", "negotiate", "apikey", "splunk", "geniekey")
 _NAMING = (
     "--name", "--hostname", "--network", "--container", "--service", "--user", "--host", "-n", "-h", "-U", "-o",
-    "--output",
+    "--output", "--registry", "--config", "--stdin-name", "--vault-id", "--user-id", "-salt",
 )  # fmt: skip
+# Words that a name and its value follow: set NAME X, config a.NAME X, -genv NAME X
+_SETTERS = (
+    "set", "config", "modify", "put", "write", "option", "setx", "set-environment", "set-env", "config-set", "cset",
+    "-genv", "-env", "--arg", "--stringparam", "--set",
+)  # fmt: skip
+_SETTINGS = {"http-basic": "2", "github-oauth": NEXT, "gitlab-token": NEXT, "bearer": NEXT, "pypi-token": NEXT}
+# -p X behind a user is not a password: a port, a path, a pair
+_NOT_PASSWORD = re.compile(
+    r"(?:[\d.:,/-]|\$\{?[A-Z_]+\}?)+(?:/(?:tcp|udp))?|[a-z_.-]+(?:/[a-z_.-]+)+|\w+=.*", re.DOTALL
+)
 _BEFORE_COMMAND = (
     "sudo", "doas", "env", "exec", "time", "nohup", "--", "then", "do", "else", "command", "xargs", "!", "{",
 )  # fmt: skip
@@ -35,12 +51,10 @@ _PROSE = (
     "-m", "--message", "--title", "--body", "--description", "--subject", "--comment", "--grep", "--notes",
     "--reason",
 )  # fmt: skip
-_CODE = ("-c", "-e", "-E", "-r", "-ne", "-pe", "-lne", "--eval")
+_CODE = re.compile(r"-[A-Za-z]{0,6}[ceEr]|(?:--)?eval")
 _INTERPRETERS = ("python", "perl", "ruby", "node", "nodejs", "php", "Rscript", "lua", "julia", "deno", "bun")
 _FILTERS = ("awk", "gawk", "mawk", "sed", "jq", "yq", "grep", "egrep", "fgrep", "rg", "ag")
-_FROM_STDIN = re.compile(
-    r"--(?:password-stdin|stdin|with-token|passphrase-fd|pass-stdin|token-stdin|stdin-pass)|chpasswd|-S"
-)
+_FROM_STDIN = re.compile(r"-*[\w-]*stdin(?:-pass)?|--with-token|--passphrase-fd|-k?S")
 
 
 def _options() -> dict[str, list[tuple[str, str, str]]]:
@@ -49,9 +63,11 @@ def _options() -> dict[str, list[tuple[str, str, str]]]:
     for names, needed, options in PROGRAMS:
         for name in names.split():
             for each in options.split():
-                kind = each[-1] if each[-1] in _KINDS and len(each) > 1 else WHOLE
-                kind = "!" if each[0] == "!" else "@" if each == "@/" else kind
-                option = each.removeprefix("!") if kind == "!" else each.rstrip(_KINDS)
+                kind = each[-1] if each[-1] in _KINDS and len(each) > 1 else ""
+                option = each.removesuffix(kind)
+                kind = "@" if each == "@/" else kind or (WHOLE if each[0] in "-/" else NEXT)
+                if each[0] == "!":
+                    option, kind = each[1:], "!"
                 found.setdefault(name, []).append((option, kind, needed))
     return found
 
@@ -75,22 +91,35 @@ class Words:
     def add(self, word: str) -> None:
         """Take the next word."""
         previous = self._previous
-        if self._expected is not None and not _NEXT_OPTION.fullmatch(word):
-            self.masked.append(self._take_value(word))
+        if self._expected is not None and self._is_value(word, *self._expected):
+            self.masked.append(self._take_value(word, *self._expected))
         else:
-            self._expected = None
             self._note_program(word, previous)
             self.masked.append(self._masked_word(word, previous))
-        self._sets = (self._sets or word in ("set", "config")) and word not in ("get", "--get")
-        self._options.update(self._awaited.get(word, ()))
+        self._sets = (self._sets or _is_setter(word)) and word not in ("get", "--get")
+        self._options.update(self._awaited.get(word.removeprefix("--auth-type=").removeprefix("-A"), ()))
         self._before, self._previous = previous, word
 
-    def _take_value(self, word: str) -> str:
-        assert self._expected is not None
-        kind, name = self._expected
+    def _is_value(self, word: str, kind: str, name: str) -> bool:
+        """Return whether a word is the value that is expected; if it is not, the value can still follow."""
+        if kind.isdecimal():
+            if _SWITCH.fullmatch(word) or self._previous in _NAMING:
+                return False
+            if kind > NEXT:
+                self._expected = (str(int(kind) - 1), name)
+                return False
+            if _PAIR.fullmatch(word):
+                self._expected = None
+        elif kind == SETTING and word.startswith(("--value", "-v", "=", ":=")):
+            return "=" in word[2:]
+        elif _NEXT_OPTION.fullmatch(word) or (kind == SETTING and _PAIR.fullmatch(word)):
+            self._expected = None
+        return self._expected is not None
+
+    def _take_value(self, word: str, kind: str, name: str) -> str:
         if (not word and name.startswith("--")) or (kind == HEADER and word.lower() in _SCHEMES):
             return word  # the value is still to come
-        self._expected = None
+        self._expected = (WHOLE, name) if kind == "&" else None
         return masked_part(word, kind, name)
 
     def _note_program(self, word: str, previous: str) -> None:
@@ -103,14 +132,21 @@ class Words:
         elif name in AMBIGUOUS or previous in _NAMING:
             return
         for option, kind, needed in OPTIONS.get(name, ()):
-            if needed:
-                self._awaited.setdefault(needed, []).append((option, kind))
-            else:
+            for before in needed.split():
+                self._awaited.setdefault(before, []).append((option, kind))
+            if option == name:
+                self._expected = (kind, "password")
+            elif not needed:
                 self._options.setdefault(option, kind)
 
     def _masked_word(self, word: str, previous: str) -> str:
         if self._options and (masked := self._masked_known(word)) is not None:
             return masked
+        if word in PASSWORD_OPTIONS and word not in self._options and self._follows_user(previous):
+            self._expected = (LOGIN, "password")
+            return word
+        if (found := _COLON.fullmatch(word)) and is_secret(found[1]) and not _is_nested(*found.groups()):
+            return f"{found[1]}:{masked_value(found[1], found[2])}"
         if _OPTION.fullmatch(word):
             if is_secret(word):
                 self._expected = (WHOLE, word)
@@ -123,16 +159,20 @@ class Words:
             if is_secret(key):
                 if not value and name[:1] == "-":
                     self._expected = (WHOLE, name)
-                shown = masked_value(key, value)
-                if shown == MASK:
+                first, _, rest = value.partition(",")  # credentials=/etc/c,uid=1000
+                if masked_value(key, first if _PAIR.fullmatch(rest) else value) == MASK:
                     return f"{name}{equals}{MASK}"
             if _BLANK.search(value) is not None:
                 return name + equals + self._masked_text(value, name)
-        elif (found := _COLON.fullmatch(word)) and is_secret(found[2]):
-            return f"{found[1]}{found[2]}:{masked_value(found[2], found[4])}"
-        elif self._expects_header(word) or self._expects_setting(word):
+        elif self._expects_header(word) or self._expects_setting(word, previous):
             return word
         return self._masked_text(word, previous)
+
+    def _follows_user(self, previous: str) -> bool:
+        """Return whether the words before are the option of a user and its value: `-u bob`, `--user=bob`."""
+        if previous.partition("=")[0] in USER_OPTIONS and "=" in previous:
+            return True
+        return self._before in USER_OPTIONS and self.masked[-3:-2] not in (["sudo"], ["doas"])
 
     def _masked_known(self, word: str) -> str | None:
         """Return an option of a known program, its value masked where it is in the same word; None for other words."""
@@ -140,6 +180,8 @@ class Words:
         kind = self._options.get(word)
         if kind is not None and kind not in ("+", "!"):
             self._expected = (kind, "password")
+            if kind == "^":
+                del self._options[word]
             return word
         if kind == "!":
             return word
@@ -148,13 +190,20 @@ class Words:
         if word.startswith("-") and len(word) > 2:
             for start in (word[:3], word[:2]):
                 kind = self._options.get(start)
-                if kind is not None and word[1] != "-" and kind in ((WHOLE, *"+:%,=") if len(start) == 2 else "+"):
+                if kind is not None and word[1] != "-" and kind in ((WHOLE, *"+:%,=^") if len(start) == 2 else "+"):
+                    if kind == "^":
+                        del self._options[start]
                     return start + masked_part(word[len(start) :], kind, "password")
+            if "b" in word and self._options.get("-b") == "3" and _CLUSTER.fullmatch(word):  # of htpasswd
+                self._expected = (str(3 - ("n" in word) + ("C" in word)), "password")
+                return word
             last = self._options.get(f"-{word[-1]}") if _CLUSTER.fullmatch(word) else None
-            if last is not None and last not in "+.!":
+            if last is not None and last not in "+.!1234":
                 self._expected = (last, "password")
                 return word
-        if "@/" in self._options and (found := re.fullmatch(r"([\w$#]+/)([^\s/]+?)(@[\w./:]+)?", word)):
+        if "@/" in self._options and (
+            found := re.fullmatch(r"((?:userid=)?[\w$#]+/)([^\s/@]+|\S+(?=@))(@[^\s@]*|@\(.*)?", word)
+        ):
             return f"{found[1]}{MASK}{found[3] or ''}"
         slash = word.partition(":")[0] + ":"
         if word.startswith("/") and slash[:-1] in self._options:
@@ -177,12 +226,19 @@ class Words:
             self._expected = (HEADER, name)
         return self._expected is not None
 
-    def _expects_setting(self, word: str) -> bool:
+    def _expects_setting(self, word: str, previous: str) -> bool:
         """Return whether the next word is the value of this key: `configure set KEY X`, `login U password X`."""
-        is_login = self._before.lower() in ("login", "user", "username") and word.lower() in ("password", "passwd")
-        is_key = word != word.lower() or any(sign in word for sign in "_.:")
-        if is_login or (self._sets and is_key and not any(sign in word for sign in " =") and is_secret(word)):
-            self._expected = (WHOLE, word.rpartition(":")[2])
+        lowered = word.lower()
+        if self._before.lower() in ("login", "user", "username") and lowered in ("password", "passwd"):
+            self._expected = (WHOLE, word)
+        elif self._sets and "." in word and (kind := _SETTINGS.get(word.partition(".")[0])) is not None:
+            self._expected = (kind, word)
+        elif self._sets and not any(sign in word for sign in " =") and is_secret("--" + word.rpartition("/")[2]):
+            setter = self._before if previous[:1] == "-" and not _is_setter(previous) else previous
+            is_plain = word == lowered and not any(sign in word for sign in "_.:/")
+            is_first = (_is_setter(setter) or word in ("password", "passwd", "pass")) and setter != "config"
+            if is_first or not is_plain:
+                self._expected = (SETTING, word.rpartition(":")[2])
         return self._expected is not None
 
     def _masked_text(self, word: str, previous: str) -> str:
@@ -192,9 +248,18 @@ class Words:
         is_document = _DOCUMENT.match(word) is not None
         if _BLANK.search(word) is None or is_document or self._depth >= MAX_DEPTH:
             return mask_text(word, prose=is_prose and word[:1] not in "{[<")
-        if is_prose or self._filter or (self._code and previous in _CODE):
+        if is_prose or self._filter or (self._code and _CODE.fullmatch(previous) is not None):
             return mask_text(word, prose=is_prose)
         return mask_script(word, self._depth + 1)
+
+
+def _is_nested(name: str, value: str) -> bool:
+    """Return whether this is one name: --auth:token, unlike --auth:X, --auth-token:X and --password:X."""
+    return is_secret(value) and "-" not in name.strip("-") and "pass" not in name.lower()
+
+
+def _is_setter(word: str) -> bool:
+    return word in _SETTERS or word.endswith((":set", "setenv"))
 
 
 def mask_words(arguments: list[str], depth: int = 0) -> list[str]:
@@ -210,13 +275,17 @@ def masked_part(value: str, kind: str, name: str) -> str:
     match kind:
         case ":" | "%" | ",":
             head, sign, secret = value.partition(kind)
-            is_reference = not sign or head in ("env", "file", "fd", "fp", "stdin")
+            is_reference = not sign or head in ("env", "file", "fd", "fp", "stdin") or "://" in head
             return value if is_reference else f"{head}{sign}{masked_value(name, secret)}"
         case "=":
             return masked_value(name, value) if "=" in value else value
         case "*":
             head, sign, secret = value.partition("=")
             return f"{head}={masked_value(name, secret)}" if sign else value
+        case "setting" if value.startswith("--value="):
+            return f"--value={masked_value(name, value[8:])}"
+        case "login":
+            return value if _NOT_PASSWORD.fullmatch(value) else masked_value(name, value)
         case "!":
             return value
     return masked_value(name, value)
@@ -241,7 +310,8 @@ def mask_script(script: str, depth: int) -> str:
     pieces: list[str] = []  # alternately what is between the words, and a word
     commands: list[list[int]] = [[]]  # the words of each command, as indices of `pieces`
     operators = [""]  # before each command
-    is_text = "<<" in script  # whether a part is not a command: in a here-document, after an open quote
+    # whether a part is not a command: in a here-document, after an open quote, a call with texts
+    is_text = any(sign in script for sign in ("<<", '("', "('"))
     for found in _TOKEN.finditer(script):
         is_text = is_text or found["open"] is not None
         pieces.append(mask_text(found[0]) if found["comment"] else found[0])
@@ -250,25 +320,74 @@ def mask_script(script: str, depth: int) -> str:
         elif found["operator"] and not found[0].rstrip("&|").endswith(("<", ">")):
             commands.append([])
             operators.append(found[0])
+    end = ""  # of a here-document with a secret
+    is_inside = False
     for number, command in enumerate(commands):
-        if not command:
-            continue
-        is_piped = operators[number + 1 : number + 2] == ["|"]
-        _mask_command(pieces, command, commands[number + 1] if is_piped else [], depth)
+        plain = [_unquoted(pieces[index]) for index in command]
+        is_inside = end != "" and (is_inside or "\n" in operators[number])
+        if is_inside and plain == [end]:
+            end = ""
+        elif is_inside:
+            _show(pieces, command, plain, [MASK] * len(plain))
+        elif command:
+            reader = [pieces[index] for index in _reader(pieces, commands, operators, number)]
+            end = _mask_command(pieces, command, plain, reader, depth) or end
     masked = "".join(pieces)
     return mask_text(masked) if is_text else masked
 
 
-def _mask_command(pieces: list[str], command: list[int], reader: list[int], depth: int) -> None:
-    """Mask one command of a script, and the words that it prints into a command that reads a secret."""
-    plain = [_unquoted(pieces[index]) for index in command]
+def _reader(pieces: list[str], commands: list[list[int]], operators: list[str], number: int) -> list[int]:
+    """Return the command that reads what this one prints, perhaps in a group: (echo a; echo b) | command."""
+    is_closed = True
+    for later in range(number + 1, min(number + MAX_GROUP, len(commands))):
+        is_closed = is_closed or ")" in operators[later]
+        if operators[later] == "|" and is_closed:
+            return commands[later]
+        words = [pieces[index] for index in commands[later]]
+        is_closed = words == ["}"] or (not words and is_closed)
+        if words and words[0] not in ("echo", "printf", "}"):
+            break
+    return []
+
+
+def _mask_command(pieces: list[str], command: list[int], plain: list[str], reader: list[str], depth: int) -> str:
+    """Mask one command of a script, and what it prints into a command that reads a secret, or reads itself.
+
+    Returns the word that ends its here-document if that has a secret.
+    """
     masked = mask_words(plain, depth)
-    if plain and plain[0] in ("echo", "printf") and any(_FROM_STDIN.fullmatch(pieces[index]) for index in reader):
-        masked[1:] = [each if each[:1] in ("-", "%") else masked_value("password", each) for each in masked[1:]]
-    if any(_FROM_STDIN.fullmatch(word) for word in plain):
+    end = ""
+    program = _program(plain)
+    is_read = _reads_secret(reader)
+    if program in ("echo", "printf", "yes") and is_read:
+        for number in range(plain.index(program) + 1, len(plain)):
+            if plain[number][:1] not in ("-", "%"):
+                masked[number] = masked_value("password", masked[number])
+    if is_read or _reads_secret(plain):
         for number, index in enumerate(command):
-            if "".join(pieces[max(0, index - 2) : index]).rstrip().endswith("<<<"):
+            before = "".join(pieces[max(0, index - 2) : index]).rstrip()
+            if before.endswith("<<<"):
                 masked[number] = masked_value("password", plain[number])
+            elif before.endswith("<<"):
+                end = plain[number].removeprefix("-")
+    _show(pieces, command, plain, masked)
+    return end
+
+
+def _program(command: list[str]) -> str:
+    return next((word for word in command if word not in _BEFORE_COMMAND and word[:1] != "-" and "=" not in word), "")
+
+
+def _reads_secret(command: list[str]) -> bool:
+    """Return whether a command reads a secret from its standard input."""
+    if any(option == "<" for option, _, _ in OPTIONS.get(_program(command).rpartition("/")[2], ())):
+        return True
+    is_login = any(word in ("login", "secret", "secrets") for word in command[1:3]) and command[1][:1] != "-"
+    return is_login or any(_FROM_STDIN.fullmatch(word) for word in command)
+
+
+def _show(pieces: list[str], command: list[int], plain: list[str], masked: list[str]) -> None:
+    """Put the words of a command that are masked into the pieces of its script."""
     for index, word, shown in zip(command, plain, masked, strict=True):
         if shown != word:
             needs_quotes = _NEEDS_QUOTES.search(shown) is not None

@@ -18,9 +18,12 @@ STEMS = (
     "passw", "passp", "passc", "passi", "pass=", "pass ", "pass:", 'pass"', "pass'", "pass>", "pwd", "pw=", "pw ",
     "secret", "token", "key", "cred", "auth", "bearer", "cookie", "otp=", "otp ", "otp:", "mfa", "2fa", "pat=",
     "pat ", "pat:", 'pat"', "sig=", "signature", "jwt", "psk", "mnemonic", "session", "sid=", "sas=", "sas ",
-    "webhook", "/hook", "hooks.", "/bot", "identified", "bindpw", "community", "-pin", "verification", "sudo -s",
-    "requirepass", "storepass", "cert:",
+    "webhook", "/hook", "hooks.", "/bot", "identified", "http-basic", "securestring", "login(", "bindpw", "community",
+    "-pin", "verification", "sudo -s", "sudo -ks", "requirepass", "storepass", "cert:",
 )  # fmt: skip
+# -u USER -p X, of any program
+USER_OPTIONS = ("-u", "-U", "-l", "--user", "--username", "-user", "-username", "--login")
+PASSWORD_OPTIONS = ("-p", "-P", "-pw")
 ENDS = ("pass", "pwd", "pw", "otp", "pat", "pin")
 
 # Literal texts of `secret_table.SHAPES` and names of its PROGRAMS. The table takes 0.3 ms to load.
@@ -36,22 +39,31 @@ LITERALS = (
     "Nz", "OD", "OT", "eyJ",
 )  # fmt: skip
 PROGRAM_NAMES = """
-    7z 7za 7zr 7zz ab amqp-consume amqp-publish arangosh aria2c aws az bao bcp beeline bombardier buildah bw cargo
-    cf clickhouse-client cqlsh crackmapexec crane createdb createuser curl docker dropdb etcdctl evil-winrm expdp
-    funzip gh gpg gpg-preset-passphrase gpg2 gradle gradlew groupmod headscale helm hey http httpie https
-    impacket-psexec impala-shell impdp influx ipmi-sensors ipmitool iredis isql iwconfig jarsigner kadmin
-    kadmin.local keytool kubectl ldapadd ldapcompare ldapdelete ldapmodify ldapmodrdn ldappasswd ldapsearch
-    ldapwhoami lftp litecli mariadb mariadb-admin mariadb-backup mariadb-check mariadb-dump mariadb-import
-    mariadb-show mongo mongodump mongoexport mongoimport mongorestore mongosh mosquitto_pub mosquitto_rr
-    mosquitto_sub mvn mycli mysql mysqladmin mysqlbinlog mysqlcheck mysqldump mysqlimport mysqlpump mysqlsh
-    mysqlshow mysqlslap ncftp ncftpget ncftpls ncftpput nerdctl net netexec ngrok nmblookup nmcli nxc oc oha openssl
-    oras osql pageant pdftk pg_basebackup pg_dump pg_dumpall pg_restore pgcli pkcs11-tool pkcs15-tool plink podman
-    poetry pscp psftp psql putty rabbitmqadmin rar rclone rdesktop redis-benchmark redis-cli regctl rman rpcclient
-    sdl-freerdp sendEmail sendemail skopeo smbcacls smbclient smbget smbmap smbtree snmpbulkwalk snmpget snmpgetnext
-    snmpset snmptable snmpwalk snowsql softhsm2-util sonar-scanner sqlcl sqlcmd sqlldr sqlplus ssh-keygen sshpass
-    steghide stegseek svn svnadmin swaks tailscale transmission-remote tsql twine unrar unzip useradd usermod
-    valkey-cli vault vncviewer wandb winexe wlfreerdp wpa_cli x11vnc xfreerdp xh xhs ykman youtube-dl yt-dlp
-    yubico-piv-tool zip zipcloak
+    7z 7za 7zip 7zr 7zz ab addprinc aescrypt airdecap-ng airflow amqp-consume amqp-publish ank ansible-vault arangosh
+    aws az bao bcp beeline bitcoin-cli bombardier buildah bw cargo cc-test-reporter ccdecrypt ccencrypt ccrypt cf choco
+    chpass chpasswd clickhouse-client cloudflared codecov composer conan consul cosign cpw cqlsh crackmapexec crane
+    createdb createuser cryptcat cryptsetup ctr curl curlftpfs cypher-shell databricks db2 debconf-set-selections
+    deluge-console docker doctl dotnet doveadm dropdb drush dsconf dsidm duplicity ecryptfs-add-passphrase ejabberdctl
+    electrum encfs etcdctl evil-winrm exp expdp fly flyctl funzip gcloud gh gitlab-runner glab gocryptfs gpasswd gpg
+    gpg-preset-passphrase gpg2 gradle gradlew grafana grafana-cli groupmod hatch hdbsql helm hey htpasswd http httpie
+    https hydra imp impacket-psexec impala-shell impdp influx ipa-client-install ipa-replica-install ipa-server-install
+    ipmi-sensors ipmitool iredis isql isql-fb iw iwconfig jarsigner jira journalctl k3s kadmin kadmin.local keytool
+    kinit kubectl ldapadd ldapcompare ldapdelete ldapmodify ldapmodrdn ldappasswd ldapsearch ldapwhoami lftp litecli
+    lsar maas mariadb mariadb-admin mariadb-backup mariadb-check mariadb-dump mariadb-import mariadb-show mc mcrcon
+    mcrypt medusa mimirtool monerod mongo mongodump mongoexport mongoimport mongorestore mongosh mosquitto_passwd
+    mosquitto_pub mosquitto_rr mosquitto_sub mqtt mupdf mutool mvn mycli mysql mysqladmin mysqlbinlog mysqlcheck
+    mysqldump mysqlimport mysqlpump mysqlsh mysqlshow mysqlslap ncftp ncftpget ncftpls ncftpput neo4j-admin nerdctl net
+    netbird netexec netsh networksetup ngrok nikto nmblookup nmcli ntfy nuget nxc nzsql oathtool oc odoo odoo-bin oha
+    open openconnect openssl oras osql p4 pageant passwd pdftk pdm pg_basebackup pg_dump pg_dumpall pg_restore pgcli
+    pkcs11-tool pkcs15-tool plink podman poetry prosodyctl pscp psexec psexec64 psftp psql pulumi pushbullet putty qpdf
+    rabbitmqadmin rabbitmqctl racadm rancher rar rclone rcon rdesktop redis-benchmark redis-cli regctl rke2 rman
+    rpcclient samba-tool sdl-freerdp sdl-freerdp3 secret-tool security sendEmail sendemail signtool skopeo slappasswd
+    smbcacls smbclient smbget smbmap smbpasswd smbtree snmpbulkget snmpbulkwalk snmpget snmpgetnext snmpset snmptable
+    snmptrap snmpwalk snowsql snyk softhsm2-util sonar-scanner sqlcl sqlcmd sqlldr sqlplus ss-local ss-server ssh-keygen
+    sshpass steam steghide stegseek stegsnow swaks tpm2_create tpm2_createprimary tpm2_unseal transmission-remote travis
+    tsql twine unar unrar unzip useradd usermod uv valkey-cli vault veracrypt vercel virsh vmrun vsql wandb wbinfo
+    winexe wlfreerdp wlfreerdp3 wpa_cli wpa_passphrase xfreerdp xfreerdp3 xh xhs xtightvncviewer ykman ykpersonalize
+    youtube-dl yt-dlp yubico-piv-tool zerotier-cli zip zipcloak zkCli.sh zrok zuluCrypt-cli
 """
 
 
@@ -98,6 +110,10 @@ def _is_suspicious(text: str) -> bool:
     """Return whether a secret can be in a text, options of known programs left out."""
     lowered = text.lower()
     if any(stem in lowered for stem in STEMS) or lowered.endswith(ENDS) or "-----BEGIN" in text:
+        return True
+    if any(f" {option} " in text for option in PASSWORD_OPTIONS) and any(
+        f" {option}" in text for option in USER_OPTIONS
+    ):
         return True
     return ("@" in text and ":" in text) or any(literal in text for literal in LITERALS)
 

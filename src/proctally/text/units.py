@@ -18,8 +18,6 @@ SCALES = {
            (0, 1, "B")),
 }  # fmt: skip
 PLAIN = ((0, 1, ""),)  # of ratios and of what is counted
-NOTHING = 1e-9  # seconds, bytes or a count: below this no ratio is formed
-MAX_PERCENT = 10  # above this factor a change is shown as a multiple
 
 
 def scale(unit: str, most: float) -> tuple[int, str]:
@@ -39,16 +37,6 @@ def with_unit(value: float, unit: str) -> str:
     """Format one value with its unit, such as `1.25 GiB`."""
     factor, name = scale(unit, value)
     return f"{number(value / factor)} {name}".strip()
-
-
-def percent(base: float, new: float) -> str:
-    """Format a change, such as `+12.5 %`, `x 12.0` or `=`."""
-    if base == new:
-        return "="
-    if base <= NOTHING:
-        return "from 0"
-    ratio = new / base
-    return f"{100 * (ratio - 1):+z.1f} %" if ratio < MAX_PERCENT else f"x {ratio:,.1f}"
 
 
 def percentage(value: float | None, digits: int | None = None) -> str:

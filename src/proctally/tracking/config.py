@@ -25,6 +25,10 @@ class Options:
     no_record: bool = False
     summary_json: str | None = None
     wait_all: bool = False
+    repeat: int | None = None
+    warmup: int = 0
+    versus: str | None = None
+    ignore_failure: bool = False
     cgroup: bool = False
     timeout: float | None = None
     grace: float = 10.0
@@ -50,6 +54,7 @@ class Options:
     begin: bool = False
     end: bool = False
     fail_on: str | None = None
+    undecided: str | None = None
     for_: str | None = None
     plain: bool = False
     count: int | None = None
@@ -63,7 +68,7 @@ class Options:
 # what a job inside must not inherit: it would write over what the run outside writes
 NOT_PASSED_ON = (
     "OUTPUT", "FORMAT", "FORCE", "NAME", "TAG", "SUMMARY_JSON", "DURATION",
-    "SERVE", "TEXTFILE", "PUSHGATEWAY", "PUSHGATEWAY_KEEP",
+    "REPEAT", "WARMUP", "VERSUS", "SERVE", "TEXTFILE", "PUSHGATEWAY", "PUSHGATEWAY_KEEP",
 )  # fmt: skip
 
 

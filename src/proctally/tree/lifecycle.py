@@ -84,7 +84,7 @@ class Lifecycle:
 
     def discover_now(self, members: list[Member]) -> list[Member]:
         """Find new processes after the members were read: each may have forked before it was found, and waits since."""
-        found = self.discover(members)
+        found = [member for member in self.tree.discover_below(members) if self.enter_new(member)]
         self.state.ran.update(dict.fromkeys(found))
         self.state.again.update(found)
         return found

@@ -13,7 +13,7 @@ from proctally.tree.member import Member
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from proctally.tree.hidden import Hidden
 
@@ -22,6 +22,7 @@ VERIFY_SOON_NS, VERIFY_DIVISOR = 1_000_000_000, 1000  # ... and at most, where i
 VERIFY_COST_NS = 20_000_000  # where that listing costs more, it is left out
 MANY_PIDS = 20_000
 AROUND_NS = 2_000_000_000  # in a longer time the pids (32,768 by default) may have gone round
+MAX_UNRESOLVED = 256
 MAX_UNBORN = 16  # pids given out that are not visible yet: a fork can be preempted for longer than two scans ...
 UNBORN_NS = 2_000_000_000  # ... but not for longer than this
 UNKNOWN_START = -1
@@ -78,6 +79,52 @@ class Foreign:
                     queue.append(child)
 
 
+class GivenOut:
+    """The pids that were given out, by the last one in `loadavg`, and those of them that are still to be found.
+
+    `unresolved`: what the last search could not resolve. `unborn`: pid -> when it could not be read a second time.
+    `is_dropped`: whether one was given up, so that only a listing can find it.
+    """
+
+    def __init__(self) -> None:
+        self.last: int | None = None
+        self.unresolved: list[int] = []
+        self.unborn: dict[int, int] = {}
+        self.is_dropped = False
+        self._at = 0
+
+    def since(self, last: int | None, now: int) -> list[int] | None:
+        """Return those since the last call, and the unresolved ones before them; None when that is unknown."""
+        before, self.last = self.last, last
+        since, self._at = self._at, now
+        if last is None or before is None or last < before or last - before > MANY_PIDS or now - since > AROUND_NS:
+            return None
+        return [*self.unresolved, *range(before + 1, last + 1)]
+
+    def unborn_still(self, now: int) -> list[int]:
+        """Return pids that may become visible yet; what waits longer, under heavy load, is left to a listing."""
+        for pid, since in list(self.unborn.items()):
+            if now - since >= UNBORN_NS:
+                del self.unborn[pid]
+                self.is_dropped = True
+        return list(self.unborn)
+
+    def keep(self, unresolved: Iterable[int]) -> None:
+        """Keep the newest of what a search could not resolve: in a fork storm, nearly all of these processes ended."""
+        found = list(unresolved)
+        self.is_dropped = self.is_dropped or len(found) > MAX_UNRESOLVED
+        self.unresolved = found[-MAX_UNRESOLVED:]
+
+    def note_unborn(self, pids: Iterable[int], members: Collection[int], now: int) -> None:
+        """Keep the newest pids that could not be read twice; most of them are of processes that exited."""
+        for pid in pids:
+            if pid not in members:
+                self.unborn.setdefault(pid, now)
+        for pid in list(self.unborn)[:-MAX_UNBORN]:
+            del self.unborn[pid]
+            self.is_dropped = True
+
+
 class Membership:
     """The members of one tree, and how new ones are found.
 
@@ -106,13 +153,11 @@ class Membership:
         self.changed = True
         self._doubtful = False  # since the last listing, ways were relied on that may miss a process
         self.lost = False  # a process ended since new ones were looked for: it may have left children
-        self._last_pid: int | None = None
-        self._last_pid_at = 0
-        self._unresolved: list[int] = []
-        self._unborn: dict[int, int] = {}  # pid -> when it could not be read a second time
+        self._pids = GivenOut()
+        self._asked_ns = 0  # the scan in which these were left over after members were asked
         self._others: dict[int, tuple[int, int, int]] = {}  # pid -> its inode, its parent, the parent's inode
         self._verified_at = machine.monotonic_ns()
-        self._verify_ns = VERIFY_NS
+        self._verify_ns = VERIFY_SOON_NS
         self.since_ns = self._verified_at  # the last scan before this one
         self.hidden: Hidden | None = None  # from the first member on that this user cannot read
         self.children_ns = 12_000.0  # what reading the children of one thread costs here: measured as it goes
@@ -188,19 +233,19 @@ class Membership:
             return []
         ran = list(ran)
         now = self.machine.monotonic_ns()
-        verified = not self._doubtful or now - self._verified_at < self._verify_ns
+        verified = not (self._doubtful or self._pids.is_dropped) or now - self._verified_at < self._verify_ns
         if (
             not ran
             and verified
-            and self._last_pid is not None
-            and not (self.lost or self._unresolved or (self.own is not None and self.foreign.starts))
+            and self._pids.last is not None
+            and not (self.lost or self._pids.unresolved or (self.own is not None and self.foreign.starts))
         ):
             return []
         self.lost = False
         last = self.machine.last_pid()
-        fresh = self._given_out(last, now)
+        fresh = self._pids.since(last, now)
         if fresh is not None and ran:  # a fork that is complete has moved its parent
-            fresh = [*self._unborn_still(now), *fresh]  # parents before their children
+            fresh = [*self._pids.unborn_still(now), *fresh]  # parents before their children
         if fresh is not None and not fresh and verified:
             return []
         listed = process_count(self.machine)
@@ -212,53 +257,51 @@ class Membership:
             by_asking = by_listing
         due = not verified and by_listing < VERIFY_COST_NS
         if due or by_listing <= min(by_asking, by_pid):
-            self._verified_at = now
-            self._doubtful = fresh is None and last is not None  # a fork under way is in no listing
-            self._note_unborn(self._unresolved, now)
-            self._unresolved = []
-            found = self._discover_by_scan()
-            self._note_unborn([pid for pid in fresh or () if pid not in self._others], now)
-            cost_ns = self.machine.monotonic_ns() - now
-            self._verify_ns = max(VERIFY_SOON_NS, min(VERIFY_NS, cost_ns * VERIFY_DIVISOR))
-            cost = (cost_ns - unseen * UNSEEN_NS) / max(1, listed)
-            self.scan_ns += (max(0.0, cost) - self.scan_ns) * 0.2
-            return found
+            found = self._discover_by_listing(fresh, now, listed, unseen, knows_last=last is not None)
+            # a listing lacks what this user cannot see: members are asked as well
+            return found + self._discover_by_children(ran + found) if due and self.has_children_files else found
         if fresh is not None and by_pid <= by_asking:
             return self._discover_by_pid(fresh, now, ran)
-        self._note_unborn(self._unresolved, now)
-        again = {*self._unresolved, *self._unborn}
+        again: set[int] = set()
+        if self._asked_ns != self.since_ns:  # what forked after its clock was read is asked in the next scan
+            self._asked_ns = self.since_ns
+            again.update(self._pids.unresolved)
+            self._pids.note_unborn(again, self.members, now)
+        again.update(self._pids.unborn)
         self._doubtful = True  # a `children` file may skip one while others exit
         found = self._discover_by_children(ran)
         # one whose parent ended while it was asked is now the child of one that was asked before
-        self._unresolved = [pid for pid in fresh or () if pid not in self.members and pid not in again]
+        self._pids.keep(pid for pid in fresh or () if pid not in self.members and pid not in again)
         cost = (self.machine.monotonic_ns() - now) * self.children_ns / (by_asking + 2 * len(found) * self.children_ns)
         self.children_ns += (cost - self.children_ns) * 0.2
         return found
 
-    def _given_out(self, last: int | None, now: int) -> list[int] | None:
-        """Pids given out since the last time, and those that could not be resolved then; None when that is unknown."""
-        before, self._last_pid = self._last_pid, last
-        since, self._last_pid_at = self._last_pid_at, now
-        if last is None or before is None or last < before or last - before > MANY_PIDS or now - since > AROUND_NS:
-            return None
-        return [*self._unresolved, *range(before + 1, last + 1)]
+    def _discover_by_listing(
+        self, fresh: list[int] | None, now: int, listed: int, unseen: int, *, knows_last: bool
+    ) -> list[Member]:
+        """From one listing, of `listed` processes; the parents of `unseen` of them are not known yet."""
+        self._verified_at = now
+        self._pids.is_dropped = False
+        self._doubtful = fresh is None and knows_last  # a fork under way is in no listing
+        self._pids.note_unborn(self._pids.unresolved, self.members, now)
+        again = set(self._pids.unborn)
+        found = self._discover_by_scan()
+        left = [pid for pid in fresh or () if pid not in self._others and pid not in again]
+        self._pids.keep(pid for pid in left if pid not in self.members)
+        cost_ns = self.machine.monotonic_ns() - now
+        self._verify_ns = max(VERIFY_SOON_NS, min(VERIFY_NS, cost_ns * VERIFY_DIVISOR))
+        cost = (cost_ns - unseen * UNSEEN_NS) / max(1, listed)
+        self.scan_ns += (max(0.0, cost) - self.scan_ns) * 0.2
+        return found
 
-    def _unborn_still(self, now: int) -> list[int]:
-        """Pids that may become visible yet; who waits longer, beside heavy load, is left to the next listing."""
-        for pid, since in list(self._unborn.items()):
-            if now - since >= UNBORN_NS:
-                del self._unborn[pid]
-                self._doubtful = True
-        return list(self._unborn)
+    def discover_below(self, members: Iterable[Member]) -> list[Member]:
+        """Return new members that these forked. Pids that were given out are left to the next `discover`.
 
-    def _note_unborn(self, pids: Iterable[int], now: int) -> None:
-        """Keep the newest pids that could not be read twice; most of them are of processes that exited."""
-        for pid in pids:
-            if pid not in self.members:
-                self._unborn.setdefault(pid, now)
-        for pid in list(self._unborn)[:-MAX_UNBORN]:
-            del self._unborn[pid]
-            self._doubtful = True
+        That call asks all that ran: of these alone it would give up the children of others.
+        """
+        if not self.follow:
+            return []
+        return self._below(list(members)) if self.has_children_files else self.discover(members)
 
     def _discover_by_pid(self, fresh: list[int], now: int, ran: list[Member]) -> list[Member]:
         """From the pids that were given out; some are threads, some are gone, some are not visible yet.
@@ -266,30 +309,31 @@ class Membership:
         What could not be read, and what has a parent that could not be, is looked at once more the next time.
         """
         parents: dict[int, int] = {}
-        again = {*self._unresolved, *self._unborn}
+        again = {*self._pids.unresolved, *self._pids.unborn}
         unresolved = []
         unreadable = []
         for pid in fresh:
             if pid in self.members or self.foreign.has(pid):
                 continue
-            try:
-                parents[pid] = read_stat(self.machine, pid).ppid
-                self._unborn.pop(pid, None)
-            except UNREADABLE:
-                if pid not in self._unborn:
-                    unreadable.append(pid)
-                if pid in again:
-                    self._note_unborn([pid], now)
-                else:
-                    unresolved.append(pid)
+            ppid = _parent_of(self.machine, pid)
+            if ppid is not None:
+                parents[pid] = ppid
+                self._pids.unborn.pop(pid, None)
+                continue
+            if pid not in self._pids.unborn:
+                unreadable.append(pid)
+            if pid in again:
+                self._pids.note_unborn([pid], self.members, now)
+            else:
+                unresolved.append(pid)
         found: list[Member] = []
         for pid, ppid in parents.items():
             if ppid not in self.members and ppid != self.own:
                 if ppid in self.foreign.starts:
                     self.foreign.add(pid)
-                if ppid in unresolved or ppid in self._unborn:
+                if ppid in unresolved or ppid in self._pids.unborn:
                     if pid in again:
-                        self._note_unborn([pid], now)
+                        self._pids.note_unborn([pid], self.members, now)
                     else:
                         unresolved.append(pid)
                 continue
@@ -302,7 +346,7 @@ class Membership:
                 unresolved.append(pid)
         if unreadable:
             found += self._hidden_children(unreadable, ran)
-        self._unresolved = unresolved
+        self._pids.keep(unresolved)
         return found
 
     def _discover_by_children(self, ran: list[Member]) -> list[Member]:
@@ -311,7 +355,10 @@ class Membership:
             if self.foreign.starts:
                 self.foreign.follow(self._children_of)
             found += self._admit_all(self._children_of(self.own, 1), None)
-        queue = ran + found
+        return found + self._below(ran + found)
+
+    def _below(self, queue: list[Member]) -> list[Member]:
+        found: list[Member] = []
         for member in queue:
             new = self._admit_all(self._children_of(member.pid, member.threads or member.stat.threads), member)
             found += new
@@ -328,7 +375,7 @@ class Membership:
             if member is not None:
                 new.append(member)
             else:
-                self._last_pid = None  # its children have another parent now: that no pid was given out says nothing
+                self._pids.last = None  # its children have another parent now: that no pid was given out says nothing
         return new
 
     def note_hidden(self, pid: int) -> bool:
@@ -426,3 +473,11 @@ class Membership:
         for member in found:
             others.pop(member.pid, None)
         return found
+
+
+def _parent_of(machine: Machine, pid: int) -> int | None:
+    """Return the parent of a process; None where that cannot be read. Most of these pids are of ended processes."""
+    try:
+        return read_stat(machine, pid).ppid if machine.has_process(pid) else None
+    except UNREADABLE:
+        return None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from proctally.tree.phase_peaks import PhasePeak
 
 MEMORY_DIVISOR = 400  # scans between two samples that read memory take at most this part of a core ...
-MISSING_DIVISOR = 50  # ... and this part while much of it is made and released between two of them
+MISSING_DIVISOR = 200  # ... and this part while much of it is made and released between two of them
 HELD_SLACK = 2 << 20  # what the held child maps before it executes: 0.8 to 1.1 MiB here
 PEAK = (
     "peak_low_bytes", "peak_high_bytes", "at_seconds", "mapped_file_bytes", "kernel_bytes", "swap_bytes",
@@ -62,6 +62,7 @@ class MemoryGuard(Guard):
         self.peak_process_rss: int | None = None
         self.maxrss = 0  # largest of the reaped processes, bytes
         self.maxrss_floor = 0
+        self._is_loaded = False  # before this scan
         self._due_ns = 0  # when a scan between two samples reads memory again
         self.left_out: dict[Member, None] = {}  # members that ran in scans that left memory out
         self.phase_peaks: list[PhasePeak] = []  # of the phases that are open
@@ -72,6 +73,7 @@ class MemoryGuard(Guard):
         """Return whether this scan reads memory: one between two samples does where that is cheap."""
         with_memory = self.is_wanted and (not between or now >= self._due_ns)
         self.reading = self.reader if with_memory else None
+        self._is_loaded = self.reader is not None
         if self.reading is not None:
             self.call(self.reading.begin)
         return with_memory
@@ -137,8 +139,12 @@ class MemoryGuard(Guard):
         return None if self.perf is None else self.perf.lived()
 
     def note_cost(self, now: int, cost_ns: int) -> None:
-        """Take in the CPU time of a scan that read memory: it sets the pace of those between two samples."""
-        self._due_ns = now + cost_ns * (MISSING_DIVISOR if self._misses_much else MEMORY_DIVISOR)
+        """Take in the CPU time of a scan that read memory: it sets the pace of those between two samples.
+
+        That of the first is left out: it loads what it needs.
+        """
+        if self._is_loaded:
+            self._due_ns = now + cost_ns * (MISSING_DIVISOR if self._misses_much else MEMORY_DIVISOR)
 
     @property
     def _misses_much(self) -> bool:
@@ -146,7 +152,7 @@ class MemoryGuard(Guard):
 
     @property
     def due_ns(self) -> int | None:
-        """The monotonic clock of the next scan between two samples; None where it waits for that of the time."""
+        """The monotonic clock of the next scan between two samples, where none is made for the time; None without."""
         return self._due_ns if self._misses_much else None
 
     def stop(self, error: Exception) -> None:

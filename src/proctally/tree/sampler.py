@@ -222,7 +222,7 @@ class TreeSampler:
         cost_ns = cpu_ns(self.machine) - begun_cpu_ns
         if with_memory:
             self.memory.note_cost(now, cost_ns)
-        elif between and self.time.reader is not None:
+        if between and self.time.reader is not None:
             self.time.reader.note_cost(cost_ns)
 
     def sample(self, *, last: bool = False) -> JsonObject:
@@ -283,7 +283,7 @@ class TreeSampler:
     @property
     def due_ns(self) -> int | None:
         """The monotonic clock of the next scan between two samples; None without one."""
-        return min(filter(None, (self.time.due_ns, self.memory.due_ns)), default=None)
+        return self.time.due_ns or self.memory.due_ns
 
     @property
     def total(self) -> list[int]:

@@ -1,98 +1,120 @@
-"""`proctally diff BASE NEW`: the figures of two runs, or two groups, side by side, as text, Markdown or JSON."""
+"""`proctally diff BASE NEW`: the figures of two runs, or two groups, side by side, as text, Markdown or JSON.
+
+Also the spread of one group, for `run --repeat`.
+"""
 
 from __future__ import annotations
 
-from proctally.analysis.comparison import ComparisonRow, Diff, Side
-from proctally.analysis.gates import FAILED, PASSED, UNKNOWN
-from proctally.analysis.measures import FIGURES, MACHINE
-from proctally.analysis.statistics import NO_SPREAD, RANKS
+import math
+from operator import itemgetter
+
+from proctally.analysis.changes import amounts, change, interval, seen
+from proctally.analysis.comparison import CLAIMED, UNCLEAR, ComparisonRow, Diff, Side
+from proctally.analysis.gates import CANNOT_TELL, FAILS, HOLDS
+from proctally.analysis.measures import FIGURES, MACHINE, figure
+from proctally.analysis.statistics import LEVEL, MIN_RUNS, Group, spread
 from proctally.record.writer import json_line
 from proctally.text.cells import columns_of, cut, fitted
 from proctally.text.escape import printable
 from proctally.text.markdown import escaped, table
 from proctally.text.terminal import BOLD, DIM, GREEN, RED, RESET, YELLOW
-from proctally.text.units import number, percent, scale
+from proctally.text.units import number, percentage, scale
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from proctally.analysis.statistics import Group
+    from proctally.analysis.comparison import Judged
+    from proctally.analysis.statistics import Shift
     from proctally.record import JsonObject
 
-COMMANDS = 10
 NAME_WIDTH = 15
-ONLY_VERBOSE = ("user", "system", "rss", "peak-processes", "read-chars", "write-chars")
-WITHIN_MARK, ALONE_MARK = "~", "?"
-STATES = {PASSED: GREEN, FAILED: RED, UNKNOWN: RED}
+HEAD = ("", "BASE", "NEW", "CHANGE", "95 %", "")
+COLOURS = {HOLDS: GREEN, CANNOT_TELL: YELLOW, FAILS: RED}
 
 
-# -- what is told ----------------------------------------------------------------------------------------------------
+# -- what is shown ---------------------------------------------------------------------------------------------------
 
 
-def shown(diff: Diff, *, verbose: bool) -> list[ComparisonRow]:
-    """The rows that are told: what is known of a side; of the whole machine only where that is what was tracked."""
+def shown(diff: Diff, *, verbose: bool) -> tuple[list[ComparisonRow], list[ComparisonRow], int]:
+    """Return the rows of figures, those that are only named (equal on both sides), and how many are left out.
+
+    Without `verbose`, figures of which something is claimed, and those of the machine where that was tracked.
+    """
     of_machine = all(record.run.get("kind") == "system" for side in (diff.base, diff.new) for record in side.counted)
-    wanted = {each.gate.figure.name for each in diff.judged if each.gate is not None and each.gate.figure is not None}
-    rows = []
-    for figure, row in zip(FIGURES, diff.rows, strict=True):
-        groups = [group for group in (row.base, row.new) if group is not None]
-        is_idle = all(group.high == 0 for group in groups)
-        is_aside = is_idle or figure.name in ONLY_VERBOSE or (figure.scope == MACHINE and not of_machine)
-        if groups and (verbose or figure.name in wanted or not is_aside):
-            rows.append(row)
-    return rows
+    wanted: list[ComparisonRow] = []
+    others: list[ComparisonRow] = []
+    for measure, row in zip(FIGURES, diff.rows, strict=True):
+        if row.base is not None or row.new is not None:
+            is_first = row in diff.claimed or (measure.scope == MACHINE and of_machine)
+            (wanted if is_first else others).append(row)
+    if not verbose:
+        return wanted, [], len(others)
+    differing = [row for row in diff.rows if row in wanted or (row in others and not row.is_equal)]
+    return differing, [row for row in others if row.is_equal], 0
 
 
-def mark(row: ComparisonRow) -> str:
-    """`~` for a change within the spread, `?` where the spread is not known, nothing for a difference."""
-    if row.comparison is None or not row.change:
-        return ""
-    return {None: ALONE_MARK, False: WITHIN_MARK, True: ""}[row.comparison.differs]
+def named_equal(rows: Sequence[ComparisonRow]) -> list[str]:
+    """Return the line that stands for rows that are equal on both sides."""
+    return [f"equal on both sides: {', '.join(row.name for row in rows)}"] if rows else []
 
 
-def legend(rows: Sequence[ComparisonRow]) -> list[str]:
-    """What the marks mean, and by what statistic they stand there."""
-    said = []
-    marks = {mark(row) for row in rows}
-    if WITHIN_MARK in marks:
-        said.append("~ within the spread of the runs: no difference")
-    if ALONE_MARK in marks:
-        said.append("? one run a side: their spread is unknown")
-    methods = {row.comparison.method for row in rows if row.comparison is not None} - {NO_SPREAD}
-    if methods == {RANKS}:
-        said.append("medians and ranges; differences by ranks (Mann and Whitney, exact) at 5 %")
-    elif methods:
-        said.append("medians and ranges; differences by Student's t at 5 %, for ranks of so few runs tell nothing")
-    return said
+def word(diff: Diff, row: ComparisonRow) -> str:
+    """Return the claim of a row; of a change that is clear alone, and not among all claims, how many these are."""
+    found = None if row.shift is None else row.shift.interval
+    if row.claim == UNCLEAR and found is not None and found.p <= LEVEL:
+        return f"{row.claim} (one of {len(diff.tested)})"
+    return row.claim or ""
 
 
-def changed(row: ComparisonRow) -> str:
-    """The change by the medians; empty where one side is unknown."""
-    return "" if row.base is None or row.new is None else percent(row.base.median, row.new.median)
-
-
-def cells(row: ComparisonRow) -> tuple[str, list[str]]:
-    """The unit of a row, and its numbers: median and range of BASE, the same of NEW."""
-    groups = (row.base, row.new)
-    factor, unit = scale(row.unit, max(abs(group.median) for group in groups if group is not None))
-    beside = [
-        value / factor for group in groups if group is not None for value in (group.low, group.median, group.high)
+def remarks(diff: Diff) -> list[str]:
+    """Return what this number of runs can show: that they are untested, or the change that they see."""
+    untested = [row.untested for row in diff.claimed if row.untested]
+    if untested:
+        return [f"{untested[0]}; an interval needs {MIN_RUNS} runs a side"]
+    spreads = [
+        (found.spread, row)
+        for row in diff.tested
+        if row.shift is not None and row.shift.is_ratio and (found := row.shift.interval) is not None
     ]
-    found = []
-    for group in groups:
-        if group is None:
-            found += ["-", ""]
-            continue
-        low, middle, high = (number(value / factor, *beside) for value in (group.low, group.median, group.high))
-        found += [middle, "" if low == high else f"{low}..{high}"]
-    return unit, found
+    deviation, worst = max(spreads, key=itemgetter(0), default=(0.0, None))
+    is_open = diff.result == CANNOT_TELL or any(row.claim == UNCLEAR for row in diff.tested)
+    return [seen(worst.name, deviation, worst.runs)] if is_open and worst is not None and deviation > 0 else []
+
+
+def most_of_the_cpu(diff: Diff) -> str | None:
+    """Return the command that has most of the change of CPU time."""
+    total = diff.row("cpu").change
+    changes = [(row.change, row) for row in diff.commands if row.change is not None]
+    if not total or not changes:
+        return None
+    most, row = max(changes, key=lambda pair: math.copysign(1, total) * pair[0])
+    if most * total <= 0 or row.shift is None:
+        return None
+    between = interval(row.unit, row.shift) + " %" * row.shift.is_ratio
+    basis = "" if row.shift.interval is None else f" ({between})"
+    return f"most of the CPU: {row.name} {amounts(row.unit, most, total, between=' of ')}{basis}"
+
+
+def cells(row: ComparisonRow) -> list[str]:
+    """Return median of BASE and of NEW, the change and its interval."""
+    medians = [None if group is None else group.median for group in (row.base, row.new)]
+    moved = row.shift
+    changes = ["", ""] if moved is None else [change(row.unit, moved), interval(row.unit, moved)]
+    return [*_in_one_unit(row.unit, medians), *changes]
+
+
+def _in_one_unit(unit: str, values: Sequence[float | None]) -> list[str]:
+    known = [value for value in values if value is not None]
+    factor, name = scale(unit, max(known))
+    scaled = [value / factor for value in known]
+    return ["-" if value is None else f"{number(value / factor, *scaled)} {name}".strip() for value in values]
 
 
 def title(side: Side) -> str:
     """Which runs a side is."""
     names = {record.name for record in side.counted}
-    name = names.pop() if len(names) == 1 else f"{len(names)} names"
+    name = side.label or (names.pop() if len(names) == 1 else f"{len(names)} names")
     if len(side.counted) == 1:
         verdict = side.counted[0].verdict
         return f"{name} {side.counted[0].short_id}{'' if verdict == 'ok' else f', {verdict}'}"
@@ -112,81 +134,103 @@ def counts(row: ComparisonRow) -> str:
 
 def as_text(diff: Diff, *, verbose: bool, colour: bool) -> str:
     """80 columns where the names allow it; worse is red, better green."""
-
-    def paint(text: str, code: str) -> str:
-        return f"{code}{text}{RESET}" if colour else text
-
-    rows = shown(diff, verbose=verbose)
-    used = diff.commands if verbose else diff.commands[:COMMANDS]
-    lines = [paint(f"BASE {printable(title(diff.base))}", BOLD), paint(f"NEW  {printable(title(diff.new))}", BOLD), ""]
-    body = [_text_row(row, row.name) for row in rows]
-    listed = [_text_row(row, printable(row.name)) for row in used]
-    widths = [max((columns_of(cell[column]) for cell, _ in body + listed), default=0) for column in range(6)]
-    widths = [max(width, 4) if column in (1, 3) else width for column, width in enumerate(widths)]
-    head = ("", "BASE", "", "NEW", "", "CHANGE")
-    widths[5] = max(widths[5], 6)
-    lines.append(paint(_aligned(head, widths), DIM))
-    for each in (body, listed):
-        if each is listed and listed:
+    paint = _painter(colour)
+    rows, equal, left = shown(diff, verbose=verbose)
+    listed = diff.commands if verbose else []
+    lines = [paint(f"BASE  {printable(title(diff.base))}", BOLD), paint(f"NEW   {printable(title(diff.new))}", BOLD)]
+    body = [[f"  {row.name}", *cells(row), word(diff, row)] for row in rows]
+    body += [[f"  {cut(printable(row.name), NAME_WIDTH)}", *cells(row), counts(row)] for row in listed]
+    head, *texts = _aligned([HEAD, *body])
+    lines.append(paint(head, DIM))
+    for text, row in zip(texts, rows + listed, strict=True):
+        if listed and row is listed[0]:
             lines.append(paint("CPU time by command", DIM))
-        for cell, row in each:
-            text = f"{_aligned(cell, widths)} {mark(row):<1}"
-            worse = row.is_worse
-            text = text if worse is None or mark(row) == WITHIN_MARK else paint(text, RED if worse else GREEN)
-            lines.append(f"{text} {counts(row) if each is listed else ''}".rstrip() if not colour else text)
-    left = len(diff.commands) - len(used)
-    if left:
-        lines.append(paint(f"and {left} more commands (-v)", DIM))
-    lines += ["", *(paint(text, DIM) for text in legend(rows + used))]
+        lines.append(text if row.is_worse is None else paint(text, RED if row.is_worse else GREEN))
+    lines += named_equal(equal)
+    if not verbose:
+        most = most_of_the_cpu(diff)
+        lines += [] if most is None else [printable(most)]
+        left += len(diff.commands)
+        lines += [paint(f"{left} other figures and commands: -v", DIM)] if left else []
+    lines += [paint(text, DIM) for text in remarks(diff)]
     lines += [paint(f"note: {printable(note)}", YELLOW) for note in diff.notes]
-    lines += [paint(f"{each.state}: {printable(each.why)}", STATES.get(each.state, YELLOW)) for each in diff.judged]
+    width = max((columns_of(gate(each)) for each in diff.judged), default=0)
+    for each in diff.judged:
+        result = paint(f"{shouted(each):<11}", COLOURS[each.result])
+        lines.append(f"{fitted(gate(each), width)}  {result}  {printable(each.why)}")
     return "\n".join(lines) + "\n"
 
 
-def _text_row(row: ComparisonRow, name: str) -> tuple[list[str], ComparisonRow]:
-    unit, numbers = cells(row)
-    return [f"{cut(name, NAME_WIDTH)}{f', {unit}' if unit else ''}", *numbers, changed(row)], row
+def gate(judged: Judged) -> str:
+    """Return the name of what was judged: `gate cpu=+5%`, or `runs` where no run of a side went well."""
+    return "runs" if judged.gate is None else f"gate {judged.gate.text}"
 
 
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    left = f"  {fitted(cells[0], widths[0])}"
-    parts = []
-    for column in (1, 3, 5):
-        parts.append(f"{cells[column]:>{widths[column]}}")
-        if column < 5 and widths[column + 1]:
-            parts.append(f"{cells[column + 1]:<{widths[column + 1]}}")
-    return "  ".join([left, *parts])
+def shouted(judged: Judged) -> str:
+    """Return the result as it is shown: `CANNOT TELL`."""
+    return judged.result.replace("_", " ").upper()
+
+
+def _painter(colour: bool) -> Callable[[str, str], str]:
+    return lambda text, code: f"{code}{text}{RESET}" if colour else text
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return lines with columns: the first and the last one start at the left, the others end at the right."""
+    widths = [max(map(columns_of, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *middle, last in rows:
+        right = [" " * (width - columns_of(cell)) + cell for cell, width in zip(middle, widths[1:-1], strict=True)]
+        lines.append("  ".join([fitted(first, widths[0]), *right, last]).rstrip())
+    return lines
+
+
+def as_spread(side: Side, *, colour: bool) -> str:
+    """Return the figures of one group: median, range and spread."""
+    paint = _painter(colour)
+    body, spreads = [], []
+    for measure in map(figure, CLAIMED):
+        values = side.values(measure)
+        if not values:
+            continue
+        group = Group(values)
+        is_spread = len(values) > 1 and group.low > 0
+        deviation = spread([math.log(value) for value in values]) if is_spread else None
+        texts = _in_one_unit(measure.unit, [group.median, group.low, group.high])
+        body.append([f"  {measure.name}", *texts, "-" if deviation is None else percentage(deviation), ""])
+        spreads.append((deviation or 0.0, measure.name, len(values)))
+    head, *lines = _aligned([("", "MEDIAN", "LEAST", "MOST", "SPREAD", ""), *body])
+    lines = [paint(printable(title(side)), BOLD), paint(head, DIM), *lines]
+    deviation, name, runs = max(spreads, default=(0.0, "", 0))
+    if deviation and runs >= MIN_RUNS:
+        lines.append(paint(seen(name, deviation, runs), DIM))
+    return "\n".join(lines) + "\n"
 
 
 # -- as Markdown, for the summary of a CI job ------------------------------------------------------------------------
 
 
 def as_markdown(diff: Diff, *, verbose: bool) -> str:
-    """Tables; the limits and what became of them first."""
+    """Tables; the limits and their results first."""
     lines = []
-    if diff.judged:
-        lines += ["**failed**" if diff.has_failed else "**passed**", ""]
-        lines += [f"- {each.state}: {escaped(each.why)}" for each in diff.judged]
+    if diff.result is not None:
+        lines += [f"**{diff.result.replace('_', ' ')}**", ""]
+        lines += [f"- {escaped(gate(each))} {shouted(each)}: {escaped(each.why)}" for each in diff.judged]
         lines.append("")
-    rows = shown(diff, verbose=verbose)
-    used = diff.commands if verbose else diff.commands[:COMMANDS]
+    rows, equal, _ = shown(diff, verbose=verbose)
     lines += [f"BASE {escaped(title(diff.base))}; NEW {escaped(title(diff.new))}", ""]
-    lines += table(("figure", "BASE", "NEW", "change", ""), [_markdown_row(row) for row in rows])
-    if used:
-        body = [[*_markdown_row(row), escaped(counts(row))] for row in used]
-        lines += ["", *table(("CPU time of command", "BASE", "NEW", "change", "", "processes"), body)]
-    lines += ["", *(f"{escaped(text)}  " for text in legend(rows + used))]
+    lines += table(
+        ("figure", "BASE", "NEW", "change", "95 %", ""),
+        [list(map(escaped, (row.name, *cells(row), word(diff, row)))) for row in rows],
+    )
+    if verbose and diff.commands:
+        body = [list(map(escaped, (row.name, *cells(row), counts(row)))) for row in diff.commands]
+        lines += ["", *table(("CPU time of command", "BASE", "NEW", "change", "95 %", "processes"), body)]
+    most = None if verbose else most_of_the_cpu(diff)
+    below = [*([] if most is None else [most]), *named_equal(equal), *remarks(diff)]
+    lines += ["", *(f"{escaped(text)}  " for text in below)]
     lines += [f"- {escaped(note)}" for note in diff.notes]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _markdown_row(row: ComparisonRow) -> list[str]:
-    unit, numbers = cells(row)
-    pairs = [
-        f"{median} {spread and f'({spread})'}".strip() for median, spread in zip(*[iter(numbers)] * 2, strict=True)
-    ]
-    name = f"{row.name}, {unit}" if unit else row.name
-    return [escaped(name), *map(escaped, pairs), escaped(changed(row)), escaped(mark(row))]
 
 
 # -- as JSON ---------------------------------------------------------------------------------------------------------
@@ -204,10 +248,16 @@ def as_json(diff: Diff) -> str:
         ],
         "notes": diff.notes,
         "limits": [
-            {"limit": None if each.gate is None else each.gate.text, "state": each.state, "why": each.why}
+            {
+                "limit": None if each.gate is None else each.gate.text,
+                "result": each.result,
+                "why": each.why,
+                **_shift_json(each.shift),
+                "runs_needed": each.runs,
+            }
             for each in diff.judged
         ],
-        "failed": diff.has_failed,
+        "result": diff.result,
     }
     return json_line(said).decode()
 
@@ -230,7 +280,6 @@ def _side_json(side: Side) -> JsonObject:
 
 
 def _row_json(row: ComparisonRow) -> JsonObject:
-    comparison = row.comparison
     return {
         "name": row.name,
         "unit": row.unit,
@@ -239,10 +288,25 @@ def _row_json(row: ComparisonRow) -> JsonObject:
         "new": _group_json(row.new),
         "change": row.change,
         "ratio": row.ratio,
-        "differs": None if comparison is None else comparison.differs,
-        "method": None if comparison is None else comparison.method,
-        "p": None if comparison is None else comparison.p,
+        **_shift_json(row.shift),
+        "p": None if row.shift is None or row.shift.interval is None else row.shift.interval.p,
+        "claim": row.claim,
     }
+
+
+def _shift_json(moved: Shift | None) -> JsonObject:
+    """Return a shift, as a share of BASE where a ratio is formed, else in the unit of the figure."""
+    if moved is None:
+        return dict.fromkeys(("shift_is_ratio", "shift", "shift_low", "shift_high"))
+    found = moved.interval
+    values = {
+        "shift": moved.middle,
+        "shift_low": None if found is None else found.low,
+        "shift_high": None if found is None else found.high,
+    }
+    if moved.is_ratio:
+        values = {name: None if value is None else math.expm1(value) for name, value in values.items()}
+    return {"shift_is_ratio": moved.is_ratio, **values}
 
 
 def _group_json(group: Group | None) -> JsonObject | None:

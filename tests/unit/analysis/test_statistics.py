@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from statistics import fmean
+from statistics import fmean, median
 
 import pytest
 from hypothesis import given, settings
@@ -14,19 +14,24 @@ from hypothesis import strategies as st
 from proctally.analysis import statistics
 from proctally.analysis.statistics import (
     LEVEL,
-    NO_SPREAD,
     ONE_SIDED,
-    RANKS,
-    STUDENT,
-    TWO_SIDED,
     Group,
-    compare,
+    Interval,
+    gap_seen,
+    holm,
     next_below,
-    rank_sum,
+    runs_needed,
+    shift,
+    spread,
 )
 
 patient = settings(deadline=None)
-values = st.lists(st.integers(0, 6).map(float), min_size=1, max_size=6)
+
+
+def plain(base: list[float], new: list[float]) -> Interval:
+    found = shift(base, new, as_ratio=False).interval
+    assert found is not None
+    return found
 
 
 def density(t: float, freedom: int) -> float:
@@ -45,87 +50,111 @@ def below(quantile: float, freedom: int) -> float:
     return 0.5 + total * width / 3
 
 
-@pytest.mark.parametrize(("table", "share"), [(TWO_SIDED, 0.975), (ONE_SIDED, 0.95)])
-def test_quantiles_of_student_cut_off_what_they_say(table: tuple[float, ...], share: float) -> None:
-    for freedom, quantile in enumerate(table, 1):
-        assert below(quantile, freedom) == pytest.approx(share, abs=0.00015), freedom
+def test_quantiles_of_student_cut_off_what_they_say() -> None:
+    for freedom, quantile in enumerate(ONE_SIDED, 1):
+        assert below(quantile, freedom) == pytest.approx(0.95, abs=0.00015), freedom
 
 
-@patient
-@given(values, values)
-def test_rank_sum_counts_every_choice(base: list[float], new: list[float]) -> None:
-    everything = base + new
-    doubled = {value: sum(other < value for other in everything) + sum(other <= value for other in everything) + 1
-               for value in everything}  # fmt: skip
-    ranks = [doubled[value] for value in everything]
-    middle = len(base) * (len(everything) + 1)
-    away = abs(sum(ranks[: len(base)]) - middle)
-    choices = [sum(choice) for choice in itertools.combinations(ranks, len(base))]
-    far = sum(abs(total - middle) >= away for total in choices)
-    assert rank_sum(base, new) == pytest.approx(far / len(choices))
-
-
-def test_many_values_are_ranked_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond 40 values the normal distribution stands in for the exact one: of the same values it says the same."""
-    noise = random.Random(5)
-    groups = [
-        (
-            [round(noise.gauss(0, 1), digits) for _ in range(20)],
-            [round(noise.gauss(shift, 1), digits) for _ in range(20)],
-        )
-        for shift in (0.0, 0.4, 1.2)
-        for digits in (0, 6)  # with ties, and without
+@pytest.mark.parametrize(("size", "other"), [(4, 4), (4, 6), (5, 5), (6, 5), (4, 9), (7, 6)])
+def test_shift_interval_and_p_count_every_order(size: int, other: int) -> None:
+    """By Mann and Whitney: count, in every order of two groups, the pairs that are the wrong way round."""
+    everything = set(range(size + other))
+    wrong = [
+        sum(mine > theirs for mine in chosen for theirs in everything - set(chosen))
+        for chosen in itertools.combinations(sorted(everything), size)
     ]
-    exact = [rank_sum(*pair) for pair in groups]
+    noise = random.Random(size * 10 + other)
+    base, new = ([noise.gauss(middle, 1) for _ in range(count)] for middle, count in ((10, size), (11, other)))
+    differences = sorted(after - before for before in base for after in new)
+    against = min(sum(each < 0 for each in differences), sum(each > 0 for each in differences))
+    outside = max(count for count in range(size * other) if sum(each <= count for each in wrong) / len(wrong) <= 0.025)
+    found = plain(base, new)
+    assert found.p == pytest.approx(min(1, 2 * sum(each <= against for each in wrong) / len(wrong)))
+    assert (found.low, found.high) == (differences[outside], differences[-1 - outside])
+    assert shift(base, new, as_ratio=False).middle == median(differences)
+
+
+def test_shift_interval_equals_that_of_scipy() -> None:
+    """Computed with scipy 1.17.1: mannwhitneyu(method="exact"), and the shifts that it does not reject at 5 %."""
+    base = [0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46]
+    new = [1.15, 0.88, 0.90, 0.74, 1.21]
+    found = plain(base, new)
+    assert found.p == pytest.approx(0.2544122544)
+    assert (found.low, found.high) == (pytest.approx(-0.76), pytest.approx(0.15))
+    assert shift(base, new, as_ratio=False).middle == pytest.approx(-0.305)
+
+
+def test_shift_is_of_logarithms_unless_a_value_is_0() -> None:
+    base, new = [1.0, 2.0, 3.0, 4.0], [2.0, 4.0, 6.0, 8.0]
+    found = shift(base, new)
+    assert found.is_ratio and math.exp(found.middle) == pytest.approx(2)
+    assert found.interval is not None and math.exp(found.interval.high) == pytest.approx(8)
+    assert found.interval.spread == pytest.approx(spread([math.log(value) for value in base]))
+    for pair in (([0.0, *base], new), (base, [0.0, *new])):
+        assert not shift(*pair).is_ratio
+    assert shift([0.0] * 4, [3.0] * 4).middle == 3
+
+
+def test_shift_of_few_runs_has_no_interval() -> None:
+    assert shift([1.0, 2.0, 3.0], [2.0] * 9).interval is None
+    assert shift([1.0, 3.0], [4.0]).middle == pytest.approx(math.log(2)), "of medians, not of logarithms"
+    assert shift([1.0] * 4, [1.0] * 4).interval == Interval(0, 0, 1, 0)
+
+
+def test_shift_excludes_0_exactly_where_p_is_small() -> None:
+    noise = random.Random(3)
+    for _ in range(300):
+        base, new = ([float(noise.randrange(12) + more) for _ in range(noise.randrange(4, 9))] for more in (0, 4))
+        found = plain(base, new)
+        assert (found.p <= LEVEL) == (found.low > 0 or found.high < 0)
+
+
+def test_shift_of_many_runs_is_near_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = random.Random(5)
+    groups = [[[noise.gauss(middle, 1) for _ in range(25)] for middle in (0, more)] for more in (0.0, 0.4, 1.2)]
+    exact = [plain(*pair) for pair in groups]
     monkeypatch.setattr(statistics, "EXACT", 0)
-    assert [rank_sum(*pair) for pair in groups] == pytest.approx(exact, abs=0.01)
-    assert min(exact) < 0.1 < max(exact)
-    assert rank_sum([1.0] * 30, [1.0] * 30) == 1.0
+    statistics._differences_outside.cache_clear()
+    try:
+        for pair, expected in zip(groups, exact, strict=True):
+            found = plain(*pair)
+            assert found.p == pytest.approx(expected.p, abs=0.005)
+            assert found.low == pytest.approx(expected.low, abs=0.02)
+    finally:
+        statistics._differences_outside.cache_clear()
 
 
-@pytest.mark.parametrize(
-    ("base", "new", "method"),
-    [
-        (1, 1, NO_SPREAD),
-        (1, 2, STUDENT),
-        (2, 2, STUDENT),
-        (3, 3, STUDENT),
-        (3, 4, STUDENT),  # 2 of 35 orders are as clear as the clearest
-        (4, 4, RANKS),  # 2 of 70
-        (3, 5, RANKS),  # 2 of 56
-        (2, 8, RANKS),  # 2 of 45
-        (1, 20, STUDENT),
-        (1, 39, RANKS),  # 2 of 40
-    ],
-)
-def test_ranks_decide_where_they_can(base: int, new: int, method: str) -> None:
-    found = compare([float(i) for i in range(base)], [100.0 + i for i in range(new)])
-    assert found.method == method
-    assert found.differs is (None if method == NO_SPREAD else True)
-
-
-@pytest.mark.parametrize(("base", "new"), [(2, 2), (3, 3), (1, 5), (4, 4), (5, 3), (12, 9), (30, 30)])
-def test_alike_is_called_different_in_one_of_twenty(base: int, new: int) -> None:
+@pytest.mark.parametrize(("base", "new"), [(4, 4), (5, 5), (5, 8), (12, 9)])
+def test_interval_leaves_out_the_truth_in_one_of_twenty(base: int, new: int) -> None:
     noise = random.Random(base * 100 + new)
-    times = 600 if base + new > 40 else 1500
-    wrong = sum(
-        compare([noise.gauss(10, 1) for _ in range(base)], [noise.gauss(10, 1) for _ in range(new)]).differs is True
-        for _ in range(times)
-    )
-    slack = 3.5 * math.sqrt(LEVEL * (1 - LEVEL) / times)  # the seeds are fixed: this never changes
-    assert wrong / times <= LEVEL + slack
-    assert wrong / times >= 0.015  # ... and it is no test that says nothing ever
+    times = 1500
+    found = [plain([noise.gauss(10, 1) for _ in range(base)], [noise.gauss(12, 1) for _ in range(new)])
+             for _ in range(times)]  # fmt: skip
+    wrong = sum(not each.low <= 2 <= each.high for each in found) / times
+    assert 0.02 <= wrong <= LEVEL + 3.5 * math.sqrt(LEVEL * (1 - LEVEL) / times)
 
 
-def test_what_differs_is_seen() -> None:
-    assert compare([10.0, 10.1], [12.0, 12.1]).differs is True
-    assert compare([10.0, 11.0], [10.5, 12.1]).differs is False
-    assert compare([10.0, 10.1, 9.9, 10.05, 9.95], [10.6]).differs is True
-    assert compare([10.0, 10.1, 9.9, 10.05, 9.95], [10.08]).differs is False
-    assert compare([43.0, 43.0], [44.0, 44.0]).differs is True  # counts that never vary
-    assert compare([43.0, 43.0], [43.0, 43.0]).differs is False
-    assert compare([1.0, 1.1, 1.2, 1.3, 90.0], [2.0, 2.1, 2.2, 2.3, 2.4]).differs is False  # one strange run of ten
-    assert compare([1.0, 1.1, 1.2, 1.3, 1.4], [2.0, 2.1, 2.2, 2.3, 90.0]).differs is True  # ... changes no order
+def test_one_strange_run_changes_no_order() -> None:
+    assert plain([1.0, 1.1, 1.2, 1.3, 90.0], [2.0, 2.1, 2.2, 2.3, 2.4]).p > LEVEL
+    assert plain([1.0, 1.1, 1.2, 1.3, 1.4], [2.0, 2.1, 2.2, 2.3, 90.0]).p < LEVEL
+    assert plain([43.0] * 5, [44.0] * 5).p < LEVEL, "counts that never vary"
+
+
+def test_holm_stops_at_the_first_that_does_not_count() -> None:
+    assert holm([]) == []
+    assert holm([0.04]) == [True]
+    assert holm([0.04, 0.01, 0.026]) == [False, True, False]  # 0.026 x 2 is above 0.05, and so 0.04 x 1 does not count
+    assert holm([0.04, 0.01, 0.02]) == [True, True, True]
+    assert holm([0.02, 0.03]) == [True, True]
+    assert holm([0.03, 0.03]) == [False, False]
+
+
+@pytest.mark.parametrize(("noise", "runs"), [(0.02, 5), (0.03, 8), (0.05, 19)])
+def test_runs_needed_are_those_of_the_formula(noise: float, runs: int) -> None:
+    gap = math.log(1.05)
+    assert runs_needed(noise, gap) == pytest.approx(runs, abs=1)
+    assert gap_seen(noise, runs_needed(noise, gap)) <= gap
+    assert runs_needed(0, gap) == 4
 
 
 def test_a_group_tells_its_middle_and_its_spread() -> None:

@@ -147,9 +147,13 @@ def test_words(home: Path) -> None:
     assert resolve("name:job", environment) == [second, first]
     assert resolve("abcd1", environment) == [first]
     assert resolve(os.path.basename(first), environment) == [first]
+    alone = str(put(home, "20260103T000000Z", "abce3333" + "0" * 24, summary(), name="alone"))
+    assert resolve("alone", environment) == [alone]
+    os.unlink(alone)
     for word, why in (
         ("abcd", "may be each of 2 records"),
         ("abc", "there is no record 'abc'"),
+        ("job", "job: 2 runs have this name; use name:job, or an id"),
         ("name:other", "no past run with the name 'other'"),
         ("./nowhere.jsonl", "./nowhere.jsonl: No such file"),
     ):

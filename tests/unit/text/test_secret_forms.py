@@ -73,6 +73,11 @@ def test_harmless_form_is_kept(form: str) -> None:
         (["git", "-c", "user.password=a b"], ["git", "-c", "user.password=***"]),
         (["docker", "run", "-e", "PASSWORD=a b", "i"], ["docker", "run", "-e", "PASSWORD=***", "i"]),
         (["sh", "-c", "cat <<E\nit's\nE\nmysql -pX"], ["sh", "-c", "cat <<E\nit's\nE\nmysql -p***"]),
+        (["sh", "-c", "cat <<E | oc login -u u\nX\nE\nb"], ["sh", "-c", "cat <<E | oc login -u u\n***\nE\nb"]),
+        (["sh", "-c", "(echo X; echo Y) | passwd u; echo a"], ["sh", "-c", "(echo ***; echo ***) | passwd u; echo a"]),
+        (["sshpass", "-pX", "ssh", "-p", "22", "h"], ["sshpass", "-p***", "ssh", "-p", "22", "h"]),
+        (["curl", "-sb", "a=X", "h"], ["curl", "-sb", "***", "h"]),
+        (["c", "-u", "u", "-p", "X", "-p", "80"], ["c", "-u", "u", "-p", "***", "-p", "80"]),
         (["sh", "-c", "# don't\nmysql -pX # TOKEN=X"], ["sh", "-c", "# don't\nmysql -p*** # TOKEN=***"]),
         (
             ["sh", "-c", "x=$(jq -r '.token' f); c -H \"X-Auth: $x\""],
@@ -202,12 +207,16 @@ OPTIONS = [
 
 def values_of(option: str) -> list[list[str]]:
     """Return the words of an option with a secret value, in each way that the table allows."""
-    bare, kind = (option[:-1], option[-1]) if option[-1] in "+.:%,=*" else (option, "")
+    bare, kind = (option[:-1], option[-1]) if option[-1] in "+.:%,=*^&1234" else (option, "")
     value = {":": f"u:{SECRET}", "%": f"u%{SECRET}", ",": f"u,{SECRET}", "=": f"a={SECRET}", "*": f"a={SECRET}"}.get(
         kind, SECRET
     )
     if bare.startswith("/"):
         return [[f"{bare}:{SECRET}"]]
+    if kind.isdecimal():
+        return [[bare, *"abc"[: int(kind) - 1], value]]
+    if kind == "&":
+        return [[bare, value, value]]
     ways = [] if kind == "+" else [[bare, value]]
     if bare.startswith("--"):
         ways.append([f"{bare}={value}"])
@@ -224,6 +233,10 @@ def test_option_of_known_program(name: str, needed: str, option: str) -> None:
         assert mask([*program, bare, "x"]) == [*program, bare, "x"]
     elif option == "@/":
         assert mask([*program, f"u/{SECRET}@db"]) == [*program, "u/***@db"]
+    elif option == "<":
+        assert mask(["sh", "-c", f"echo {SECRET} | {name} a"]) == ["sh", "-c", f"echo *** | {name} a"]
+    elif option.rstrip("2") == name:
+        assert mask([*program, *"a"[: option.count("2")], SECRET])[-1] == "***"
     else:
         for words in values_of(option):
             shown = [word.replace(f"a={SECRET}" if option.endswith("=") else SECRET, "***") for word in words]
@@ -270,7 +283,10 @@ REPEATED = [
     "a=", "a=b,", "&a=", "{", "[", "https://u:", "u:p@h:1 ", "@", "a:b@", "eyJ", "sk-",
     "-----BEGIN PRIVATE KEY-----", "login user ", "key=x,", "$(", "${", "`", "<<", "curl -u a:b ", "mysql -px\n",
     "password: x\n", "\n ", "<password>", "identified by '", "/hooks/", "echo x|", "a b\tc",
-    "name=password,value=",
+    "name=password,value=", 'f("a","', "f(a,", "pragma key=", "as a key '", "secret,", "(token 'x",
+    "user a identified by ",
+    "set a.key ", "-u a -p ", "docker login --stdin <<E\n", "echo x;", "(echo x)|", "$h{a}=", "auth: a b ", "SECRET ",
+    "password: is ", "token=a1.", "X-Api-Key: {", "a:a@a:1/", "u:", "a", "a.", "a1", " ",
 ]  # fmt: skip
 
 
@@ -284,10 +300,11 @@ def seconds(call: Callable[[], object]) -> float:
     return min(times)
 
 
+@pytest.mark.parametrize("head", ["password ", "token="])
 @pytest.mark.parametrize("part", REPEATED, ids=repr)
-def test_mask_time_is_linear(part: str) -> None:
+def test_mask_time_is_linear(part: str, head: str) -> None:
     """A quadratic search takes 64 times as long for a text that is 8 times as long."""
-    short, long = ("password " + part * (size // len(part)) for size in (4_000, 32_000))
+    short, long = (head + part * (size // len(part)) for size in (4_000, 32_000))
     begun = seconds(lambda: mask(["sh", "-c", short]))
     assert seconds(lambda: mask(["sh", "-c", long])) < 24 * begun + 0.02
 

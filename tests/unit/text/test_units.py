@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from made import GIB
-from proctally.text.units import cpu_time, duration, number, percent, percentage, short_time, size, with_unit
+from proctally.text.units import cpu_time, duration, number, percentage, short_time, size, with_unit
 
 # -- the views -------------------------------------------------------------------------------------------------------
 
@@ -28,14 +28,13 @@ def test_quantities(value: float, unit: str, text: str) -> None:
 
 def test_numbers_beside_each_other_have_the_same_digits() -> None:
     assert number(1.0, 1.05) == "1.000" and number(1.0, 2.0) == "1"
-    assert (percent(1, 1), percent(0, 1), percent(2, 1), percent(1, 25)) == ("=", "from 0", "-50.0 %", "x 25.0")
 
 
 @pytest.mark.parametrize(
     "shown",
     [
-        percent(10_000, 9_999.9), percentage(-0.0), percentage(-1e-5), number(-0.0), number(-1e-5), size(-0.1),
-        duration(-0.0), short_time(-0.0), cpu_time(-0.0),
+        percentage(-0.0), percentage(-1e-5), number(-0.0), number(-1e-5), size(-0.1), duration(-0.0), short_time(-0.0),
+        cpu_time(-0.0),
     ],
 )  # fmt: skip
 def test_zero_has_no_sign(shown: str) -> None:

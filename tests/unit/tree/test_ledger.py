@@ -645,10 +645,10 @@ def test_member_that_is_seen_late_but_started_before_the_attach(attached: Job) -
     host.spawn(200, ROOT)
     host.spawn(201, 200)
     host.run(201, user=5.0, switches=9, minor=3, io=IO_OF)
-    host.advance(1)
+    host.advance(0.5)
     children = host.processes[200].folder / "task" / "200" / "children"
     children.write_bytes(b"")  # imprecise at this moment
-    attached.start()
+    attached.start(0.1)  # no listing is due
     assert 201 not in attached.sampler.members
     children.write_bytes(b"201 ")
     host.run(200)

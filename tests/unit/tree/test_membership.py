@@ -7,7 +7,7 @@ import pytest
 
 from fakeroot import INIT, FakeHost, attach_to, reap_ours
 from proctally.linux.proc import Files
-from proctally.tree.membership import Membership
+from proctally.tree.membership import MAX_UNBORN, Membership
 from proctally.tree.sampler import TreeSampler
 
 OWN = 77
@@ -537,9 +537,35 @@ def test_listing_verifies_what_children_files_did_not_show(tmp_path: Path) -> No
     sampler.tree.children_ns = 1e-3
     sampler.scan()
     assert list(sampler.members) == [ROOT]
-    host.advance(11)
+    host.advance(1)
     sampler.scan()
     assert list(sampler.members) == [ROOT, 200]
+
+
+@pytest.mark.parametrize("ask", ["discover", "discover_below"])
+def test_children_of_members_that_were_not_asked_are_found_later(tmp_path: Path, ask: str) -> None:
+    """They forked after their clocks were read; PSS is read of one family. More of them than are kept as unborn."""
+    host = FakeHost(tmp_path, own=OWN, last_pid=True)
+    host.spawn(ROOT, OWN)
+    sampler = TreeSampler(host.machine(), own=OWN)
+    sampler.start(ROOT)
+    sampler.scan()
+    tree = sampler.tree
+    for pid in (200, 201):
+        host.spawn(pid, ROOT)
+    sampler.scan()
+    pids = range(300, 300 + 2 * MAX_UNBORN)
+    for pid in pids:
+        host.spawn(pid, 201)
+    tree.scan_ns = 1e12
+    tree.children_ns = 1e-3
+    for _ in range(2):
+        assert getattr(tree, ask)([tree.members[200]]) == []
+    tree.children_ns = 1e9  # now pids are cheaper
+    host.advance(0.1)
+    host.run(ROOT)
+    sampler.scan()
+    assert list(sampler.members) == [ROOT, 200, 201, *pids]
 
 
 def test_children_file_that_cannot_be_read_costs_the_next_listing(tmp_path: Path) -> None:

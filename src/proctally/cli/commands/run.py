@@ -21,7 +21,7 @@ Each option has an environment variable (PROCTALLY_INTERVAL=0.5); flags win. PRO
 nothing else.
 
 Exit status: the command's own; 128+N when signal N ended it; 126 not executable, 127 not found; 125 when proctally
-could not begin.
+could not begin. With --repeat: 0, or that of the first run that fails.
 """
 MISTAKE = 125  # exit status of a usage error: never one of the command
 
@@ -43,6 +43,12 @@ def call(arguments: list[str]) -> int:
         status, reason = execute_instead(command, environment)
         complain(f"{command[0]}: {reason}")
         return status
+    if options.repeat is not None:
+        from proctally.cli.repeat import repeat
+
+        return repeat(options, command, environment)
+    if options.versus is not None or options.warmup:
+        raise UsageError("--versus, --warmup: without a number of runs; add --repeat N")
     from proctally.tracking.run import run
 
     return show_end(run(options, command, environment), options, environment)
