@@ -225,7 +225,10 @@ class RunTracker(TreeTracker):
 
             warnings.append(f"--cgroup: {missing(self.enclosure.missing)}")
         if self.marks.dropped:
-            warnings.append(f"{self.marks.dropped} marks of the job were no marks, or too many")
+            dropped = self.marks.dropped
+            warnings.append(
+                f"{dropped} mark{' of the job was' if dropped == 1 else 's of the job were'} invalid or too many"
+            )
         program = os.path.basename(self.command[0])
         client = program if program in gaps.CLIENTS else None
         if client is not None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from proctally.linux.child import SignalFd
     from proctally.record import JsonObject
     from proctally.tracking.live_lines import Live
+    from proctally.tracking.neighbours import Neighbours
     from proctally.tracking.session import Session
     from proctally.tree.gaps import Gap
     from proctally.tree.summary import TreeSummary
@@ -232,6 +233,7 @@ class TreeTracker(Tracker):
     ) -> None:
         super().__init__(session, around_every_ns=slower_ns)
         options = self.options
+        self.neighbours: Neighbours | None = None  # until the first sample that is due
         self.perf = PerfSource(self.machine)
         self.sampler = TreeSampler(
             self.machine,
@@ -262,9 +264,23 @@ class TreeTracker(Tracker):
         timeout = self.schedule.timeout(now)
         return timeout if due is None or due - now > timeout else max(0, due - now)
 
+    def timeout(self, now: int) -> int:
+        timeout = super().timeout(now)
+        due = None if self.neighbours is None else self.neighbours.timeout(now)
+        return timeout if due is None or due > timeout else due
+
+    def read_machine(self, now: int) -> None:
+        super().read_machine(now)
+        if self.neighbours is not None:
+            self.neighbours.step(now)
+
     def scan(self, now: int, *, woken: bool = False) -> bool:
         """Read the tree, if that is due; return True if it was. `woken`: processes of it might have exited."""
         if self.schedule.sample_due(now):
+            if self.neighbours is None:  # a job shorter than an interval needs none of it
+                from proctally.tracking.neighbours import Neighbours
+
+                self.neighbours = Neighbours(self.sampler)
             self.sample()
         elif self.schedule.look_due(now) or woken:
             self.sampler.scan()
@@ -289,6 +305,8 @@ class TreeTracker(Tracker):
             from proctally.host.sampler import joined
 
             sample = timed("system", joined, sample, self.host, self.pids())
+        if self.neighbours is not None:
+            self.neighbours.note(sample)
         return sample
 
     def lines_for_export(self, live: Live, sample: JsonObject) -> list[JsonObject]:
@@ -297,7 +315,12 @@ class TreeTracker(Tracker):
     def end_record(self, tree: TreeSummary, outcome: Outcome, found: list[Gap], left: int | None) -> None:
         """Write the summary. `found`: gaps of the tree; `left`: processes that live on, None where that is unknown."""
         found = found + self.gaps_of_machine()
-        for what, fault in tree.faults.items():
+        faults, others = dict(tree.faults), None
+        if self.neighbours is not None:
+            others = self.neighbours.summary()
+            if self.neighbours.fault is not None:
+                faults["neighbours"] = self.neighbours.fault
+        for what, fault in faults.items():
             self.session.warnings.append(f"{what}: an error of proctally ended its tracking ({said(fault)})")
         cgroup = self.enclosure.summary()
         sections = summary.of_tree(
@@ -311,6 +334,7 @@ class TreeTracker(Tracker):
             system_missing=self.system_missing,
             phases=self.session.phases,
         )
+        sections["others"] = others
         self.write_summary(outcome, found, sections, cgroup, tree.samples)
 
 

@@ -40,6 +40,9 @@ def _one(facts: Facts, signs: str) -> list[str]:
     lines += ["", *_wrapped(waits.headline(facts), "")]
     for wait in waits.waits(facts):
         lines += _entry(wait.what, wait.text)
+    first, *users = run_facts.others(facts) or [""]
+    lines += _entry("other jobs", first) if users else []
+    lines += [row for user in users for row in _wrapped(user, " " * (LABEL + 4) + "- ")]
     if found := request.next_time(facts):
         lines += ["", "What to request next time"]
         lines += [row for line in found for row in _wrapped(line, "  - ")]
