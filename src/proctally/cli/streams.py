@@ -7,7 +7,7 @@ import os
 from proctally.linux.descriptors import no_file
 from proctally.text.escape import printable
 from proctally.text.secrets import mask_text
-from proctally.text.terminal import colour_wanted, say, say_line
+from proctally.text.terminal import Look, say, say_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def show_end(ended: Ended, options: Options, environment: dict[str, str]) -> int
         if ended.summary is not None and not options.quiet:
             from proctally.views.summary import render
 
-            colour = colour_wanted(environment)
-            text = render(ended.name, ended.summary, ended.path, colour=colour, verbose=options.verbose)
+            text = render(ended.name, ended.summary, ended.path, Look.of(environment), verbose=options.verbose)
         elif ended.summary is not None and ended.summary["reason"].get("oom_kills"):
             from proctally.record.values import was_killed
             from proctally.views.summary import title
