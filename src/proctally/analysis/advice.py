@@ -197,9 +197,9 @@ def asked(advice: Advice) -> str:
     if advice.request is not None:
         value = advice.whole if advice.resource == CORES else advice.request
         return quantity(advice.resource, value or 0)
-    if advice.at_least is None:
-        return NOT_ENOUGH
-    return f"{NOT_ENOUGH}: {more_than(advice)} needed"
+    needed = "" if advice.at_least is None else f": {more_than(advice)} needed"
+    trial = "" if advice.trial is None else f"; as a trial {quantity(advice.resource, advice.trial)}"
+    return f"{NOT_ENOUGH}{needed}{trial}"
 
 
 def more_than(advice: Advice) -> str:

@@ -9,8 +9,7 @@ from proctally.analysis.evidence import CORES, MEMORY, TIME, Evidence
 from proctally.analysis.time import WAITS, Time
 from proctally.errors import NoRecord
 from proctally.record import codes
-from proctally.record.reader import Reading
-from proctally.record.values import number, value_at
+from proctally.record.values import number, number_at, value_at
 from proctally.text.units import brief, size
 
 TYPE_CHECKING = False
@@ -18,11 +17,12 @@ if TYPE_CHECKING:
     from proctally.analysis.advice import Advice
     from proctally.record import JsonObject
 
-MAX_RECORD_BYTES = 16 << 20  # of a larger record, which takes longer than 0.3 s to read, the summary alone counts
+MAX_RECORD_BYTES = 8 << 20  # of a larger record, which takes more than 0.2 s to read, the summary alone counts
 ATTACHED = (codes.ALL_EXITED, codes.DURATION_OVER, codes.READERS_GONE, codes.STOPPED)
 TRACKED = (
     codes.BLOCK_ENDED, codes.BLOCK_CANCELLED, codes.BLOCK_LEFT, codes.PROGRAM_EXITED, codes.PROGRAM_REPLACED,
 )  # fmt: skip
+ENDS = 2  # samples of a run without one between its start and its end: the summary has all of them
 KINDS = dict.fromkeys(ATTACHED, "attach") | dict.fromkeys(TRACKED, "track")  # of a tree, by the reason of its end
 
 
@@ -32,18 +32,23 @@ class Recorded:
     def __init__(self, summary: JsonObject, path: str | None) -> None:
         self.evidence = Evidence()
         self._phases: list[JsonObject] = []
-        name = os.path.expanduser(path or "")
+        if path is not None and (number_at(summary, "tracker.samples") or 0) > ENDS:
+            self._read(os.path.expanduser(path))
+        if self.evidence.summary is None:
+            kind = KINDS.get(value_at(summary, "reason.code"), "")
+            self.evidence = Evidence.of([{"type": "run", "kind": kind}, summary])
+
+    def _read(self, path: str) -> None:
+        from proctally.record.reader import Reading
+
         try:
-            if os.path.isfile(name) and os.path.getsize(name) <= MAX_RECORD_BYTES:
-                for line in Reading(name).lines():
+            if os.path.isfile(path) and os.path.getsize(path) <= MAX_RECORD_BYTES:
+                for line in Reading(path).lines():
                     self.evidence.take(line)
                     if line["type"] == "phase":
                         self._phases.append(line)
         except (NoRecord, OSError):
             pass
-        if self.evidence.summary is None:
-            kind = KINDS.get(value_at(summary, "reason.code"), "")
-            self.evidence = Evidence.of([{"type": "run", "kind": kind}, summary])
 
     def phase_at(self, elapsed: float) -> object:
         """Return the name of the phase that started last before a moment and had not ended; None without one."""

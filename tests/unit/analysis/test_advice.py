@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made import GIB, MIB, gap, gpu, lines, reason
-from proctally.analysis.advice import NOT_ENOUGH, Advice, advice_lines, advise_on
+from proctally.analysis.advice import NOT_ENOUGH, Advice, advice_lines, advise_on, asked
 from proctally.analysis.evidence import CORES, GPUS, MEMORY, TIME, Evidence
 
 patient = settings(deadline=None)
@@ -238,6 +238,7 @@ def test_starved_by_parts_of_the_wall_time_has_a_trial_of_cores_and_no_time() ->
     cores, time = one(CORES, **starved), one(TIME, **starved)
     assert (cores.request, cores.trial, time.request, time.trial) == (None, 2, None, None)
     assert "waited for a CPU in 80 % of the time, and wanted 1.90 cores" in cores.basis
+    assert asked(cores) == "not enough evidence: at least 0.38 needed; as a trial 2"
     crowd = starved | {"cores": [1.9] * 10, "waiting": {"run_delay_seconds": 500.0}, "time": parts(1.0)}
     assert one(CORES, **crowd).request is not None, "more threads than cores starve none of them"
 
