@@ -6,7 +6,7 @@ that used most between them. No argument of a process is read: it could be a sec
 
 from __future__ import annotations
 
-from proctally.errors import UNREADABLE
+from proctally.errors import UNREADABLE, AccessDenied
 from proctally.linux.machine import NANOSECONDS, clock_id
 from proctally.linux.proc import read_stat, scan
 from proctally.linux.users import owner, read_user_names
@@ -94,9 +94,11 @@ class NeighbourReader:
         if self.is_hidden:
             return
         now = yield from self._read()
+        yield
         if not self.is_hidden:
-            self._found = self._compare(self._before, now)
-        self._before, self._before_ns = now, clock()
+            found = self._compare(self._before, now)
+            self._found = None if self.is_hidden else found
+        self._before, self._before_ns = now, max((at for _, at in now.values()), default=0)
 
     def _read(self) -> Generator[None, None, Clocks]:
         """Return the CPU clock of every process that is not ours."""
@@ -140,6 +142,9 @@ class NeighbourReader:
         for cores, pid in used[:MAX_NAMED]:
             try:
                 stat, user = read_stat(self.machine, pid), self._user(owner(self.machine, pid))
+            except AccessDenied:
+                self.is_hidden = True  # hidepid=noaccess lists processes that it hides
+                continue
             except UNREADABLE:
                 continue
             if self._is_ours(stat.ppid):  # started since the last scan of the tree

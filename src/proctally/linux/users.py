@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from proctally.linux.machine import Machine
 
 PASSWD = "/etc/passwd"
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 18  # some 4,000 users, in about 3 ms
 
 
 def owner(machine: Machine, pid: int) -> int:

@@ -114,7 +114,7 @@ def duration(seconds: float | None, *, tenths: bool = True) -> str:
 def brief(seconds: float | None) -> str:
     """Format a duration with two or three digits, such as `0.042 s`, `6.2 s` or `1 min 44 s`."""
     if seconds is not None and seconds < 59.95:
-        return f"{seconds:.{1 if seconds >= 0.0995 or not seconds else 3}f} s"
+        return f"{seconds:.{1 if seconds >= 0.0995 else 3}f} s"
     return duration(seconds, tenths=False)
 
 

@@ -302,7 +302,7 @@ def headline(summary: object, got: float | None = None) -> tuple[str, str, str]:
     also = f", and {killed}" if killed else ""
     if verdict == "killed" and _get(values, "code") == "signal":
         return f"killed {_reason(summary, AFTER_KILLED, with_kills=False)}", also, ""
-    return f"{verdict}", also, f": {reason(summary, with_kills=False)}"
+    return printable(label(verdict)), also, f": {reason(summary, with_kills=False)}"
 
 
 def _at_limit(values: object) -> str:

@@ -46,7 +46,7 @@ def details(page: Page, summary: JsonObject) -> None:
 def _memory(page: Page, summary: JsonObject) -> None:
     """Add what makes the bounds of the peak wide, the kernel's part, and the sums."""
     memory, held = summary["memory"], HeldMemory.of_summary(summary)
-    kernel = [f"kernel {size(value)}" for name, value in held.apart if name == "kernel"]
+    kernel = [] if held.kernel is None else [f"kernel {size(held.kernel)}"]
     sums = f"PSS {size(memory['peak_pss_bytes'])}, RSS {size(memory['peak_rss_bytes'])}"
     page.add("memory", ", ".join([*kernel, sums, f"largest process {size(memory['peak_process_rss_bytes'])}"]))
     if held.cause:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from proctally.analysis.advice import LABELS, advise_on, is_of_interest, quantity
-from proctally.analysis.evidence import CORES, MEMORY, TIME, Evidence
+from proctally.analysis.evidence import CORES, GPUS, MEMORY, TIME, Evidence
 from proctally.analysis.time import WAITS, Time
 from proctally.errors import NoRecord
 from proctally.record import codes
 from proctally.record.values import number, number_at, value_at
 from proctally.text.units import brief, size
+from proctally.text.words import counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ ATTACHED = (codes.ALL_EXITED, codes.DURATION_OVER, codes.READERS_GONE, codes.STO
 TRACKED = (
     codes.BLOCK_ENDED, codes.BLOCK_CANCELLED, codes.BLOCK_LEFT, codes.PROGRAM_EXITED, codes.PROGRAM_REPLACED,
 )  # fmt: skip
+NOUNS = {CORES: "core", GPUS: "GPU"}
 ENDS = 2  # samples of a run without one between its start and its end: the summary has all of them
 KINDS = dict.fromkeys(ATTACHED, "attach") | dict.fromkeys(TRACKED, "track")  # of a tree, by the reason of its end
 
@@ -88,9 +91,10 @@ def _asked(advice: Advice) -> str:
     value = advice.request if advice.request is not None else advice.trial
     if value is None:
         return ""
-    shown = _minutes(value) if advice.resource == TIME else quantity(advice.resource, value)
-    if advice.resource == CORES:
-        shown = f"{advice.whole or value:.0f} core{'' if (advice.whole or value) == 1 else 's'}"
+    if advice.resource in (CORES, GPUS):
+        shown = counted(math.ceil(value), NOUNS[advice.resource])
+    else:
+        shown = _minutes(value) if advice.resource == TIME else quantity(advice.resource, value)
     return shown if advice.request is not None else f"{shown} as a trial"
 
 
@@ -106,4 +110,4 @@ def _without_waits(summary: JsonObject, found: list[Advice]) -> str:
     if trial is None or not time.parts or summary["verdict"] != "ok":
         return ""
     rest = time.seconds * (1 - time.share(*WAITS))
-    return f" (on {trial:.0f} core{'' if trial == 1 else 's'} about {brief(rest) if rest < 10 else brief(round(rest))})"
+    return f" (on {counted(trial, NOUNS[CORES])} about {brief(rest if rest < 10 else round(rest))})"

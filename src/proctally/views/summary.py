@@ -6,6 +6,7 @@ from proctally.analysis.memory import SMALLEST, HeldMemory, PeakPart
 from proctally.analysis.others import Others
 from proctally.analysis.time import READY, WAITS, Time
 from proctally.analysis.waits import NOTABLE_SHARE
+from proctally.record.codes import PARTIAL, WHOLE_MACHINE
 from proctally.record.values import number_at, objects_at
 from proctally.text import words
 from proctally.text.cells import bar, columns_of, cut_middle, wrapped
@@ -105,7 +106,8 @@ def _tree(page: Page, summary: JsonObject, recorded: Recorded) -> None:
     page.add("cores", f"{cpu['mean_cores']:.2f}{usable} used, peak {cpu['peak_cores']:.2f}{wanted}")
     total = cpu["total_seconds"]
     user, system = (f"{cpu[part]:.{1 if total >= 0.0995 else 3}f}" for part in ("user_seconds", "system_seconds"))
-    page.add("CPU", f"{brief(total)} (user {user}, system {system})")
+    least = "at least " if cpu.get("coverage") == PARTIAL else ""
+    page.add("CPU", f"{least}{brief(total)} (user {user}, system {system})")
     _disk(page, summary["io"])
     _counters(page, summary.get("counters"))
     _processes(page, cpu, processes)
@@ -122,15 +124,17 @@ def _killed(page: Page, summary: JsonObject) -> None:
         return
     parts = [PeakPart(entry) for entry in objects_at(ooms[0], "at_peak")] if ooms else []
     held = sum(part.high or 0 for part in parts)
-    place = words.OOM_PLACES[words.WHOLE_MACHINE]
-    if reason.get("oom_place") == words.WHOLE_MACHINE:
-        page.add("killed", f"{words.counted(count, 'process')} {place}")
+    if reason.get("oom_place") == WHOLE_MACHINE:
+        page.add("killed", f"{words.counted(count, 'process')} {words.OOM_PLACES[WHOLE_MACHINE]}")
     elif count == 1 and parts and (parts[0].high or 0) >= MOST * held:
         with_pid = "" if parts[0].pid is None else f" ({parts[0].pid})"
         page.add("killed", f"{page.name(parts[0].name)}{with_pid} with {parts[0].text}, by the kernel's OOM killer")
     else:
-        start = f"{words.counted(count, 'process')} by the kernel's OOM killer"
-        page.add_list("killed", f"{start}; before: " if parts else start, _parts(page, parts, held) or [""])
+        killed = f"{words.counted(count, 'process')} by the kernel's OOM killer"
+        if parts:
+            page.add_list("killed", f"{killed}; before: ", _parts(page, parts, held))
+        else:
+            page.add("killed", killed)
 
 
 def _others(page: Page, summary: JsonObject, time: Time) -> None:
@@ -150,12 +154,13 @@ def _memory(page: Page, summary: JsonObject, recorded: Recorded) -> None:
         sums = f"peak PSS {size(memory['peak_pss_bytes'])}, RSS {size(memory['peak_rss_bytes'])}"
         page.add("memory", f"{sums}, {usable}")
         return
-    apart = [f"{size(value)} {name}" for name, value in held.apart if name != "kernel"]
+    apart = [(held.mapped_file, "mapped files"), (held.swap, "swap")]
+    shown = [f"{size(value)} {name}" for value, name in apart if value is not None and value >= SMALLEST]
     if summary["verdict"] == "oom" and limit is not None:
-        apart, usable = [], f"{usable}: all that it might have"
+        shown, usable = [], f"{usable}: all that it might have"
     elif limit is not None and held.is_near(limit):
         usable = f"{percentage(min(1.0, (held.high or 0) / limit))} {usable}"
-    page.add("memory", ", ".join([f"{held.short} held", *apart, usable]))
+    page.add("memory", ", ".join([f"{held.short} held", *shown, usable]))
     if held.parts and summary["verdict"] != "oom":
         at = "at the peak" if held.at_seconds is None else f"at {brief(held.at_seconds)}"
         phase = None if held.at_seconds is None else recorded.phase_at(held.at_seconds)

@@ -96,13 +96,14 @@ def test_new_child_of_ours_and_reused_pid_are_no_neighbours(host: FakeHost) -> N
     assert found["cpu_cores"] == found["largest"][0]["cpu_cores"] == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize("reason", ["no clocks", "init is hidden", "too many"])
+@pytest.mark.parametrize("reason", ["no clocks", "init is hidden", "too many", "denied"])
 def test_hidden_processes_leave_neighbours_unknown(
     host: FakeHost, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = host.machine(clocks=reason != "no clocks")
     if reason == "init is hidden":
         monkeypatch.setattr(neighbours, "scan", lambda _: iter([(200, 1), (201, 2)]))
+    host.denied = {"200/stat"} if reason == "denied" else set()
     if reason == "too many":
         monkeypatch.setattr(neighbours, "MAX_PROCESSES", 3)
     reader = NeighbourReader(machine, OURS.__contains__)

@@ -33,7 +33,7 @@ def test_numbers_beside_each_other_have_the_same_digits() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (None, "unknown"), (0, "0.0 s"), (0.0421, "0.042 s"), (0.2, "0.2 s"), (6.24, "6.2 s"), (59.94, "59.9 s"),
+        (None, "unknown"), (0, "0.000 s"), (0.0421, "0.042 s"), (0.2, "0.2 s"), (6.24, "6.2 s"), (59.94, "59.9 s"),
         (59.96, "1 min 00 s"), (104, "1 min 44 s"), (7504, "2 h 05 min 04 s"),
     ],
 )  # fmt: skip

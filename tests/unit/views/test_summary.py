@@ -76,7 +76,7 @@ PLAIN = """\
 proctally build  ok  1 min 23 s
   memory     peak PSS 1.2 GiB, RSS 2.1 GiB, of 2.0 GiB
   cores      3.61 of 8 used, peak 7.98
-  CPU        5 min 02 s (user 280.2, system 21.3)
+  CPU        at least 5 min 02 s (user 280.2, system 21.3)
   disk       read 50.0 MiB, written 1.0 GiB
   processes  12,345 seen, 42 at once
   commands   4 min 10 s cc1plus x 1,204, 30.5 s ld, 20.9 s too short to sample
