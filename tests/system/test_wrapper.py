@@ -292,7 +292,7 @@ def test_summary_follows_what_the_job_wrote_and_names_the_record(tmp_path: Path)
     done = run(tmp_path, "--", "sh", "-c", "echo out; echo err >&2")
     assert done.stdout == b"out\n"
     text = done.stderr.decode()
-    assert text.startswith("err\nproctally sh  ok\n")
+    assert text.startswith("err\nproctally sh  ok")
     (path,) = (tmp_path / "runs").iterdir()
     assert str(path) in text
     assert "\x1b" not in text

@@ -38,15 +38,15 @@ INIT = 1  # pid of the first process: where it is not listed, others are hidden 
 class NeighbourReader:
     """Reads the other processes part by part, while they are wanted.
 
-    `is_ours(pid)`: whether a process is of the tree or of proctally. `pause_ns`: time between two parts. `is_hidden`:
-    others are hidden from this user, or there are too many of them: nothing more is read.
+    `is_ours(pid)`: whether a process is of the tree or of proctally. `pauses`: whether others are served
+    between two parts. `is_hidden`: others are hidden from this user, or there are too many: nothing more is read.
     """
 
-    def __init__(self, machine: Machine, is_ours: Callable[[int], bool], *, pause_ns: int = PAUSE_NS) -> None:
+    def __init__(self, machine: Machine, is_ours: Callable[[int], bool], *, pauses: bool = True) -> None:
         self.machine = machine
         self.is_hidden = machine.procfs_missing is not None or machine.clock_gettime_ns is None
         self._is_ours = is_ours
-        self._pause_ns = pause_ns
+        self._pause_ns = PAUSE_NS if pauses else 0
         self._before: Clocks = {}
         self._before_ns = 0
         self._parts: Generator[None, None, None] | None = None

@@ -56,7 +56,7 @@ class LiveTree:
             raise NoProcess(f"nothing of process {pid} can be read by this user") from None
         except NoDescriptors as error:
             raise NoProcess(f"cannot begin: {error.strerror}") from None
-        self._neighbours = Neighbours(self._sampler, pause_ns=0)
+        self._neighbours = Neighbours(self._sampler, pauses=False)
         self.started_at = machine.time()
         self.command = decode_name(self._root.command)
         self._perf.attach(libc(), self._sampler.thread_ids)

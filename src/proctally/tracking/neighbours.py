@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 from proctally.analysis.waits import CROWDED_SHARE, STARVED_SHARE
-from proctally.host.neighbours import PAUSE_NS, NeighbourReader, section
 from proctally.record.values import number_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from proctally.host.neighbours import NeighbourReader
     from proctally.record import JsonObject
     from proctally.tree.sampler import TreeSampler
 
@@ -17,15 +17,16 @@ MAX_GROUPS = 200  # users and commands that are summed up
 
 
 class Neighbours:
-    """The other processes of one run. `pause_ns`: time between two parts of a reading.
+    """The other processes of one run. `pauses`: whether others are served between two parts of a reading.
 
     `fault`: an error of proctally, after which none are read.
     """
 
-    def __init__(self, sampler: TreeSampler, *, pause_ns: int = PAUSE_NS) -> None:
+    def __init__(self, sampler: TreeSampler, *, pauses: bool = True) -> None:
         self.fault: Exception | None = None
         self._sampler = sampler
-        self._reader = NeighbourReader(sampler.machine, self._is_ours, pause_ns=pause_ns)
+        self._pauses = pauses
+        self._reader: NeighbourReader | None = None  # from the first wait on
         self._own = os.getpid()
         self._ready: float | None = 0.0  # seconds so far in which the tree, or else its threads, waited for a CPU
         self._pressure: tuple[float, float] | None = None  # elapsed seconds, and those of CPU pressure
@@ -37,11 +38,15 @@ class Neighbours:
 
     def note(self, sample: JsonObject) -> None:
         """Take in a sample: add what was read since the last one, and have more read where the job waits."""
-        found = self._reader.take()
+        found = None if self._reader is None else self._reader.take()
         if found is not None:
             sample["neighbours"] = found
             self._add(found)
         if self._is_waiting(sample) and self.fault is None:
+            if self._reader is None:
+                from proctally.host.neighbours import NeighbourReader
+
+                self._reader = NeighbourReader(self._sampler.machine, self._is_ours, pauses=self._pauses)
             self._reader.want()
 
     def _is_waiting(self, sample: JsonObject) -> bool:
@@ -52,7 +57,8 @@ class Neighbours:
             ready = number_at(sample, "tree.run_delay_seconds")
         self._ready = ready
         waited = 0.0 if ready is None or before is None else ready - before
-        return waited >= STARVED_SHARE * interval or self._is_crowded(sample)
+        is_crowded = self._is_crowded(sample)
+        return is_crowded or (waited > 0 and waited >= STARVED_SHARE * interval)
 
     def _is_crowded(self, sample: JsonObject) -> bool:
         stalled, elapsed = number_at(sample, "system.pressure.cpu_some_seconds"), sample["elapsed_seconds"]
@@ -66,11 +72,11 @@ class Neighbours:
 
     def timeout(self, now: int) -> int | None:
         """Return the nanoseconds until there is something to read; None while there is nothing."""
-        return None if self.fault is not None else self._reader.timeout(now)
+        return None if self._reader is None or self.fault is not None else self._reader.timeout(now)
 
     def step(self, now: int) -> None:
         """Read a part, if that is due. An error ends the reading and nothing else."""
-        if self.fault is None:
+        if self._reader is not None and self.fault is None:
             try:
                 self._reader.step(now)
             except Exception as error:
@@ -93,5 +99,7 @@ class Neighbours:
         seconds = self._seconds
         if not seconds:
             return None
+        from proctally.host.neighbours import section
+
         means = {key: [group[0] / seconds, *group[1:]] for key, group in self._groups.items()}
         return section(seconds, self._core_seconds / seconds, means)
