@@ -62,6 +62,11 @@ def test_end_loads_nothing_slow() -> None:
     assert not (names - loaded("-c", "pass")) & SLOW
 
 
+def test_title_of_quiet_run_loads_no_advice() -> None:
+    names = loaded("-c", "from proctally.views.summary import title")
+    assert "proctally.text.words" in names and not names & {"proctally.analysis.advice", "proctally.record.schema"}
+
+
 def test_only_some_rooms_print() -> None:
     trees = {str(path.relative_to(SOURCE)): ast.parse(path.read_bytes()) for path in SOURCE.rglob("*.py")}
     prints = [

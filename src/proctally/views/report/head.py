@@ -61,7 +61,7 @@ def what_it_waited_for(facts: Facts) -> str:
         rows.append(f'<li><span class="what">{html(wait.what)}{share}</span><span>{html(wait.text)}</span></li>')
     body = f'<p class="headline">{html(waits.headline(facts))}</p><ul class="waits small">{"".join(rows)}</ul>'
     first, *users = run_facts.others(facts) or [""]
-    body += f'<p class="small">{html(first.capitalize())}</p>{bullets(users)}' if users else ""
+    body += f'<p class="small">Other jobs {html(first)}</p>{bullets(users)}' if users else ""
     return section("waits", "What it waited for", body)
 
 

@@ -240,12 +240,12 @@ def commands(facts: Facts) -> list[JsonObject]:
 
 
 def others(facts: Facts) -> list[str]:
-    """The processes of others that used most CPU while the job waited for one; the first line is their sum."""
+    """Return what other jobs used while this one waited for a CPU, and then the largest users, a line each."""
     found = Others(facts.story.summary.get("others"))
     if not found.users:
         return []
     cores = found.text_of_cores(facts.machine_cores)
-    return [f"others used {cores} while it waited:", *(user.text(with_memory=True) for user in found.users)]
+    return [f"used {cores} while it waited:", *(user.text(with_memory=True) for user in found.users)]
 
 
 def host(facts: Facts) -> list[tuple[str, str]]:
