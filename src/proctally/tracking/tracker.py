@@ -269,13 +269,9 @@ class TreeTracker(Tracker):
         due = None if self.neighbours is None else self.neighbours.timeout(now)
         return timeout if due is None or due > timeout else due
 
-    def read_machine(self, now: int) -> None:
-        super().read_machine(now)
-        if self.neighbours is not None:
-            self.neighbours.step(now)
-
     def scan(self, now: int, *, woken: bool = False) -> bool:
         """Read the tree, if that is due; return True if it was. `woken`: processes of it might have exited."""
+        has_read = True
         if self.schedule.sample_due(now):
             if self.neighbours is None:  # a job shorter than an interval needs none of it
                 from proctally.tracking.neighbours import Neighbours
@@ -287,8 +283,10 @@ class TreeTracker(Tracker):
         elif (due := self.sampler.due_ns) is not None and now >= due:
             self.sampler.scan(between=True)
         else:
-            return False
-        return True
+            has_read = False
+        if self.neighbours is not None:
+            self.neighbours.step(now)
+        return has_read
 
     def sample(self, *, last: bool = False) -> JsonObject:
         """Write a sample of this moment."""
