@@ -11,7 +11,7 @@ from proctally.text.escape import label, printable
 from proctally.text.units import UNKNOWN, size
 
 MAX_USERS = 5
-NAME = 24  # cells of the name of a user or of a command
+NAME = 24  # cells of the name of a user or of a command at most
 
 
 class OtherUser:
@@ -27,10 +27,10 @@ class OtherUser:
         self.cores = amount(value_at(entry, "cpu_cores"))
         self.rss = amount(value_at(entry, "rss_bytes"))
 
-    def text(self, mark: str = "…", *, with_memory: bool = False) -> str:
-        """Return user, command and cores, such as `root cc1 x 4 0.41`."""
+    def text(self, mark: str = "…", width: int = NAME, *, with_memory: bool = False) -> str:
+        """Return user, command and cores, such as `root cc1 x 4 0.41`; each name in at most `width` cells."""
         times = f" x {self.processes:,}" if self.processes and self.processes > 1 else ""
-        names = f"{cut_middle(self.user, NAME, mark)} {cut_middle(self.command, NAME, mark)}{times}"
+        names = f"{cut_middle(self.user, width, mark)} {cut_middle(self.command, width, mark)}{times}"
         cores = UNKNOWN if self.cores is None else f"{self.cores:.2f}"
         return f"{names} {cores} cores, {size(self.rss)}" if with_memory else f"{names} {cores}"
 

@@ -13,7 +13,7 @@ from proctally.text.cells import bar, columns_of, cut_middle, wrapped
 from proctally.text.escape import printable
 from proctally.text.terminal import BOLD, RED, VERDICT_COLOURS, Look
 from proctally.text.units import UNKNOWN, brief, duration, percentage, size
-from proctally.views.summary_page import Page, busy_cores, used_memory
+from proctally.views.summary_page import NAME, Page, busy_cores, used_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def render(name: str, summary: JsonObject, path: str | None, look: Look = PLAIN,
 def _title(name: str, summary: JsonObject, look: Look, width: int) -> list[str]:
     verdict, but, detail = words.headline(summary, _got(summary))
     text = f"{verdict}{but}  {brief(summary['wall_seconds'])}{detail}"
-    start = f"proctally {cut_middle(printable(name), max(TITLE, width - columns_of(text) - 12), look.mark)}"
+    shown = look.encoded(printable(name))
+    start = f"proctally {cut_middle(shown, max(TITLE, width - columns_of(text) - 12), look.mark)}"
     first, *more = wrapped(text, width - columns_of(start) - 2, width - 4)
     if first.startswith(verdict + but):
         colour = VERDICT_COLOURS.get(str(summary["verdict"]), RED)
@@ -143,7 +144,8 @@ def _others(page: Page, summary: JsonObject, time: Time) -> None:
     if not others.users or (time.parts and time.share(READY) < NOTABLE_SHARE):
         return
     start = f"{others.text_of_cores(number_at(summary, 'system.cpus'))}: "
-    page.add_list("others", start, [user.text(page.look.mark) for user in others.users])
+    width = min(NAME, page.room // 3)
+    page.add_list("others", start, [page.look.encoded(user.text(page.look.mark, width)) for user in others.users])
 
 
 def _memory(page: Page, summary: JsonObject, recorded: Recorded) -> None:

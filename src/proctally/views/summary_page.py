@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 LABEL = 11
 MAX_LINES = 16
 NAME = 24  # cells of the name of a process
-DISPENSABLE = ("processes", "disk", "", "cores", "CPU")  # labels in the order in which they give way
+DISPENSABLE = (
+    "processes",
+    "disk",
+    "",
+    "cores",
+    "CPU",
+    "phases",
+    "commands",
+)  # labels in the order in which they give way
 
 
 class Page:
@@ -45,7 +53,7 @@ class Page:
 
     def name(self, text: object, width: int = NAME) -> str:
         """Return a name of another program, cut in its middle."""
-        return cut_middle(printable(label(text)), width, self.look.mark)
+        return cut_middle(self.look.encoded(printable(label(text))), min(width, self.room // 2), self.look.mark)
 
     def lines(self, most: int = MAX_LINES) -> list[str]:
         """Return the lines, at most `most` where some can be left out."""

@@ -460,3 +460,18 @@ def test_hostile_part_of_the_peak_stays_in_its_line(command: Any, kind: Any) -> 
     text = shown(bounded(GIB, 2 * GIB, *parts))
     assert all(columns_of(line) <= WIDTH for line in text.splitlines())
     assert "\x1b" not in text and text.encode()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+@pytest.mark.parametrize("blocks", [True, False])
+def test_wide_names_keep_to_the_width(width: int, blocks: bool) -> None:
+    name = "名é\u0301" * 40
+    command = {"command": name, "processes": 1, "cpu_seconds": 150.0, "peak_rss_bytes": None}
+    user = {"user": name, "command": name, "processes": 1, "cpu_cores": 0.8, "rss_bytes": MIB}
+    others = {"interval_seconds": 1.0, "cpu_cores": 1.0, "largest": [user] * 5}
+    changes = {"commands": [command] * 3, "time": TIME, "others": others}
+    text = shown(
+        changed(**changes, phases=[{"name": name, "wall_seconds": 1.0}] * 3), name=name, width=width, blocks=blocks
+    )
+    assert max(map(columns_of, text.splitlines())) <= width
+    assert len(text.splitlines()) <= 16
