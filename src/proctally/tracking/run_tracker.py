@@ -157,7 +157,7 @@ class RunTracker(TreeTracker):
         """Scan or sample, and read what is due of the machine: from the first scan on."""
         scanned = self.scan(now)
         if self._began_machine:
-            self.read_machine(now)
+            self.do_rest(now)
         elif scanned:
             self.begin_machine()
         return None

@@ -15,7 +15,7 @@ from proctally.tree.sampler import TreeSampler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
     from proctally.host.sampler import HostSampler
     from proctally.linux.child import SignalFd
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from proctally.tracking.session import Session
     from proctally.tree.gaps import Gap
     from proctally.tree.summary import TreeSummary
+
+
+LATE_NS = 200_000_000  # from this age on late modules are loaded: a short job ends before
+LATE_STEP_NS = 10_000_000  # time from one to the next; each takes up to 4 ms
 
 
 class Tracker(Source):
@@ -48,6 +52,8 @@ class Tracker(Source):
         self.schedule = self._scheduled()
         self._around_every_ns = around_every_ns
         self._host_ns = 0
+        self._late: Iterator[None] | None = None
+        self._late_ns: int | None = session.started_ns + LATE_NS  # None: all of it is loaded
 
     def _scheduled(self) -> Schedule:
         return Schedule(self.session.started_ns, int(self.options.interval * 1e9), self.early)
@@ -111,7 +117,9 @@ class Tracker(Source):
         """Return the nanoseconds until something is due."""
         timeout = self._scan_timeout(now)
         soon = None if self.host is None else self.host.timeout(now, self._host_next_ns())
-        return timeout if soon is None or soon > timeout else soon
+        if soon is not None and soon < timeout:
+            timeout = soon
+        return timeout if self._late_ns is None else max(0, min(timeout, self._late_ns - now))
 
     def _scan_timeout(self, now: int) -> int:
         return self.schedule.timeout(now)
@@ -123,7 +131,7 @@ class Tracker(Source):
     def act(self, now: int, ready: Collection[int]) -> Outcome | None:
         """Take the sample that is due, and read what is due of the machine."""
         self.scan(now)
-        self.read_machine(now)
+        self.do_rest(now)
         return None
 
     def scan(self, now: int) -> bool:
@@ -133,11 +141,19 @@ class Tracker(Source):
         self.sample()
         return True
 
-    def read_machine(self, now: int) -> None:
-        """Write the lines of the machine that are due, and have its GPUs read before a sample."""
+    def do_rest(self, now: int) -> None:
+        """Write the lines of the machine that are due, and have its GPUs read before a sample; load a late module."""
         if self.host is not None:
             for line in self.host.go_on(now, self._host_next_ns(), self.pids()):
                 self.session.write(line)
+        if self._late_ns is not None and now >= self._late_ns:
+            self._load(now)
+
+    def _load(self, now: int) -> None:
+        from proctally.tracking.late import load
+
+        self._late = self._late or load()
+        self._late_ns = None if next(self._late, self) is self else now + LATE_STEP_NS
 
     def is_machine_due(self, now: int, *, last: bool) -> bool:
         """Return True if the machine belongs into a sample of this moment."""
