@@ -292,12 +292,14 @@ import os, signal, sys
 
 class Early:
     def find_spec(self, name, path=None, target=None):
-        if name == sys.argv[1]:
-            os.kill(os.getpid(), int(sys.argv[2]))
+        if name == wanted[0]:
+            os.kill(os.getpid(), int(wanted[1]))
 
+wanted = sys.argv[1:3]
+del sys.argv[1:3]
 sys.meta_path.insert(0, Early())
-from proctally.cli.main import main
-sys.exit(main(sys.argv[3:]))
+from proctally.cli import start
+start()
 """
 
 
@@ -313,3 +315,27 @@ def test_signal_before_it_is_ready_ends_it_with_a_summary(
     assert done.returncode == 0
     assert b"ended: stopped by signal " in done.stderr.partition(b"\n")[0]
     assert reason(record(tmp_path)[-1]) == {"code": "stopped", "signal": number}
+
+
+# -- the other commands ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("kind", ["report", "export", "ls", "diff", "advise", "rm", "top", "mark"])
+def test_signal_while_modules_are_loaded_ends_it_without_a_word(tmp_path: Path, kind: str, number: int) -> None:
+    code = [sys.executable, "-c", EARLY, f"proctally.cli.commands.{kind}", str(int(number)), kind]
+    done = subprocess.run(code, env=environment(tmp_path), capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (-number, b"", b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal_while_a_file_is_written_leaves_nothing_of_it(tmp_path: Path, number: int) -> None:
+    pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
+    assert call(tmp_path, "run", "-q", "true").status == 0
+    folder = tmp_path / "out"
+    folder.mkdir()
+    words = ["export", "-f", "parquet", "-o", str(folder / "file"), "last"]
+    code = [sys.executable, "-c", EARLY, "proctally.record.parquet", str(int(number)), *words]
+    done = subprocess.run(code, env=environment(tmp_path), capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (-number, b"", b"")
+    assert list(folder.iterdir()) == []

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 FAILED = 1
-INTERRUPTED = 130
 
 HELP = """\
 proctally: an exact, lightweight resource tracker
@@ -68,8 +67,6 @@ def main(argv: list[str] | None = None) -> int:
 
         complain(f"{printable(str(error.filename or 'stdout'))}: {output_problem(error)}")
         return getattr(module, "MISTAKE", FAILED)
-    except KeyboardInterrupt:
-        return INTERRUPTED
     return FAILED
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from proctally.linux.child import call_before_end, hold_signals
 from proctally.linux.descriptors import no_file
 from proctally.text.escape import printable
 from proctally.text.secrets import mask_text
@@ -11,6 +12,9 @@ from proctally.text.terminal import Look, say, say_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proctally.record.location import WholeFile
     from proctally.tracking.config import Options
     from proctally.tracking.session import Ended
 
@@ -35,6 +39,16 @@ def write_stdout(text: str) -> int:
     with standard_output() as record:
         record.write_bytes(text.encode("utf-8", "backslashreplace"))
     return 0
+
+
+def whole_file(path: str, sources: Sequence[str], *, force: bool) -> WholeFile:
+    """Return the output of a command; a signal that ends the command removes what is not whole. Raises OSError."""
+    from proctally.record.location import WholeFile
+
+    mask = hold_signals()
+    file = WholeFile(path, sources, force=force)
+    call_before_end(file.discard, mask)
+    return file
 
 
 def complain(text: str) -> None:

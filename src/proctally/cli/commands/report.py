@@ -7,10 +7,9 @@ import os
 import sys
 
 from proctally.cli.options import parse
-from proctally.cli.streams import write_stdout
+from proctally.cli.streams import whole_file, write_stdout
 from proctally.errors import CannotShow, UsageError, require
 from proctally.record.catalogue import resolve
-from proctally.record.location import WholeFile
 from proctally.text.terminal import knows_blocks
 from proctally.views.report.run_facts import Facts
 from proctally.views.report.series import collect
@@ -67,7 +66,7 @@ def report(options: Options, words: Sequence[str], environment: dict[str, str]) 
     output = options.output or (_default(paths) if form == "html" else STDOUT)
     if form == "html":
         require("bokeh", "report", "-f html", "-f text and -f markdown do without")
-    file = WholeFile(output, paths, force=options.force)
+    file = whole_file(output, paths, force=options.force)
     data = _made(form, paths, environment).encode("utf-8", "backslashreplace")
     with file.open() as record:
         record.write_bytes(data)
