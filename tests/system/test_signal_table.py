@@ -268,6 +268,27 @@ def test_other_signals_do_to_it_what_they_do_to_any_program(
     assert reason(record(tmp_path)[-1]) == {"code": "stopped", "signal": signal.SIGTERM}
 
 
+@pytest.mark.parametrize("kind", ["attach", "system", "serve"])
+def test_signal_that_was_blocked_at_the_start_ends_it_without_streams_too(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes], kind: str
+) -> None:
+    """Some who start daemons block every signal and close all descriptors."""
+    if kind == "serve":
+        pytest.importorskip("prometheus_client", reason="the extra prometheus is not installed")
+
+    def before() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        os.closerange(0, 3)
+
+    words = {"attach": [str(sleeper.pid)], "system": [], "serve": ["--listen", "127.0.0.1:0"]}[kind]
+    process = subprocess.Popen([*PROCTALLY, kind, *words], env=environment(tmp_path), preexec_fn=before)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE) == 0
+    if kind != "serve":
+        assert reason(record(tmp_path)[-1]) == {"code": "stopped", "signal": signal.SIGTERM}
+
+
 @pytest.mark.parametrize("kind", ["attach", "system"])
 def test_signals_that_were_ignored_at_the_start_stay_ignored(
     tmp_path: Path, sleeper: subprocess.Popen[bytes], kind: str
