@@ -325,13 +325,14 @@ start()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("room", ["cli.commands", "tracking"])
 @pytest.mark.parametrize("kind", ["attach", "system"])
 def test_signal_before_it_is_ready_ends_it_with_a_summary(
-    tmp_path: Path, sleeper: subprocess.Popen[bytes], kind: str, number: int
+    tmp_path: Path, sleeper: subprocess.Popen[bytes], kind: str, room: str, number: int
 ) -> None:
     """What it tracks with is not loaded yet."""
     words = [kind, *([str(sleeper.pid)] if kind == "attach" else [])]
-    code = [sys.executable, "-c", EARLY, f"proctally.tracking.{kind}", str(int(number)), *words]
+    code = [sys.executable, "-c", EARLY, f"proctally.{room}.{kind}", str(int(number)), *words]
     done = subprocess.run(code, env=environment(tmp_path), capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0
     assert b"ended: stopped by signal " in done.stderr.partition(b"\n")[0]
@@ -347,6 +348,13 @@ def test_signal_while_modules_are_loaded_ends_it_without_a_word(tmp_path: Path, 
     code = [sys.executable, "-c", EARLY, f"proctally.cli.commands.{kind}", str(int(number)), kind]
     done = subprocess.run(code, env=environment(tmp_path), capture_output=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (-number, b"", b"")
+
+
+def test_ctrl_c_before_it_is_loaded_prints_nothing(tmp_path: Path) -> None:
+    code = EARLY.partition("from proctally")[0] + (ROOT / "scripts/proctally").read_text(encoding="utf-8")
+    command = [sys.executable, "-c", code, "proctally.cli", str(int(signal.SIGINT)), "ls"]
+    done = subprocess.run(command, env=environment(tmp_path), capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -8,6 +8,7 @@ import sys
 from proctally.cli.options import describe
 from proctally.cli.streams import complain, occupy_standard_streams, write_stdout
 from proctally.errors import HelpAsked, ProctallyError, UsageError
+from proctally.linux.child import hold_signals
 from proctally.record import __version__
 from proctally.text.escape import printable
 from proctally.text.terminal import say
@@ -44,6 +45,9 @@ COMMANDS = (
 )  # fmt: skip
 
 
+ENDED_BY_SIGNALS = ("attach", "system", "serve")  # with a summary
+
+
 def command(name: str) -> ModuleType:
     """Return the module of a command: `call`, `HELP`, and `MISTAKE` where each of our errors has that status."""
     return __import__(f"proctally.cli.commands.{name}", fromlist=["call"])
@@ -54,6 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     occupy_standard_streams()
     name = arguments[0] if arguments else ""
+    if name in ENDED_BY_SIGNALS:
+        hold_signals()  # until their `SignalFd` reads them: what is loaded first takes longer than all before
     module = command(name) if name in COMMANDS else None
     try:
         return _without_command(name) if module is None else _call(name, module, arguments[1:])
