@@ -5,6 +5,8 @@ They are loaded one at a time while the job runs, so that neither its start nor 
 
 from __future__ import annotations
 
+from sys import modules
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +26,11 @@ MODULES = (
 
 
 def load() -> Iterator[None]:
-    """Load one of them at each step."""
+    """Load one of those that are missing at each step."""
     for name in MODULES:
-        try:
-            __import__(name)
-        except Exception:  # what needs it reports that
-            pass
-        yield
+        if name not in modules:
+            try:
+                __import__(name)
+            except Exception:  # what needs it reports that
+                pass
+            yield
