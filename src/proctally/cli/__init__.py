@@ -38,7 +38,7 @@ def start() -> None:
         from proctally.cli.main import script
 
         script()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # from before
         os._exit(INTERRUPTED)
     except MemoryError:
         os.write(2, b"proctally: cannot start: out of memory\n")

@@ -43,8 +43,6 @@ proctally COMMAND --help lists the options of each; proctally --version tells wh
 COMMANDS = (
     "run", "attach", "system", "serve", "top", "export", "report", "ls", "rm", "mark", "diff", "advise", "fields",
 )  # fmt: skip
-
-
 ENDED_BY_SIGNALS = ("attach", "system", "serve")  # with a summary
 
 
@@ -58,8 +56,6 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     occupy_standard_streams()
     name = arguments[0] if arguments else ""
-    if name in ENDED_BY_SIGNALS:
-        hold_signals()  # until their `SignalFd` reads them: what is loaded first takes longer than all before
     module = command(name) if name in COMMANDS else None
     try:
         return _without_command(name) if module is None else _call(name, module, arguments[1:])
@@ -112,5 +108,7 @@ def _wrapped(text: str) -> str:
 
 def script() -> NoReturn:
     """`main` as the installed command: ends at once, without the 2 ms an interpreter takes to clear itself away."""
+    if any(word in ENDED_BY_SIGNALS for word in sys.argv[1:2]):
+        hold_signals()  # until their `SignalFd` reads them: what is loaded first takes longer than all before
     status = main()
     os._exit(status)

@@ -76,8 +76,9 @@ def stopping() -> set[int]:
 
 
 def ending() -> set[int]:
-    """Return the signals of `stopping()` that a handler can take: a fault would come back after it."""
-    return (stopping() & valid_signals()) - FAULTS
+    """Return the signals of `stopping()` for which a handler can be set: a fault would come back after it."""
+    defaults = (_signal.SIG_DFL, _signal.default_int_handler)
+    return {each for each in (stopping() & valid_signals()) - FAULTS if _signal.getsignal(each) in defaults}
 
 
 def hold_signals() -> set[int]:

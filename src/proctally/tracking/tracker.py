@@ -150,9 +150,13 @@ class Tracker(Source):
             self._load(now)
 
     def _load(self, now: int) -> None:
-        from proctally.tracking.late import load
-
-        self._late = self._late or load()
+        if self._late is None:
+            try:
+                from proctally.tracking.late import load
+            except ImportError:  # the package is gone already
+                self._late_ns = None
+                return
+            self._late = load()
         self._late_ns = None if next(self._late, self) is self else now + LATE_STEP_NS
 
     def is_machine_due(self, now: int, *, last: bool) -> bool:
