@@ -19,7 +19,10 @@ MODULES = (
     "proctally.tree.bounds", "proctally.tree.hidden", "proctally.tree.outer_parent", "proctally.tree.phase_peaks",
     "proctally.tracking.phases", "proctally.tracking.helpers", "proctally.text.units", "proctally.text.words",
     "proctally.record.values", "proctally.analysis.memory", "proctally.analysis.time", "proctally.text.cells",
-    "proctally.views.summary", "enum", "re", "textwrap", "signal", "unicodedata", "json",
+    "proctally.views.summary", "proctally.views.summary_page", "proctally.views.details", "proctally.analysis.waits",
+    "proctally.analysis.others", "proctally.tracking.neighbours", "proctally.host.neighbours", "proctally.linux.users",
+    "proctally.record.reader", "proctally.analysis.statistics", "proctally.analysis.evidence",
+    "proctally.analysis.advice", "proctally.views.request", "enum", "re", "textwrap", "signal", "unicodedata", "json",
     "proctally.text.secret_table", "proctally.text.secret_names", "proctally.text.secret_text",
     "proctally.text.secret_words",
 )  # fmt: skip
