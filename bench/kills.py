@@ -14,21 +14,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 STATUS = 7
 SIGNALS = (signal.SIGKILL, signal.SIGABRT, signal.SIGALRM, signal.SIGRTMIN + 1, signal.SIGTERM)
-LATEST_SECONDS = 0.5  # of a signal: the whole life of a tracker
+EARLY_EVERY = 5  # one of so many signals comes at a moment after the start of the tracker, the others of the job
+EARLY_SECONDS = 0.2  # latest moment after the start of a tracker
+JOB_SECONDS = 0.18  # latest moment after the start of a job: it takes 0.15 s
 AT_ONCE = 8
 PATIENCE_SECONDS = 60.0
 
-# It says when it has begun, and when it has come to its end: in spite of every signal but one that cannot be caught.
+# It writes that it starts, a byte to stdout too, and that it ends: in spite of every signal that can be caught.
 JOB = f"""
 import os, signal, sys, time
 for number in {[int(number) for number in SIGNALS if number != signal.SIGKILL]}:
     signal.signal(number, lambda *_: None)
 said = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 os.write(said, b"begin ")
+os.write(1, b"+")
 if os.fork() == 0:
     time.sleep(0.15)
     os._exit(0)
@@ -49,8 +53,14 @@ class Tracked:
             [sys.executable, "-m", "proctally", "run", "-q", "--", *job],
             env=os.environ | {"PROCTALLY_HOME": str(home)},
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             start_new_session=True,
         )
+
+    def await_job(self) -> None:
+        """Wait until the job runs, or cannot."""
+        assert self.process.stdout is not None
+        self.process.stdout.read(1)
 
     def words(self) -> str:
         """Return what the job said."""
@@ -75,6 +85,8 @@ class Tracked:
             if time.monotonic() > deadline:
                 return "a process is left"
             time.sleep(0.01)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
         words = self.words()
         if words == "begin " or (not number and not words):
             return f"the job did not come to its end (it said {words!r})"
@@ -98,22 +110,25 @@ def in_parallel(folder: Path, runs: int) -> list[str]:
 
 
 def killed(folder: Path, kills: int, seed: int) -> tuple[list[str], int]:
-    """Return what went wrong with trackers that got a signal, and how many of their jobs had begun by then."""
+    """Return what went wrong with trackers that got a signal, and how many of their jobs ran by then."""
     chance = random.Random(seed)
-    found, begun = [], 0
-    for first in range(0, kills, AT_ONCE):
-        numbers = range(first, min(first + AT_ONCE, kills))
-        started = time.monotonic()
-        trackers = {each: Tracked(folder / "killed", folder / f"killed-{each}") for each in numbers}
-        moments = sorted((chance.uniform(0, LATEST_SECONDS), each) for each in numbers)
-        for moment, each in moments:
-            time.sleep(max(0.0, started + moment - time.monotonic()))
-            begun += bool(trackers[each].words())
-            trackers[each].process.send_signal(SIGNALS[each % len(SIGNALS)])
-        for each, tracker in trackers.items():
-            if trouble := tracker.trouble(SIGNALS[each % len(SIGNALS)]):
-                found.append(f"signal {int(SIGNALS[each % len(SIGNALS)])}: {trouble}")
-    return found, begun
+    moments = [chance.random() for _ in range(kills)]
+
+    def kill(each: int) -> tuple[str | None, bool]:
+        tracker = Tracked(folder / "killed", folder / f"killed-{each}")
+        is_early = each % EARLY_EVERY == 0
+        if not is_early:
+            tracker.await_job()
+        time.sleep(moments[each] * (EARLY_SECONDS if is_early else JOB_SECONDS))
+        number = SIGNALS[each % len(SIGNALS)]
+        has_job = tracker.words() == "begin "
+        tracker.process.send_signal(number)
+        trouble = tracker.trouble(number)
+        return trouble and f"signal {int(number)}: {trouble}", has_job
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        ends = list(threads.map(kill, range(kills)))
+    return [trouble for trouble, _ in ends if trouble], sum(has_job for _, has_job in ends)
 
 
 def main() -> int:
@@ -126,8 +141,8 @@ def main() -> int:
         started = time.monotonic()
         troubles = in_parallel(Path(name), options.runs)
         print(f"{options.runs} runs at once: {time.monotonic() - started:.1f} s, {len(troubles)} failed")
-        killed_troubles, begun = killed(Path(name), options.kills, options.seed)
-        how = f"{options.kills} signals (seed {options.seed}), {begun} to a job that had begun"
+        killed_troubles, running = killed(Path(name), options.kills, options.seed)
+        how = f"{options.kills} signals (seed {options.seed}), {running} while the job ran"
         print(f"{how}: {len(killed_troubles)} failed")
     print("\n".join([*troubles, *killed_troubles]))
     return bool(troubles or killed_troubles)

@@ -89,7 +89,9 @@ def _untracked(why: str) -> object:
     class Unknown:
         """A summary and its sections, of which nothing is known."""
 
-        sections = ("reason", "cpu", "memory", "io", "processes", "time", "waiting", "counters", "limits", "tracker")
+        sections = (
+            "reason", "cpu", "memory", "io", "processes", "time", "waiting", "others", "counters", "limits", "tracker",
+        )  # fmt: skip
 
         def __getattr__(self, name: str) -> object:
             if name.startswith("_"):

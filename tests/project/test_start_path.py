@@ -6,6 +6,8 @@ With PROCTALLY_REFRESH_GOLDEN=1 the committed list is written.
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,18 @@ SLOW = {
     "argparse", "collections", "dataclasses", "enum", "json", "logging", "pathlib", "re", "subprocess", "typing",
     "proctally.record.schema",
 }  # fmt: skip
+TRACKERS = (
+    "proctally.cli.main", *(f"proctally.cli.commands.{name}" for name in ("run", "attach", "system", "serve")),
+    *(f"proctally.tracking.{name}" for name in ("run", "attach", "system", "sidecar", "termination", "exporting")),
+    "proctally.tracking.live_lines", "proctally.gauges", "proctally.record.csv", "proctally.host.cloud",
+    "proctally.linux.other_user", "proctally.linux.own_cgroups", "proctally.linux.perf_attach",
+)  # fmt: skip
+BEFORE_THE_START = {
+    "difflib", "html", "importlib.util", "urllib.parse", "proctally.cli.interpreter", "proctally.cli.repeat",
+    "proctally.record.catalogue",
+}  # fmt: skip
+OF_HELPERS = {"http.client", "socket", "threading"}
+OF_OTHER_RECORDS = {"zlib", "proctally.record.schema1"}
 PRINTERS = {"cli", "text", "views", "library/ipython.py"}  # the last one prints into its cell
 
 
@@ -60,6 +74,43 @@ def test_end_loads_nothing_slow() -> None:
     names = loaded(*RUN[:-1], "/bin/sh", "-c", script)
     assert {"proctally.tree.kills", "proctally.tree.time"} <= names
     assert not (names - loaded("-c", "pass")) & SLOW
+
+
+def test_title_of_quiet_run_loads_no_advice() -> None:
+    names = loaded("-c", "from proctally.views.summary import title")
+    assert "proctally.text.words" in names and not names & {"proctally.analysis.advice", "proctally.record.schema"}
+
+
+def is_module(name: str) -> bool:
+    return SOURCE.parent.joinpath(*name.split(".")).with_suffix(".py").is_file()
+
+
+def imported_late(name: str, path: str) -> Iterator[str]:
+    """Yield the modules that functions of this one import."""
+    tree = ast.parse(Path(path).read_bytes())
+    for function in ast.walk(tree):
+        for node in ast.walk(function) if isinstance(function, ast.FunctionDef) else ():
+            if isinstance(node, ast.Import):
+                yield from (each.name for each in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module is not None, name
+                inside = (f"{node.module}.{each.name}" for each in node.names)
+                yield from (node.module, *(each for each in inside if is_module(each)))
+
+
+def test_all_that_a_run_needs_after_its_start_is_loaded_while_it_goes_on() -> None:
+    """An upgrade of the package takes away what is not loaded by then."""
+    code = f"""
+import sys
+from proctally.tracking.late import MODULES
+for name in {TRACKERS} + MODULES: __import__(name)
+for name, module in sys.modules.items(): print(name, getattr(module, "__file__", None))
+"""
+    command = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT / "src")
+    found = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    late = {each for name in ours(set(found)) for each in imported_late(name, found[name])}
+    assert late - found.keys() == BEFORE_THE_START | OF_HELPERS | OF_OTHER_RECORDS
 
 
 def test_only_some_rooms_print() -> None:

@@ -70,7 +70,7 @@ def call(*command: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
 
 def test_run_and_report(installed: Path, tmp_path: Path) -> None:
     done = call(installed / "proctally", "run", "--", "sh", "-c", "sleep 0.2; echo out", home=tmp_path)
-    assert done.stdout == "out\n" and done.stderr.startswith("proctally sh  ok\n")
+    assert done.stdout == "out\n" and done.stderr.startswith("proctally sh  ok")
     call(installed / "proctally", "report", "-o", "report.html", "last", home=tmp_path)
     assert "proctally.point" in (tmp_path / "report.html").read_text(encoding="utf-8")
 

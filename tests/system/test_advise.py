@@ -84,7 +84,8 @@ def test_advise_of_a_real_run(tmp_path: Path) -> None:
     found = json.loads(told(call(tmp_path, "advise", "-f", "json")))["advice"]
     assert held < found["memory"]["used"] < held + 60 * MIB
     assert found["memory"]["request"] >= found["memory"]["used"] + 32 * MIB
-    assert found["time"]["request"] in (120, 180)
+    time = found["time"]
+    assert time["request"] in (120, 180) or (time["request"] is None and "starved" in time["basis"])  # a busy machine
     assert 0 < (found["cores"]["request"] or found["cores"]["at_least"]) <= 2
 
 

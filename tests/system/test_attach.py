@@ -184,7 +184,7 @@ def test_signal_ends_it_and_leaves_the_target_alone(
     tracker.process.send_signal(number)
     done = tracker.done()
     assert (done.status, done.stdout) == (0, b"")
-    assert done.stderr.startswith(b"proctally sleep  ended: ")
+    assert done.stderr.startswith(b"proctally sleep  ended  ")
     summary = done.summary()
     assert reason(summary) == {"code": "stopped", "signal": int(number)}
     assert (summary["processes"]["left"], summary["exit_code"]) == (1, None)

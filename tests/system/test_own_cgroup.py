@@ -95,7 +95,7 @@ def test_a_quota_and_what_it_costs(tmp_path: Path) -> None:
     throttled = [sample["tree"]["throttled_seconds"] for sample in samples(done.record())]
     assert throttled == sorted(throttled)
     assert throttled[-1] > throttled[0]
-    assert b"of 0.5, throttled for" in done.stderr
+    assert b"of 0.5 used" in done.stderr and b"held by the quota" in done.stderr
     assert done.record()[0]["limits"] == summary["limits"]
 
 
@@ -129,7 +129,7 @@ def test_a_limit_of_memory_is_shown(tmp_path: Path) -> None:
     with below("memory", memory__limit_in_bytes=str(512 * MIB)) as folder:
         done = run_in(folder, tmp_path, "--", "true")
     assert done.summary()["limits"]["memory_bytes"] == 512 * MIB
-    assert b"of 512 MiB that it may use" in done.stderr
+    assert b"of 512 MiB" in done.stderr
 
 
 @needs("cpu")
@@ -268,7 +268,7 @@ def test_killed_children_are_shown_beside_ok(tmp_path: Path, where: str) -> None
         "memory_limit_bytes": 96 * MIB,
     }
     assert done.stderr.startswith(b"proctally ")
-    assert f"ok, but the kernel's OOM killer ended 2 processes (limit 96.0 MiB of {path}".encode() in done.stderr
+    assert b"ok, but 2 processes were killed for memory" in done.stderr
     memory = summary["memory"]
     assert memory["oom_kills"] == sum(each["count"] for each in memory["ooms"]) == 2
     assert {(each["cgroup"], each["limit_bytes"]) for each in memory["ooms"]} == {(path, 96 * MIB)}
@@ -292,7 +292,7 @@ def test_attach_has_kills_in_a_field(tmp_path: Path) -> None:
     summary = whole(record(tmp_path))
     assert summary["verdict"] == "ended"
     assert summary["memory"]["oom_kills"] == reason(summary)["oom_kills"] == 2
-    assert b"the kernel's OOM killer ended 2 processes (limit 96.0 MiB of /" in stderr
+    assert b"ended, and 2 processes were killed for memory" in stderr
 
 
 # -- its own ---------------------------------------------------------------------------------------------------------
@@ -346,7 +346,7 @@ def test_who_leaves_two_hierarchies_is_counted_in_the_third(tmp_path: Path) -> N
 
 @needs(V2)
 def test_a_cgroup_of_its_own(tmp_path: Path) -> None:
-    done = run(tmp_path, "-i", "0.1", "--cgroup", "--", *PYTHON, "-c", BURN)
+    done = run(tmp_path, "-v", "-i", "0.1", "--cgroup", "--", *PYTHON, "-c", BURN)
     summary = done.summary()
     cpu = summary["cpu"]
     assert (cpu["source"], cpu["coverage"], cpu["unavailable"]) == ("cgroup", "complete", {})

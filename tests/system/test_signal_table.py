@@ -268,6 +268,27 @@ def test_other_signals_do_to_it_what_they_do_to_any_program(
     assert reason(record(tmp_path)[-1]) == {"code": "stopped", "signal": signal.SIGTERM}
 
 
+@pytest.mark.parametrize("kind", ["attach", "system", "serve"])
+def test_signal_that_was_blocked_at_the_start_ends_it_without_streams_too(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes], kind: str
+) -> None:
+    """Some who start daemons block every signal and close all descriptors."""
+    if kind == "serve":
+        pytest.importorskip("prometheus_client", reason="the extra prometheus is not installed")
+
+    def before() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        os.closerange(0, 3)
+
+    words = {"attach": [str(sleeper.pid)], "system": [], "serve": ["--listen", "127.0.0.1:0"]}[kind]
+    process = subprocess.Popen([*PROCTALLY, kind, *words], env=environment(tmp_path), preexec_fn=before)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE) == 0
+    if kind != "serve":
+        assert reason(record(tmp_path)[-1]) == {"code": "stopped", "signal": signal.SIGTERM}
+
+
 @pytest.mark.parametrize("kind", ["attach", "system"])
 def test_signals_that_were_ignored_at_the_start_stay_ignored(
     tmp_path: Path, sleeper: subprocess.Popen[bytes], kind: str
@@ -292,24 +313,58 @@ import os, signal, sys
 
 class Early:
     def find_spec(self, name, path=None, target=None):
-        if name == sys.argv[1]:
-            os.kill(os.getpid(), int(sys.argv[2]))
+        if name == wanted[0]:
+            os.kill(os.getpid(), int(wanted[1]))
 
+wanted = sys.argv[1:3]
+del sys.argv[1:3]
 sys.meta_path.insert(0, Early())
-from proctally.cli.main import main
-sys.exit(main(sys.argv[3:]))
+from proctally.cli import start
+start()
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("room", ["cli.commands", "tracking"])
 @pytest.mark.parametrize("kind", ["attach", "system"])
 def test_signal_before_it_is_ready_ends_it_with_a_summary(
-    tmp_path: Path, sleeper: subprocess.Popen[bytes], kind: str, number: int
+    tmp_path: Path, sleeper: subprocess.Popen[bytes], kind: str, room: str, number: int
 ) -> None:
     """What it tracks with is not loaded yet."""
     words = [kind, *([str(sleeper.pid)] if kind == "attach" else [])]
-    code = [sys.executable, "-c", EARLY, f"proctally.tracking.{kind}", str(int(number)), *words]
+    code = [sys.executable, "-c", EARLY, f"proctally.{room}.{kind}", str(int(number)), *words]
     done = subprocess.run(code, env=environment(tmp_path), capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0
     assert b"ended: stopped by signal " in done.stderr.partition(b"\n")[0]
     assert reason(record(tmp_path)[-1]) == {"code": "stopped", "signal": number}
+
+
+# -- the other commands ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("kind", ["report", "export", "ls", "diff", "advise", "rm", "top", "mark"])
+def test_signal_while_modules_are_loaded_ends_it_without_a_word(tmp_path: Path, kind: str, number: int) -> None:
+    code = [sys.executable, "-c", EARLY, f"proctally.cli.commands.{kind}", str(int(number)), kind]
+    done = subprocess.run(code, env=environment(tmp_path), capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (-number, b"", b"")
+
+
+def test_ctrl_c_before_it_is_loaded_prints_nothing(tmp_path: Path) -> None:
+    code = EARLY.partition("from proctally")[0] + (ROOT / "scripts/proctally").read_text(encoding="utf-8")
+    command = [sys.executable, "-c", code, "proctally.cli", str(int(signal.SIGINT)), "ls"]
+    done = subprocess.run(command, env=environment(tmp_path), capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal_while_a_file_is_written_leaves_nothing_of_it(tmp_path: Path, number: int) -> None:
+    pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
+    assert call(tmp_path, "run", "-q", "true").status == 0
+    folder = tmp_path / "out"
+    folder.mkdir()
+    words = ["export", "-f", "parquet", "-o", str(folder / "file"), "last"]
+    code = [sys.executable, "-c", EARLY, "proctally.record.parquet", str(int(number)), *words]
+    done = subprocess.run(code, env=environment(tmp_path), capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (-number, b"", b"")
+    assert list(folder.iterdir()) == []

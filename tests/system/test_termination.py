@@ -113,5 +113,5 @@ def test_a_record_of_it_is_whole(tmp_path: Path) -> None:
     begun = time.monotonic()
     done = run(tmp_path, "-i", "0.1", "--timeout", "0.35", "--", "sleep", "60")
     assert time.monotonic() - begun < 30
-    assert b"timeout: still running after 0.35 s (--timeout)" in done.stderr
+    assert b": still running after 0.35 s (--timeout)" in done.stderr
     assert [line["type"] for line in done.record()].count("summary") == 1

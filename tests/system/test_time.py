@@ -30,7 +30,10 @@ def test_starved_job_is_seen_in_the_summary(tmp_path: Path) -> None:
     assert whole == pytest.approx(summary["wall_seconds"], abs=0.005)
     assert time["ready_seconds"] > 0.4 * whole
     assert time["running_seconds"] == pytest.approx(summary["cpu"]["total_seconds"], abs=0.15)
-    assert b"waiting for a CPU" in done.stderr
+    assert b"ok, but starved" in done.stderr and b"waiting for a CPU" in done.stderr
+    others = summary["others"]
+    assert others["cpu_cores"] > 0.4 and others["largest"][0]["cpu_cores"] > 0.1
+    assert b"\n  others     " in done.stderr
     levels = [sample["tree"]["time"] for sample in samples(done.record()) if sample["tree"]["time"]]
     for part in PARTS:
         values = [each[part] for each in levels]

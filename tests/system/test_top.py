@@ -85,7 +85,7 @@ def test_a_run_of_another_shell(tmp_path: Path) -> None:
         puppet.exit(3)
         said = following.communicate(timeout=60)[0]
         assert following.returncode == 0
-        assert "failed: exit status 3" in said.split("\n\n")[-2]
+        assert ": exit status 3" in said.split("\n\n")[-2]
     done = top(tmp_path, "last")
     assert done.returncode == 1
     assert done.stderr.endswith("(failed); see it by: proctally report last\n") and done.stderr.count("\n") == 1

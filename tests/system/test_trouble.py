@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -363,7 +364,7 @@ def test_process_with_a_hostile_name(tmp_path: Path) -> None:
     done = run(tmp_path, "-i", "0.05", "--", program)
     assert done.status == 6
     text = done.stderr.decode("utf-8")
-    assert text.startswith("proctally a) R 1 (b\\n\\xff  failed: exit status 6\n  wall ")
+    assert re.match(r"proctally a\) R 1 \(b\\n\\xff  failed  [0-9.]+ s: exit status 6\n  ", text)
     lines = done.record()
     summary = whole(lines)
     named = "a) R 1 (b\n\\xff"

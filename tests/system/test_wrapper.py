@@ -292,7 +292,7 @@ def test_summary_follows_what_the_job_wrote_and_names_the_record(tmp_path: Path)
     done = run(tmp_path, "--", "sh", "-c", "echo out; echo err >&2")
     assert done.stdout == b"out\n"
     text = done.stderr.decode()
-    assert text.startswith("err\nproctally sh  ok\n")
+    assert text.startswith("err\nproctally sh  ok")
     (path,) = (tmp_path / "runs").iterdir()
     assert str(path) in text
     assert "\x1b" not in text
@@ -405,6 +405,9 @@ def ignore(*numbers: int) -> Callable[[], None]:
     return before
 
 
+CATCHABLE = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+
 def block(*numbers: int) -> Callable[[], None]:
     return lambda: signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
@@ -421,9 +424,10 @@ def block(*numbers: int) -> Callable[[], None]:
         (block(signal.SIGUSR1, signal.SIGTERM), "SigBlk", [signal.SIGUSR1, signal.SIGTERM]),
         (block(signal.SIGCHLD), "SigBlk", [signal.SIGCHLD]),
         (block(signal.SIGALRM, signal.SIGRTMIN), "SigBlk", [signal.SIGALRM, signal.SIGRTMIN]),
+        (block(*CATCHABLE), "SigBlk", CATCHABLE),
     ],
     ids=["plain", "background", "nohup", "ignored", "SIGCHLD-ignored", "stops-ignored", "blocked", "SIGCHLD-blocked"]
-    + ["others-blocked"],
+    + ["others-blocked", "all-blocked"],
 )
 def test_signals_are_as_if_it_ran_bare(
     tmp_path: Path, before: Callable[[], None] | None, field: str, numbers: list[int]
@@ -436,6 +440,16 @@ def test_signals_are_as_if_it_ran_bare(
     fields = ["SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt"]
     fields += ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Groups", "Uid", "Gid"]
     assert {name: tracked.get(name) for name in fields} == {name: bare.get(name) for name in fields}
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_tracker_and_job_under_a_tracer(tmp_path: Path) -> None:
+    tracer = ["strace", "-f", "-o", os.devnull]
+    job = ["sh", "-c", 'trap "exit 9" USR1; kill -USR1 $$; exit 4']
+    command = [*tracer, *PROCTALLY, "run", "-q", "--", *job]
+    done = subprocess.run(command, env=environment(tmp_path), capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (9, b"")
+    assert whole(record(tmp_path))["exit_code"] == 9
 
 
 @pytest.mark.parametrize("before", [ignore(signal.SIGCHLD), block(signal.SIGCHLD)], ids=["ignored", "blocked"])

@@ -8,10 +8,8 @@ for what runs do not show. Cores and GPUs are asked for without: who has too few
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 from proctally.analysis.evidence import CORES, GPUS, MEMORY, RESOURCES, SLOWER, TIME, Evidence
-from proctally.analysis.statistics import Group, next_below
 from proctally.text.units import UNKNOWN, clock, percentage, with_unit
 
 TYPE_CHECKING = False
@@ -35,23 +33,26 @@ ENOUGH_FOR_OUTLIERS = 4
 REASONS = 2
 
 
-@dataclass(slots=True)
 class Advice:
     """What to request of one resource, in cores, bytes, seconds or devices; None where the evidence is not enough.
 
     `used`: the most that a run used which had all it needed; `at_least`: what is needed in any case, where there is no
-    request; `basis`: what the request rests on, or what is missing; `runs`: how many runs it rests on, `others`: how
-    many told nothing of it.
+    request; `trial`: what to try then, which no run proves; `basis`: what the request rests on, or what is missing;
+    `runs`: how many runs it rests on, `others`: how many prove nothing of it.
     """
 
-    resource: str
-    request: float | None = None
-    used: float | None = None
-    at_least: float | None = None
-    basis: str = ""
-    notes: list[str] = field(default_factory=list)
-    runs: int = 0
-    others: int = 0
+    __slots__ = ("at_least", "basis", "notes", "others", "request", "resource", "runs", "trial", "used")
+
+    def __init__(self, resource: str) -> None:
+        self.resource = resource
+        self.request: float | None = None
+        self.used: float | None = None
+        self.at_least: float | None = None
+        self.trial: float | None = None
+        self.basis = ""
+        self.notes: list[str] = []
+        self.runs = 0
+        self.others = 0
 
     @property
     def whole(self) -> int | None:
@@ -77,6 +78,8 @@ def _advice(resource: str, proofs: Sequence[Proof]) -> Advice:
         advice.at_least = max((value for value in (most, advice.used) if value), default=None)
         if resource == CORES and advice.at_least is not None:
             advice.at_least = round(advice.at_least, 2) or None
+        trials = [proof.trial for proof in cut if proof.trial is not None]
+        advice.trial = _rounded(resource, max(trials)) if trials else None
         telling = cut if advice.used is None else [each for each in cut if each.value is not None]
         telling = sorted(telling, key=lambda proof: proof.value or 0, reverse=True)
         advice.basis = _reasons(telling, of_all=advice.used is None)
@@ -111,9 +114,13 @@ def _reasons(proofs: Sequence[Proof], *, of_all: bool) -> str:
 def _with_head_room(advice: Advice, whole: Sequence[float], parts: str) -> None:
     """Fill in memory or time. `parts`: how the largest value is made up."""
     resource, most = advice.resource, max(whole)
-    unit, bound = UNITS[resource], next_below(whole)
+    unit, bound = UNITS[resource], None
     largest = f"{with_unit(most, unit)} in the one run{f' ({parts})' if parts else ''}"
     below = most
+    if len(whole) > 1:
+        from proctally.analysis.statistics import Group, next_below
+
+        bound = next_below(whole)
     if bound is not None:
         below = min(max(most, bound), WIDEST * most)
         group = Group(whole)
@@ -150,8 +157,10 @@ def _without(advice: Advice, whole: Sequence[float]) -> None:
 
 
 def _rounded(resource: str, value: float) -> float:
-    """Up to steps in which people ask for it: memory by 1, 16 or 256 MiB, time by 1, 5 or 30 minutes."""
-    if resource == MEMORY:
+    """Up to steps in which people ask for it: whole cores, memory by 1, 16 or 256 MiB, time by 1, 5 or 30 minutes."""
+    if resource == CORES:
+        step = 1
+    elif resource == MEMORY:
         step = MIB if value < GIB else 16 * MIB if value < 64 * GIB else 256 * MIB
     else:
         step = 60 if value <= 3600 else 300 if value <= 86400 else 1800
@@ -188,18 +197,18 @@ def asked(advice: Advice) -> str:
     if advice.request is not None:
         value = advice.whole if advice.resource == CORES else advice.request
         return quantity(advice.resource, value or 0)
-    if advice.at_least is None:
-        return NOT_ENOUGH
-    return f"{NOT_ENOUGH}: {more_than(advice)}"
+    needed = "" if advice.at_least is None else f": {more_than(advice)} needed"
+    trial = "" if advice.trial is None else f"; as a trial {quantity(advice.resource, advice.trial)}"
+    return f"{NOT_ENOUGH}{needed}{trial}"
 
 
 def more_than(advice: Advice) -> str:
-    """What is needed in any case."""
+    """Return the least that is needed in any case, as text."""
     assert advice.at_least is not None
     word = "at least" if advice.resource in (CORES, GPUS) else "more than"
     value = advice.at_least
     shown = with_unit(value, "s") if advice.resource == TIME else quantity(advice.resource, value)
-    return f"{word} {shown} needed"
+    return f"{word} {shown}"
 
 
 def is_of_interest(advice: Advice, runs: Iterable[Evidence]) -> bool:

@@ -18,6 +18,7 @@ PART_KILLED = "part_killed"  # summary: the OOM killer ended a process of a run 
 TOO_SHORT = "too_short"
 THROTTLED = "throttled"  # seconds, share of the time
 STARVED = "starved"  # share of the time that it was runnable, runnable threads on average
+CPU_WAIT = "cpu_wait"  # share of the wall time, cores that it wanted
 CPU_PRESSURE = "cpu_pressure"  # share of the time
 PSS_DENIED = "pss_denied"  # the gap of the summary
 MEMORY_HIGH = "memory_high"  # limit in bytes
@@ -35,6 +36,7 @@ WORDS = {
     TOO_SHORT: "too short to be sampled",
     THROTTLED: "throttled by its CPU quota for {seconds} ({share} of the time)",
     STARVED: "starved: runnable without a CPU for {share} of its time ({threads} runnable threads on average)",
+    CPU_WAIT: "starved: it waited for a CPU in {share} of the time, and wanted {cores} cores",
     CPU_PRESSURE: "some of it waited for a CPU in {share} of the time",
     PSS_DENIED: "{gap}",
     MEMORY_HIGH: "at memory.high, {limit}: the kernel reclaimed its memory",
@@ -76,6 +78,7 @@ SHOWN = {
     "seconds": lambda value: with_unit(value, "s"),
     "limit": lambda value: with_unit(value, "By"),
     "share": lambda value: percentage(min(value, 1), 0),
+    "cores": lambda value: f"{value:.2f}",
     "threads": lambda value: f"{value:.1f}",
     "gap": words.gap,
 }

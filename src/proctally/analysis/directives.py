@@ -62,7 +62,7 @@ class Request:
 
 def _missing(advice: Advice) -> str:
     """In one line, for a comment: nothing of it comes from strangers."""
-    needed = "" if advice.at_least is None else f", {more_than(advice)}"
+    needed = "" if advice.at_least is None else f", {more_than(advice)} needed"
     return f"{LABELS[advice.resource]}: {NOT_ENOUGH}{needed}"
 
 

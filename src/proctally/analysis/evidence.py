@@ -10,6 +10,7 @@ from proctally.analysis import causes
 from proctally.analysis.causes import Cause
 from proctally.analysis.measures import figure
 from proctally.analysis.memory import HeldMemory
+from proctally.analysis.time import READY, Time
 from proctally.analysis.waits import (
     PRESSED_SHARE,
     STARVED_CORES,
@@ -37,6 +38,7 @@ SLOWER = 0.05  # so much longer a run may take on the cores that are advised
 NEAR_HIGH = 0.95  # of memory.high, from where on the kernel takes memory away
 UNCLAIMED_SHARE = 0.01  # of the memory at the peak, above which unclaimed shared memory is noted
 FILES_SHARE = 0.10  # of the memory that is needed, above which it is noted that mapped files can be dropped
+TRIAL = 2.0  # times the limit at which a run was ended: what to try next
 NOT_WHOLE = {"attach": causes.FROM_ATTACH, "track": causes.ONE_BLOCK}  # kinds whose time is not that of the job
 
 
@@ -45,14 +47,20 @@ class Proof:
 
     `value`: what it used, None where it is unknown. `complete`: whether that is all it needed; otherwise it needed at
     least this, and `why` is what kept it from more. `notes`: facts that a reader needs for it. `parts`: how the value
-    is made up, as text; empty where it is one figure.
+    is made up, as text; empty where it is one figure. `trial`: what to try next where it needed more; no run proves it.
     """
 
-    __slots__ = ("complete", "notes", "parts", "value", "why")
+    __slots__ = ("complete", "notes", "parts", "trial", "value", "why")
 
     def __init__(
-        self, value: float | None, why: Cause | None = None, notes: Iterable[str] = (), parts: str = ""
+        self,
+        value: float | None,
+        why: Cause | None = None,
+        notes: Iterable[str] = (),
+        parts: str = "",
+        trial: float | None = None,
     ) -> None:
+        self.trial = None if why is None else trial
         self.value = value
         self.complete = value is not None and why is None
         self.why = why if self.complete or why is not None else Cause(causes.UNKNOWN_VALUE)
@@ -168,7 +176,8 @@ class Evidence:
         usable = self.usable_cores()
         if limited is None and usable is not None and need > usable - 0.5:
             notes.append(f"it used all it had ({usable:g} cores): whether more make it faster is not known")
-        return Proof(need, limited, notes)
+        slowed = limited is not None and limited.code in (causes.THROTTLED, causes.CPU_WAIT)
+        return Proof(need, limited, notes, trial=Time.of_summary(self.summary).wanted_cores if slowed else None)
 
     def usable_cores(self) -> float | None:
         """How many it might use: its quota, cpuset and affinity."""
@@ -209,6 +218,10 @@ class Evidence:
         """Return how long it waited for a CPU that other tasks, or more of its own than CPUs, had."""
         used = figure("cpu").of(self.summary) if self.summary is not None else self._tree.get("cpu_seconds")
         delay, wall = self._waited("run_delay_seconds"), self.wall()
+        time = Time.of_summary(self.summary)
+        if time.parts:
+            is_starved = time.is_starved(figure("cores").of(self.summary), READY)
+            return Cause(causes.CPU_WAIT, share=time.share(READY), cores=time.wanted_cores) if is_starved else None
         if delay is None:
             pressed = self.number("cgroup.cpu_pressure_seconds")
             if not pressed or not wall or pressed / wall <= STARVED_SHARE:
@@ -239,7 +252,9 @@ class Evidence:
         if used is None:
             return Proof(None, self.cut() or Cause(causes.TOO_SHORT))
         if self.cut() is not None:
-            return Proof(used, self.cut(), parts=parts)
+            killed_at = self._killed_at(limit)
+            trial = None if killed_at is None else max(TRIAL * killed_at, used + killed_at / 2)
+            return Proof(used, self.cut(), parts=parts, trial=trial)
         denied = self._gap(codes.PSS_DENIED)
         if denied is not None and not held.is_known:
             return Proof(used, Cause(causes.PSS_DENIED, gap=denied))
@@ -272,9 +287,13 @@ class Evidence:
         cut = self.cut()
         if cut is None and self.kind in NOT_WHOLE:
             cut = Cause(NOT_WHOLE[self.kind])
-        slow = self.throttled() or self.starved()
+        starved = self.starved()
+        if cut is None and starved is not None and starved.code == causes.CPU_WAIT:
+            return Proof(None, starved)  # how much others leave next time is unknown
+        slow = self.throttled() or starved
         notes = [] if slow is None else ["it waited for CPUs: with more of them it may take less"]
-        return Proof(self.wall(), cut, notes)
+        limit = self.number("reason.limit_seconds") if self.verdict == "timeout" else None
+        return Proof(self.wall(), cut, notes, trial=None if limit is None else TRIAL * limit)
 
     def _gpu_proof(self) -> Proof:
         used = self._gpus.used()

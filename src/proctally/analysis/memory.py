@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from proctally.record import JsonObject
 
 NARROW = 0.02  # of the upper bound: maximum width that is shown as one figure
+NEAR_LIMIT = 0.90  # of a limit: above it the peak is near it
 MAX_PARTS = 5
 PARTS = {"family": "{} (forks)", "shared": "shared memory", "spike": "{} (spike)"}  # by kind
 SMALLEST = 1 << 16  # bytes of mapped files, kernel memory or swap: below it they are not shown
@@ -88,6 +89,10 @@ class HeldMemory:
     def is_narrow(self) -> bool:
         """Return whether one figure shows both bounds."""
         return self.high is not None and self.low is not None and self.high - self.low <= NARROW * self.high
+
+    def is_near(self, limit: float | None) -> bool:
+        """Return whether the peak might have been near a limit in bytes."""
+        return bool(limit) and self.high is not None and self.high >= NEAR_LIMIT * (limit or 0)
 
     @property
     def text(self) -> str:

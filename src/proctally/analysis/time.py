@@ -5,11 +5,8 @@ A value of another type or below 0 is unknown: None. Older records, and runs bel
 
 from __future__ import annotations
 
-from proctally.record.values import number_at
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from proctally.record import JsonObject
+from proctally.analysis.waits import is_starved
+from proctally.record.values import number_at, value_at
 
 # part of the record, and the words for it
 PARTS = (
@@ -19,15 +16,17 @@ PARTS = (
     ("disk", "storage"),
     ("asleep", "asleep"),
 )
+READY, THROTTLED = WAITS = ("ready", "throttled")  # parts in which work was ready and had no CPU
 SMALLEST = 0.005  # of the wall: below it a part is not shown
 
 
 class TimePart:
-    """One part: the words, and its share of the wall, expected, at least and at most."""
+    """One part: its name in the record, the words, and its share of the wall, expected, at least and at most."""
 
-    __slots__ = ("high", "low", "share", "words")
+    __slots__ = ("high", "low", "name", "share", "words")
 
-    def __init__(self, words: str, share: float, low: float, high: float) -> None:
+    def __init__(self, name: str, words: str, share: float, low: float, high: float) -> None:
+        self.name = name
         self.words = words
         self.share = share
         self.low = low
@@ -41,11 +40,15 @@ class TimePart:
 
 
 class Time:
-    """The parts of one wall time. `seconds`: their sum; `parts`: those that are shown, none where they are unknown."""
+    """The parts of one wall time. `seconds`: their sum; `parts`: those that are shown, none where they are unknown.
 
-    __slots__ = ("parts", "seconds")
+    `wanted_cores`: mean number of threads that wanted a CPU; None where it is unknown.
+    """
+
+    __slots__ = ("parts", "seconds", "wanted_cores")
 
     def __init__(self, section: object) -> None:
+        self.wanted_cores = number_at(section, "wanted_cores")
         values = {name: _seconds(section, name, "") for name, _ in PARTS}
         known = [value for value in values.values() if value is not None]
         self.seconds = sum(known)
@@ -57,12 +60,27 @@ class Time:
             low, high = (_seconds(section, name, end) for end in ("_low", "_high"))
             low, high = value if low is None else low, value if high is None else high
             if value >= SMALLEST * self.seconds:
-                self.parts.append(TimePart(words, *(each / self.seconds for each in (value, low, high))))
+                self.parts.append(TimePart(name, words, *(each / self.seconds for each in (value, low, high))))
 
     @classmethod
-    def of_summary(cls, summary: JsonObject) -> Time:
-        """Return the parts of a summary."""
-        return cls(summary.get("time"))
+    def of_summary(cls, summary: object) -> Time:
+        """Return the parts of a summary; a job wants no more cores than there are for it, but for a quota."""
+        time = cls(value_at(summary, "time"))
+        has_quota = bool(number_at(summary, "waiting.throttled_seconds"))
+        usable = number_at(summary, "system.cpus" if has_quota else "limits.cpu_cores")
+        if usable and time.wanted_cores is not None:
+            time.wanted_cores = min(time.wanted_cores, usable)
+        return time
+
+    def share(self, *names: str) -> float:
+        """Return the share of the wall of these parts of the record; 0 where they are unknown."""
+        return sum(part.share for part in self.parts if part.name in names)
+
+    def is_starved(self, used_cores: float | None, *names: str) -> bool:
+        """Return whether the waits of these parts starved a job that used this many cores on average."""
+        if used_cores is None or self.wanted_cores is None:
+            return False
+        return is_starved(self.share(*names), self.wanted_cores - used_cores)
 
     @property
     def text(self) -> str:

@@ -32,10 +32,13 @@ def start() -> None:
             from proctally.cli.interpreter import restart
 
             restart()
+        from proctally.linux.child import set_interrupt
+
+        set_interrupt(raises=False)
         from proctally.cli.main import script
 
         script()
-    except KeyboardInterrupt:  # while modules were loaded
+    except KeyboardInterrupt:  # from before
         os._exit(INTERRUPTED)
     except MemoryError:
         os.write(2, b"proctally: cannot start: out of memory\n")

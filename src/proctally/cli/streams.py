@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 
+from proctally.linux.child import call_before_end, hold_signals
 from proctally.linux.descriptors import no_file
 from proctally.text.escape import printable
 from proctally.text.secrets import mask_text
-from proctally.text.terminal import colour_wanted, say, say_line
+from proctally.text.terminal import Look, say, say_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proctally.record.location import WholeFile
     from proctally.tracking.config import Options
     from proctally.tracking.session import Ended
 
@@ -38,6 +42,16 @@ def write_stdout(text: str) -> int:
     return 0
 
 
+def whole_file(path: str, sources: Sequence[str], *, force: bool) -> WholeFile:
+    """Return the output of a command; a signal that ends the command removes what is not whole. Raises OSError."""
+    from proctally.record.location import WholeFile
+
+    mask = hold_signals()
+    file = WholeFile(path, sources, force=force)
+    call_before_end(file.discard, mask)
+    return file
+
+
 def complain(text: str) -> None:
     """Write a message to stderr; a URL that the user gave can have a password."""
     say_line(mask_text(text, prose=True))
@@ -53,8 +67,7 @@ def show_end(ended: Ended, options: Options, environment: dict[str, str]) -> int
         if ended.summary is not None and not options.quiet:
             from proctally.views.summary import render
 
-            colour = colour_wanted(environment)
-            text = render(ended.name, ended.summary, ended.path, colour=colour, verbose=options.verbose)
+            text = render(ended.name, ended.summary, ended.path, Look.of(environment), verbose=options.verbose)
         elif ended.summary is not None and ended.summary["reason"].get("oom_kills"):
             from proctally.record.values import was_killed
             from proctally.views.summary import title

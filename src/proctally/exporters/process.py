@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 LINES, LISTENING = 0, 1
 LIMIT = 10.0  # maximum seconds of the end
-REPORT_SECONDS = 2.5  # from the end of the lines to the report: the tracker waits not much longer
-REPORT_MARGIN = 0.5  # seconds in which the report reaches the tracker
+REPORT_SECONDS = 2.2  # from the end of the lines to the report: the tracker waits not much longer
+REPORT_MARGIN = 0.4  # seconds in which the report reaches the tracker
 LATE = "no answer in time; the last state might be missing there"
 LOOK_MS = 5000  # how often it is looked whether the tracker is still there
 MOST_BYTES = 64 << 20  # of one line

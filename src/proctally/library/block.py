@@ -70,9 +70,12 @@ class RunSummary(Summary):
         name = self._name or "run"
         if self.verdict is None:
             return f"proctally {printable(name)}  no summary\n"
+        from proctally.text.terminal import Look, columns, knows_blocks
         from proctally.views.summary import render
 
-        return render(name, self.as_dict(), self._path, colour=False)
+        environment = dict(os.environ)
+        look = Look(columns(environment), blocks=knows_blocks(environment))
+        return render(name, self.as_dict(), self._path, look)
 
 
 class TrackedBlock:

@@ -17,7 +17,7 @@ from proctally.linux.proc import read_stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from resource import struct_rusage
     from typing import Any
 
@@ -57,6 +57,7 @@ SIGWINCH = 28
 
 TIMERS = (0, 1, 2)  # ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF: include/uapi/linux/time.h
 
+FAULTS = {4, 5, 6, 7, 8, 11, 31}  # SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS: mistakes in a program
 HARMLESS = {SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH}  # by default they end no program
 
 
@@ -74,9 +75,35 @@ def stopping() -> set[int]:
     return {each for each in catchable() - HARMLESS if _signal.getsignal(each) != _signal.SIG_IGN}
 
 
-def hold_signals() -> None:
-    """Hold back what ends a program, until a `SignalFd` of `stopping()` reads it."""
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, stopping() & valid_signals())
+def ending() -> set[int]:
+    """Return the signals of `stopping()` for which a handler can be set: a fault would come back after it."""
+    defaults = (_signal.SIG_DFL, _signal.default_int_handler)
+    return {each for each in (stopping() & valid_signals()) - FAULTS if _signal.getsignal(each) in defaults}
+
+
+def hold_signals() -> set[int]:
+    """Hold back what ends a program, until a `SignalFd` of `stopping()` reads it; return the mask before."""
+    held: set[int] = _signal.pthread_sigmask(_signal.SIG_BLOCK, stopping() & valid_signals())
+    return held
+
+
+def call_before_end(call: Callable[[], object], mask: set[int]) -> None:
+    """Make this call before a signal ends this program. `mask`: what `hold_signals` returned; it is set again."""
+
+    def end(number: int, _: object) -> None:
+        call()
+        default_signals((number,))
+        os.kill(os.getpid(), number)
+
+    for number in ending():
+        _signal.signal(number, end)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+
+
+def set_interrupt(*, raises: bool) -> None:
+    """Have Ctrl-C end this program or raise KeyboardInterrupt, which the interpreter can print in an import."""
+    if _signal.getsignal(SIGINT) != _signal.SIG_IGN:
+        _signal.signal(SIGINT, _signal.default_int_handler if raises else _signal.SIG_DFL)
 
 
 def become_subreaper(library: CLibrary | None) -> bool:

@@ -141,9 +141,6 @@ class Machine:
         records (`children`), of which one read gives a page or so; the others are one record that a single read gives
         whole (single_open in the kernel).
         """
-        self._reads += 1
-        if self._reads % READS_ALONE == 0:
-            self.attend()
         return _read(self._path(path), to_end=to_end)
 
     def has_process(self, pid: int) -> bool:
@@ -215,6 +212,9 @@ class Machine:
 
     def unserved(self, path: str) -> str:
         """Return the path, which must not be opened where a daemon answers for it. Raises `FileServed`."""
+        self._reads += 1
+        if self._reads % READS_ALONE == 0:
+            self.attend()
         if self.served and self.is_served(path):
             self.refused.add(path)
             raise FileServed(path)

@@ -224,6 +224,7 @@ class MountReader:
         clock = self._machine.monotonic_ns
         try:
             while self._pending is not None:
+                self._machine.attend()
                 if next(self._pending, self) is self:
                     self._pending = None
                 elif clock() >= end_ns:

@@ -142,6 +142,7 @@ class WholeFile:
         self.path = path
         self._mode = mode
         self._is_old = False
+        self._new = os.path.join(os.path.dirname(path), f".proctally-{os.urandom(4).hex()}.new")
         self._opened = standard_output() if path == "-" else self._existing(force)
         there = _identity("/proc/self/fd/1" if path == "-" else path)
         if there is not None and any(there == _identity(source) for source in sources):
@@ -163,18 +164,24 @@ class WholeFile:
         return opened
 
     def _beside(self) -> RecordWriter:
-        new = os.path.join(os.path.dirname(self.path), f".proctally-{os.urandom(4).hex()}.new")
         try:
-            fd = os.open(new, NEW, self._mode)
+            fd = os.open(self._new, NEW, self._mode)
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.path) from None
         if self._is_old:
             os.fchmod(fd, self._mode)
-        return RecordWriter(fd, self.path, made=new)
+        return RecordWriter(fd, self.path, made=self._new)
 
     def open(self) -> RecordWriter:
         """Return what writes it. Raises OSError."""
         return self._beside() if self._opened is None else self._opened
+
+    def discard(self) -> None:
+        """Remove what is not whole."""
+        try:
+            os.unlink(self._new)
+        except OSError:
+            pass
 
 
 def _held(fd: int) -> int:

@@ -97,6 +97,24 @@ class CountersSummary(Section):
     instructions: int | None
 
 
+class Neighbour(Section):
+    """Processes of one user and one command."""
+
+    user: str | None
+    command: str | None
+    processes: int | None
+    cpu_cores: float | None
+    rss_bytes: int | None
+
+
+class Neighbours(Section):
+    """Processes that are not of the job, between two readings of them."""
+
+    interval_seconds: float | None
+    cpu_cores: float | None
+    largest: list[Neighbour] | None
+
+
 class WaitingSummary(Section):
     """Time without a CPU."""
 
@@ -288,6 +306,7 @@ class Summary(Section):
     time: TimeSummary
     phases: list[PhaseSummary] | None
     waiting: WaitingSummary
+    others: Neighbours
     counters: CountersSummary
     limits: JobLimits
     cgroup: CgroupSummary | None
@@ -528,3 +547,4 @@ class Sample(Section):
     gpus_unavailable: str | None
     cgroup: CgroupSection | None
     top: list[TopProcess] | None
+    neighbours: Neighbours

@@ -7,19 +7,34 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+# what follows a number in the same line
+UNITS = frozenset(("%", "B", "KiB", "MiB", "GiB", "TiB", "us", "ms", "s", "min", "h", "days", "cores", "core", "CPUs"))
+
+
 def cut(text: str, width: int, mark: str = "…") -> str:
     """Return text that fits into `width` cells; `mark` ends one that was cut."""
     if columns_of(text) <= width:
         return text
     if width <= 0:
         return ""
-    room, kept = width - 1, []
+    room, kept = width - columns_of(mark), []
     for sign in text:
         room -= columns_of(sign)
         if room < 0:
             break
         kept.append(sign)
     return "".join(kept) + mark
+
+
+def cut_middle(text: str, width: int, mark: str = "…") -> str:
+    """Return a name or a path that fits into `width` cells; `mark` replaces the middle of one that was cut."""
+    if columns_of(text) <= width:
+        return text
+    room = width - columns_of(mark)
+    if room < 2:
+        return cut(text, width, mark)
+    tail = cut(text[::-1], room // 2, "")[::-1]
+    return cut(text, room - columns_of(tail), "") + mark + tail
 
 
 def fitted(text: str, width: int) -> str:
@@ -29,12 +44,12 @@ def fitted(text: str, width: int) -> str:
 
 
 def columns_of(text: str) -> int:
-    """Return the number of cells of a printable text; wide East Asian characters take two."""
+    """Return the number of cells of a printable text: wide East Asian characters take two, combining ones none."""
     if text.isascii():
         return len(text)
-    from unicodedata import east_asian_width
+    from unicodedata import category, east_asian_width
 
-    return sum(2 if east_asian_width(sign) in "WF" else 1 for sign in text)
+    return sum(0 if category(sign) in ("Mn", "Me") else 2 if east_asian_width(sign) in "WF" else 1 for sign in text)
 
 
 def sparkline(values: Sequence[float | None], levels: str, top: float | None = None) -> str:
@@ -47,18 +62,57 @@ def sparkline(values: Sequence[float | None], levels: str, top: float | None = N
     )
 
 
-def indented(text: str, before: str, width: int) -> list[str]:
-    """Break text into lines of at most `width` characters; the first begins with `before`, the others are indented."""
-    import textwrap
+def bar(parts: Sequence[tuple[str, float]], width: int) -> str:
+    """Return a bar of `width` cells: for each part its character, as often as its share of the sum is large."""
+    whole = sum(share for _, share in parts)
+    exact = [share / whole * width for _, share in parts] if whole > 0 else []
+    cells = [int(each) for each in exact]
+    # the cells that rounding left go to the largest remainders
+    order = sorted(range(len(exact)), key=lambda place: cells[place] - exact[place])
+    for place in order[: width - sum(cells)]:
+        cells[place] += 1
+    return "".join(sign * count for (sign, _), count in zip(parts, cells, strict=False))
 
-    return textwrap.wrap(text, width, initial_indent=before, subsequent_indent=" " * len(before)) or [before.rstrip()]
+
+def indented(text: str, before: str, width: int) -> list[str]:
+    """Break text into lines of at most `width` cells; the first begins with `before`, the others are indented."""
+    room = width - columns_of(before)
+    first, *more = wrapped(text, room, room)
+    return [(before + first).rstrip(), *(" " * len(before) + line for line in more)]
 
 
 def wrapped(text: str, first: int, others: int) -> list[str]:
-    """Break text into lines of at most `others` characters, the first one of at most `first`."""
-    import textwrap
+    """Break text into lines of at most `others` cells, the first one of at most `first`.
 
-    if len(text) <= first:
+    A number and its unit stay in one line; a word is broken where it is longer than a line.
+    """
+    if columns_of(text) <= first:
         return [text]
-    start = textwrap.wrap(text, first, drop_whitespace=False)[0]
-    return [start.rstrip(), *textwrap.wrap(text[len(start) :].strip(), others)]
+    lines: list[str] = []
+    line, room = "", first
+    for word in _words(text):
+        longer = f"{line} {word}" if line else word
+        if columns_of(longer) <= room:
+            line = longer
+            continue
+        if line or (not lines and columns_of(word) <= others):
+            lines.append(line)
+            room = others
+        while columns_of(word) > room:
+            lines.append(cut(word, max(2, room), ""))
+            word, room = word[len(lines[-1]) :], others
+        line = word
+    return [*lines, line]
+
+
+def _words(text: str) -> list[str]:
+    """Split text at spaces, but not between a number and its unit, nor between `3 min` and `04 s`."""
+    found: list[str] = []
+    for word in text.split(" "):
+        before = found[-1] if found else ""
+        is_unit = before[-1:].isdigit() and word.rstrip(",;:.)") in UNITS
+        if is_unit or (word[:1].isdigit() and before.endswith((" min", " h"))):
+            found[-1] += f" {word}"
+        else:
+            found.append(word)
+    return found

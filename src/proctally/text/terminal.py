@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-WIDTH = 80
+WIDTH, MIN_WIDTH, MAX_WIDTH = 80, 40, 200  # cells of a line: where no terminal is known, at least, at most
 BOLD, DIM, RED, GREEN, YELLOW, RESET = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
 VERDICT_COLOURS = {"ok": GREEN, "ended": YELLOW}  # all other verdicts are shown in red
 
@@ -42,6 +42,51 @@ def colour_wanted(environment: dict[str, str], fd: int = 2) -> bool:
     if get("CLICOLOR_FORCE", "0") not in ("", "0"):
         return True
     return get("CLICOLOR") != "0" and has_colours(get("TERM", "")) and os.isatty(fd)
+
+
+class Look:
+    """The look of text of several lines: its width in cells, whether it has colours and block characters."""
+
+    __slots__ = ("blocks", "colour", "width")
+
+    def __init__(self, width: int = WIDTH, *, blocks: bool = True, colour: bool = False) -> None:
+        self.width = width
+        self.blocks = blocks
+        self.colour = colour
+
+    @classmethod
+    def of(cls, environment: dict[str, str], fd: int = 2) -> Look:
+        """Return that of what is written to this descriptor."""
+        return cls(columns(environment, fd), blocks=knows_blocks(environment), colour=colour_wanted(environment, fd))
+
+    @property
+    def mark(self) -> str:
+        """The mark of a cut."""
+        return "…" if self.blocks else "~"
+
+    def paint(self, text: str, code: str) -> str:
+        """Return text in a colour, where there are colours."""
+        return f"{code}{text}{RESET}" if self.colour else text
+
+    def encoded(self, text: str) -> str:
+        """Return text with the characters that can be shown; others are escaped."""
+        return text if self.blocks else text.encode("ascii", "backslashreplace").decode()
+
+
+def columns(environment: dict[str, str], fd: int = 2) -> int:
+    """Return the width of lines: that of `COLUMNS`, else of the terminal, else 80; at least 40 and at most 200."""
+    width = int(text) if (text := environment.get("COLUMNS", "")).isdecimal() and len(text) < 10 else 0
+    try:
+        width = width or os.get_terminal_size(fd).columns
+    except OSError:
+        pass
+    return max(MIN_WIDTH, min(width or WIDTH, MAX_WIDTH))
+
+
+def knows_blocks(environment: dict[str, str]) -> bool:
+    """Return whether the locale is one of UTF-8 (locale(7): LC_ALL, then LC_CTYPE, then LANG)."""
+    name = next((environment[key] for key in ("LC_ALL", "LC_CTYPE", "LANG") if environment.get(key)), "")
+    return "utf-8" in name.lower() or "utf8" in name.lower()
 
 
 def has_colours(terminal: str) -> bool:

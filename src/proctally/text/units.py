@@ -114,6 +114,13 @@ def duration(seconds: float | None, *, tenths: bool = True) -> str:
     return f"{hours} h {minutes:02} min {rest:02} s"
 
 
+def brief(seconds: float | None) -> str:
+    """Format a duration with two or three digits, such as `0.042 s`, `6.2 s` or `1 min 44 s`."""
+    if seconds is not None and seconds < 59.95:
+        return f"{seconds:.{1 if seconds >= 0.0995 else 3}f} s"
+    return duration(seconds, tenths=False)
+
+
 def parse_number(text: str, where: str) -> float:
     """Return a finite number; `where` names the option in the error. Raises UsageError."""
     try:

@@ -7,8 +7,9 @@ forged record: a wrong type counts as unknown, and no function raises.
 from __future__ import annotations
 
 from proctally.errors import NO_PROCFS
+from proctally.text.cells import cut_middle
 from proctally.text.escape import label, printable
-from proctally.text.units import MAX_NUMBER, UNKNOWN, duration, size
+from proctally.text.units import MAX_NUMBER, UNKNOWN, duration, percentage, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,11 +110,14 @@ REASONS = {
     "program_replaced": "the process executed another program inside the block, or closed all its descriptors",
 }
 AFTER_KILLED = "by {signal}{core}"  # the reason `signal` after the verdict `killed`
+KILLED_FOR_MEMORY = "KILLED FOR MEMORY"
+PATH = 32  # cells of the path of a cgroup in a title
 MEASURES = {"pss": "PSS", "cgroup": "cgroup memory", "low": "memory"}
+WHOLE_MACHINE = "machine"
 OOM_PLACES = {
     "own_cgroup": "in the run cgroup",
     "cgroup": "in its cgroup",
-    "machine": "on this machine, maybe of another job",
+    WHOLE_MACHINE: "on this machine, maybe of another job",
 }
 
 MISSING = {
@@ -221,7 +225,7 @@ def gap(found: object) -> str:
     noun, sentence = GAPS[code]
     amount = _bounds(found, "seconds", _short) or _bounds(found, "bytes", size)
     return IN_SECTION.get((place, code), sentence).format(
-        n=_counted(_get(found, "count"), noun, ANY.get(code)),
+        n=counted(_get(found, "count"), noun, ANY.get(code)),
         what=SECTIONS.get(place, "usage"),
         amount=f" ({amount})" if amount else WITHOUT_BOUNDS.get((place, code), ""),
     )
@@ -243,7 +247,8 @@ def _short(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds < 60 else duration(seconds)
 
 
-def _counted(count: object, noun: str, unknown: str | None = None) -> str:
+def counted(count: object, noun: str, unknown: str | None = None) -> str:
+    """Return a number with its noun, such as `3 processes`; `some processes` where it is unknown."""
     plural = PLURALS.get(noun, f"{noun}s")
     number = _number(count)
     if number is None:
@@ -276,15 +281,35 @@ def sections(summary: object) -> list[tuple[str, str]]:
     return found
 
 
-def after_verdict(summary: object) -> str:
-    """Return what follows the verdict in a title, such as `: exit status 3`; nothing for `ok`."""
+def headline(summary: object, got: float | None = None) -> tuple[str, str, str]:
+    """Return the verdict, what is bad about a good one, and the detail that follows the wall time in a title.
+
+    `got`: the share of the wanted CPU time that a starved run had; None for any other run.
+    """
     values, verdict = _get(summary, "reason"), _get(summary, "verdict")
+    count = _number(_get(values, "oom_kills")) if _get(values, "oom_place") != WHOLE_MACHINE else None
+    killed = f"{counted(count, 'process')} {'was' if count == 1 else 'were'} killed for memory" if count else ""
+    if verdict == "oom":
+        return KILLED_FOR_MEMORY, "", _at_limit(values)
     if verdict == "ok":
-        kills = _oom_kills(values, required=False)
-        return f", but {kills}" if kills else ""
+        if killed:
+            return "ok", f", but {killed}", ""
+        return (
+            ("ok", "", "")
+            if got is None
+            else ("ok", ", but starved", f": got {percentage(got)} of the CPU time it wanted")
+        )
+    also = f", and {killed}" if killed else ""
     if verdict == "killed" and _get(values, "code") == "signal":
-        return f" {_reason(summary, AFTER_KILLED)}"
-    return f": {reason(summary)}"
+        return f"killed {_reason(summary, AFTER_KILLED, with_kills=False)}", also, ""
+    return printable(label(verdict)), also, f": {reason(summary, with_kills=False)}"
+
+
+def _at_limit(values: object) -> str:
+    limit, path = _number(_get(values, "memory_limit_bytes")), _get(values, "oom_cgroup")
+    is_named = isinstance(path, str) and _get(values, "oom_place") == "cgroup"
+    where = f" ({cut_middle(printable(label(path)), PATH)})" if is_named else ""
+    return "" if limit is None else f", at the limit of {size(limit)}{where}"
 
 
 def oom_kills(summary: object) -> str:
@@ -299,17 +324,19 @@ def killed_children(killed_by: object) -> str:
     if not counts:
         return ""
     (first, number), *more = counts
-    texts = [f"{_counted(number, 'child')} ended by {first}", *(f"{count:,.0f} by {name}" for name, count in more)]
+    texts = [f"{counted(number, 'child')} ended by {first}", *(f"{count:,.0f} by {name}" for name, count in more)]
     return ", ".join(texts)
 
 
-def reason(summary: object) -> str:
+def reason(summary: object, *, with_kills: bool = True) -> str:
     """Return how a run ended, from `reason`, `exit_code` and `signal` of its summary."""
     code = _get(_get(summary, "reason"), "code")
-    return _reason(summary, REASONS[code]) if isinstance(code, str) and code in REASONS else UNKNOWN
+    if not isinstance(code, str) or code not in REASONS:
+        return UNKNOWN
+    return _reason(summary, REASONS[code], with_kills=with_kills)
 
 
-def _reason(summary: object, template: str) -> str:
+def _reason(summary: object, template: str, *, with_kills: bool) -> str:
     values = _get(summary, "reason")
     code = _get(values, "code")
     exception = _get(values, "exception")
@@ -327,7 +354,7 @@ def _reason(summary: object, template: str) -> str:
     )
     if _get(values, "left_alive") is True:
         text += "; a process could not be killed"
-    kills = _oom_kills(values, required=code == "oom_kill")
+    kills = _oom_kills(values, required=code == "oom_kill") if with_kills else ""
     if not kills:
         return text
     return f"{kills}; {text}" if code == "oom_kill" else f"{text}; {kills}"
@@ -358,7 +385,7 @@ def _oom_kills(values: object, *, required: bool) -> str:
     facts += [] if last is None else [f"last sample {size(last)}"]
     where = f" {OOM_PLACES[place]}" if not is_named and isinstance(place, str) and place in OOM_PLACES else ""
     known = f" ({', '.join(facts)})" if facts else ""
-    return f"the kernel's OOM killer ended {_counted(kills, 'process')}{where}{known}"
+    return f"the kernel's OOM killer ended {counted(kills, 'process')}{where}{known}"
 
 
 def _signal(number: float | None) -> str:

@@ -112,7 +112,7 @@ class Exits(Source):
 
     def act(self, now: int, ready: Collection[int]) -> Outcome | None:
         self._tracker.scan(now, woken=bool(ready) or not self._watched)
-        self._tracker.read_machine(now)
+        self._tracker.do_rest(now)
         if self._tracker.has_ended():
             return Outcome("ended", reason(ALL_EXITED))
         self._watch()

@@ -13,6 +13,7 @@ from proctally.linux.proc_details import parse_arguments
 from proctally.record import seconds
 from proctally.text.escape import decode_name
 from proctally.text.secrets import mask
+from proctally.tracking.neighbours import Neighbours
 from proctally.tree.perf_source import PerfSource
 from proctally.tree.sampler import TreeSampler
 
@@ -55,6 +56,7 @@ class LiveTree:
             raise NoProcess(f"nothing of process {pid} can be read by this user") from None
         except NoDescriptors as error:
             raise NoProcess(f"cannot begin: {error.strerror}") from None
+        self._neighbours = Neighbours(self._sampler, pauses=False)
         self.started_at = machine.time()
         self.command = decode_name(self._root.command)
         self._perf.attach(libc(), self._sampler.thread_ids)
@@ -78,6 +80,10 @@ class LiveTree:
         taken["source"], sources = self._sampler.cpu_by_source()
         taken["sources"] = {name: seconds(used) for name, used in sources.items()}
         taken["processes"] = self._processes()
+        if taken["interval_seconds"] is not None:
+            self._neighbours.note(taken)
+            while self._neighbours.timeout(now := self.machine.monotonic_ns()) == 0:
+                self._neighbours.step(now)
         return taken
 
     def _processes(self) -> list[JsonObject]:

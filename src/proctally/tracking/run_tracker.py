@@ -157,7 +157,7 @@ class RunTracker(TreeTracker):
         """Scan or sample, and read what is due of the machine: from the first scan on."""
         scanned = self.scan(now)
         if self._began_machine:
-            self.read_machine(now)
+            self.do_rest(now)
         elif scanned:
             self.begin_machine()
         return None
@@ -225,7 +225,10 @@ class RunTracker(TreeTracker):
 
             warnings.append(f"--cgroup: {missing(self.enclosure.missing)}")
         if self.marks.dropped:
-            warnings.append(f"{self.marks.dropped} marks of the job were no marks, or too many")
+            dropped = self.marks.dropped
+            warnings.append(
+                f"{dropped} mark{' of the job was' if dropped == 1 else 's of the job were'} invalid or too many"
+            )
         program = os.path.basename(self.command[0])
         client = program if program in gaps.CLIENTS else None
         if client is not None:

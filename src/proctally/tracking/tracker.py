@@ -15,15 +15,20 @@ from proctally.tree.sampler import TreeSampler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
     from proctally.host.sampler import HostSampler
     from proctally.linux.child import SignalFd
     from proctally.record import JsonObject
     from proctally.tracking.live_lines import Live
+    from proctally.tracking.neighbours import Neighbours
     from proctally.tracking.session import Session
     from proctally.tree.gaps import Gap
     from proctally.tree.summary import TreeSummary
+
+
+LATE_NS = 1_000_000_000  # from this age on late modules are loaded: a short job ends before
+LATE_STEP_NS = 10_000_000  # time from one to the next; each takes up to 4 ms
 
 
 class Tracker(Source):
@@ -47,6 +52,8 @@ class Tracker(Source):
         self.schedule = self._scheduled()
         self._around_every_ns = around_every_ns
         self._host_ns = 0
+        self._late: Iterator[None] | None = None
+        self._late_ns: int | None = session.started_ns + LATE_NS  # None: all of it is loaded
 
     def _scheduled(self) -> Schedule:
         return Schedule(self.session.started_ns, int(self.options.interval * 1e9), self.early)
@@ -110,7 +117,9 @@ class Tracker(Source):
         """Return the nanoseconds until something is due."""
         timeout = self._scan_timeout(now)
         soon = None if self.host is None else self.host.timeout(now, self._host_next_ns())
-        return timeout if soon is None or soon > timeout else soon
+        if soon is not None and soon < timeout:
+            timeout = soon
+        return timeout if self._late_ns is None else max(0, min(timeout, self._late_ns - now))
 
     def _scan_timeout(self, now: int) -> int:
         return self.schedule.timeout(now)
@@ -122,7 +131,7 @@ class Tracker(Source):
     def act(self, now: int, ready: Collection[int]) -> Outcome | None:
         """Take the sample that is due, and read what is due of the machine."""
         self.scan(now)
-        self.read_machine(now)
+        self.do_rest(now)
         return None
 
     def scan(self, now: int) -> bool:
@@ -132,11 +141,23 @@ class Tracker(Source):
         self.sample()
         return True
 
-    def read_machine(self, now: int) -> None:
-        """Write the lines of the machine that are due, and have its GPUs read before a sample."""
+    def do_rest(self, now: int) -> None:
+        """Write the lines of the machine that are due, and have its GPUs read before a sample; load a late module."""
         if self.host is not None:
             for line in self.host.go_on(now, self._host_next_ns(), self.pids()):
                 self.session.write(line)
+        if self._late_ns is not None and now >= self._late_ns:
+            self._load(now)
+
+    def _load(self, now: int) -> None:
+        if self._late is None:
+            try:
+                from proctally.tracking.late import load
+            except ImportError:  # the package is gone already
+                self._late_ns = None
+                return
+            self._late = load()
+        self._late_ns = None if next(self._late, self) is self else now + LATE_STEP_NS
 
     def is_machine_due(self, now: int, *, last: bool) -> bool:
         """Return True if the machine belongs into a sample of this moment."""
@@ -232,6 +253,7 @@ class TreeTracker(Tracker):
     ) -> None:
         super().__init__(session, around_every_ns=slower_ns)
         options = self.options
+        self.neighbours: Neighbours | None = None  # until the first sample that is due
         self.perf = PerfSource(self.machine)
         self.sampler = TreeSampler(
             self.machine,
@@ -262,17 +284,29 @@ class TreeTracker(Tracker):
         timeout = self.schedule.timeout(now)
         return timeout if due is None or due - now > timeout else max(0, due - now)
 
+    def timeout(self, now: int) -> int:
+        timeout = super().timeout(now)
+        due = None if self.neighbours is None else self.neighbours.timeout(now)
+        return timeout if due is None or due > timeout else due
+
     def scan(self, now: int, *, woken: bool = False) -> bool:
         """Read the tree, if that is due; return True if it was. `woken`: processes of it might have exited."""
+        has_read = True
         if self.schedule.sample_due(now):
+            if self.neighbours is None:  # a job shorter than an interval needs none of it
+                from proctally.tracking.neighbours import Neighbours
+
+                self.neighbours = Neighbours(self.sampler)
             self.sample()
         elif self.schedule.look_due(now) or woken:
             self.sampler.scan()
         elif (due := self.sampler.due_ns) is not None and now >= due:
             self.sampler.scan(between=True)
         else:
-            return False
-        return True
+            has_read = False
+        if self.neighbours is not None:
+            self.neighbours.step(now)
+        return has_read
 
     def sample(self, *, last: bool = False) -> JsonObject:
         """Write a sample of this moment."""
@@ -289,6 +323,8 @@ class TreeTracker(Tracker):
             from proctally.host.sampler import joined
 
             sample = timed("system", joined, sample, self.host, self.pids())
+        if self.neighbours is not None:
+            self.neighbours.note(sample)
         return sample
 
     def lines_for_export(self, live: Live, sample: JsonObject) -> list[JsonObject]:
@@ -297,7 +333,12 @@ class TreeTracker(Tracker):
     def end_record(self, tree: TreeSummary, outcome: Outcome, found: list[Gap], left: int | None) -> None:
         """Write the summary. `found`: gaps of the tree; `left`: processes that live on, None where that is unknown."""
         found = found + self.gaps_of_machine()
-        for what, fault in tree.faults.items():
+        faults, others = dict(tree.faults), None
+        if self.neighbours is not None:
+            others = self.neighbours.summary()
+            if self.neighbours.fault is not None:
+                faults["neighbours"] = self.neighbours.fault
+        for what, fault in faults.items():
             self.session.warnings.append(f"{what}: an error of proctally ended its tracking ({said(fault)})")
         cgroup = self.enclosure.summary()
         sections = summary.of_tree(
@@ -311,6 +352,7 @@ class TreeTracker(Tracker):
             system_missing=self.system_missing,
             phases=self.session.phases,
         )
+        sections["others"] = others
         self.write_summary(outcome, found, sections, cgroup, tree.samples)
 
 

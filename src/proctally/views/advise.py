@@ -137,6 +137,7 @@ def as_json(found: Found, names: Sequence[str]) -> str:
                 "request": each.request,
                 "enough_evidence": each.request is not None,
                 "at_least": each.at_least,
+                "trial": each.trial,
                 "used": each.used,
                 "runs": each.runs,
                 "other_runs": each.others,

@@ -1,241 +1,252 @@
-"""The summary a person reads when the job has ended: a few aligned lines, 80 columns."""
+"""The summary a person reads when the job has ended: at most 16 aligned lines, what went wrong first."""
 
 from __future__ import annotations
 
-from proctally.analysis.memory import HeldMemory, PeakPart
-from proctally.analysis.time import Time
-from proctally.record.codes import ALL_EXITED, DURATION_OVER, READERS_GONE, STOPPED
-from proctally.record.values import objects_at
+from proctally.analysis.memory import SMALLEST, HeldMemory, PeakPart
+from proctally.analysis.others import Others
+from proctally.analysis.time import READY, WAITS, Time
+from proctally.analysis.waits import NOTABLE_SHARE
+from proctally.record.codes import PARTIAL, WHOLE_MACHINE
+from proctally.record.values import number_at, objects_at
 from proctally.text import words
-from proctally.text.cells import columns_of, cut, wrapped
+from proctally.text.cells import bar, columns_of, cut_middle, wrapped
 from proctally.text.escape import printable
-from proctally.text.terminal import BOLD, DIM, RED, RESET, VERDICT_COLOURS, WIDTH
-from proctally.text.units import UNKNOWN, duration, percentage, size
+from proctally.text.terminal import BOLD, RED, VERDICT_COLOURS, Look
+from proctally.text.units import UNKNOWN, brief, duration, percentage, size
+from proctally.views.summary_page import NAME, Page, busy_cores, used_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from proctally.record import JsonObject
+    from proctally.views.request import Recorded
 
-LABEL = 11
-TEXT = WIDTH - LABEL - 2
+BAR = 48  # cells at most
+BAR_LABEL = " "  # not that of a line that gives way
+BAR_WIDTH = 60  # minimum width of a line with a bar
+BLOCKS = {"running": "█", "ready": "▒", "throttled": "▓", "disk": "▞", "asleep": "░"}
+ASCII = {"running": "#", "ready": "w", "throttled": "q", "disk": "d", "asleep": "."}
 COMMANDS = 5
-ATTACHED = (ALL_EXITED, DURATION_OVER, READERS_GONE, STOPPED)  # reasons that of all trees only an attached one has
-TITLE = 24
-NAME = 24  # cells of a name at the peak
+TITLE = 16  # cells of the name of a run, where the title is long
+LARGE = 0.1  # of the peak of memory: a part from here on has its pid
+MOST = 0.5  # of the memory before an OOM kill: the process that held it is the one that the kernel ended
+PLAIN = Look()
 
 
-class Page:
-    """Lines with a label each."""
-
-    def __init__(self, *, colour: bool) -> None:
-        self.colour = colour
-        self.lines: list[str] = []
-
-    def paint(self, text: str, code: str) -> str:
-        return f"{code}{text}{RESET}" if self.colour else text
-
-    def add(self, label: str, text: str) -> None:
-        self.lines.append(f"  {self.paint(f'{label:<{LABEL}}', DIM)}{text}")
+def title(name: str, summary: JsonObject, look: Look = PLAIN) -> str:
+    """Return how a run ended, after which time and why, as one line with its newline."""
+    return _title(name, summary, look, 1 << 16)[0] + "\n"
 
 
-def title(name: str, summary: JsonObject) -> str:
-    """Return the verdict with its reason as one line, with its newline."""
-    return f"proctally {printable(name)}  {summary['verdict']}{words.after_verdict(summary)}\n"
-
-
-def render(name: str, summary: JsonObject, path: str | None, *, colour: bool, verbose: bool = False) -> str:
-    """The lines, each with its newline."""
-    page = Page(colour=colour)
-    verdict = summary["verdict"]
-    reason = words.after_verdict(summary)
-    shown = printable(name)
-    room = max(TITLE, WIDTH - len(f"proctally   {verdict}{reason}"))
-    shown = cut(shown, room)
-    painted = page.paint(verdict, VERDICT_COLOURS.get(verdict, RED))
-    head, *more = wrapped(reason, WIDTH - len(f"proctally {shown}  {verdict}"), WIDTH - 4) if reason else [""]
-    page.lines.append(f"{page.paint(f'proctally {shown}', BOLD)}  {painted}{head}")
-    page.lines += [f"    {line}" for line in more]
-    page.add("wall", duration(summary["wall_seconds"]))
-    parts = Time.of_summary(summary).text
-    for label, text in zip(["time", "", ""], wrapped(parts, TEXT, TEXT) if parts else (), strict=False):
-        page.add(label, text)
+def render(name: str, summary: JsonObject, path: str | None, look: Look = PLAIN, *, verbose: bool = False) -> str:
+    """Return the lines, each with its newline. `path`: of the record."""
+    page = Page(look)
+    page.rows.append(("title", _title(name, summary, look, look.width)))
     if "cpu" in summary:
-        _tree(page, summary)
-    _machine(page, summary, of_tree="cpu" in summary)
-    _tracking(page, summary)
-    if path not in (None, "-"):
-        page.add("record", printable(path))
+        from proctally.views.request import Recorded, request  # not where the title is all
+
+        _tree(page, summary, recorded := Recorded(summary, path))
+        _gpus(page, summary)
+        page.add("request", request(summary, recorded.evidence))
+    else:
+        _machine(page, summary)
+        _gpus(page, summary)
+    has_record = path not in (None, "-")
+    if "cpu" not in summary and has_record:
+        page.add("next", "proctally report")
+    if has_record:
+        page.add("record", printable(str(path)), whole=True)
+    lines = page.lines()
     if verbose:
-        _sources(page, summary)
-    return "\n".join(page.lines) + "\n"
+        from proctally.views.details import details
+
+        more = Page(look)
+        details(more, summary)
+        lines += more.lines(most=1 << 16)
+    return "".join(f"{look.encoded(line)}\n" for line in lines)
 
 
-def _tree(page: Page, summary: JsonObject) -> None:
-    cpu, memory, io, processes = summary["cpu"], summary["memory"], summary["io"], summary["processes"]
-    split = f"user {cpu['user_seconds']:.2f}, system {cpu['system_seconds']:.2f}"
-    page.add("CPU", f"{duration(cpu['total_seconds'])} ({split}), by {cpu['source']}")
-    limits, throttled = summary["limits"], summary["waiting"]["throttled_seconds"]
-    usable = "" if limits["cpu_cores"] is None else f", of {limits['cpu_cores']:g}"
-    stood = f", throttled for {duration(throttled)}" if throttled else ""
-    page.add("cores", f"mean {cpu['mean_cores']:.2f}, peak {cpu['peak_cores']:.2f}{usable}{stood}")
-    held = HeldMemory.of_summary(summary)
-    if held.is_known:
-        _held(page, held, limits["memory_bytes"])
+def _title(name: str, summary: JsonObject, look: Look, width: int) -> list[str]:
+    verdict, but, detail = words.headline(summary, _got(summary))
+    text = f"{verdict}{but}  {brief(summary['wall_seconds'])}{detail}"
+    shown = look.encoded(printable(name))
+    start = f"proctally {cut_middle(shown, max(TITLE, width - columns_of(text) - 12), look.mark)}"
+    first, *more = wrapped(text, width - columns_of(start) - 2, width - 4)
+    if first.startswith(verdict + but):
+        colour = VERDICT_COLOURS.get(str(summary["verdict"]), RED)
+        first = look.paint(verdict, colour) + (look.paint(but, RED) if but else "") + first[len(verdict + but) :]
+    return [f"{look.paint(start, BOLD)}  {first}".rstrip(), *(f"    {line}" for line in more)]
+
+
+def _got(summary: JsonObject) -> float | None:
+    """Return the share of the wanted CPU time that a starved run had; None for any other run."""
+    time, used = Time.of_summary(summary), number_at(summary, "cpu.mean_cores")
+    if used is None or not time.wanted_cores or not time.is_starved(used, *WAITS):
+        return None
+    return used / time.wanted_cores
+
+
+# -- a process tree --------------------------------------------------------------------------------------------------
+
+
+def _tree(page: Page, summary: JsonObject, recorded: Recorded) -> None:
+    cpu, processes = summary["cpu"], summary["processes"]
+    _killed(page, summary)
+    time = Time.of_summary(summary)
+    if time.parts:
+        page.add("time", time.text)
+        if page.look.width >= BAR_WIDTH:
+            signs = BLOCKS if page.look.blocks else ASCII
+            page.add(BAR_LABEL, bar([(signs[part.name], part.share) for part in time.parts], min(BAR, page.room)))
+    _others(page, summary, time)
+    _memory(page, summary, recorded)
+    limits = summary["limits"]
+    usable = "" if limits["cpu_cores"] is None else f" of {limits['cpu_cores']:g}"
+    wanted = "" if time.wanted_cores is None else f", wanted {time.wanted_cores:.2f}"
+    page.add("cores", f"{cpu['mean_cores']:.2f}{usable} used, peak {cpu['peak_cores']:.2f}{wanted}")
+    total = cpu["total_seconds"]
+    user, system = (f"{cpu[part]:.{1 if total >= 0.0995 else 3}f}" for part in ("user_seconds", "system_seconds"))
+    least = "at least " if cpu.get("coverage") == PARTIAL else ""
+    page.add("CPU", f"{least}{brief(total)} (user {user}, system {system})")
+    _disk(page, summary["io"])
+    _counters(page, summary.get("counters"))
+    _processes(page, cpu, processes)
+    page.add_list("commands", "", _commands(page, summary))
+    phases = [f"{page.name(phase['name'])} {brief(phase['wall_seconds'])}" for phase in objects_at(summary, "phases")]
+    page.add_list("phases", "", phases)
+
+
+def _killed(page: Page, summary: JsonObject) -> None:
+    """Add the processes that the OOM killer ended, and what held the memory before."""
+    reason = summary["reason"]
+    count, ooms = reason.get("oom_kills"), objects_at(summary, "memory.ooms")
+    if not count:
+        return
+    parts = [PeakPart(entry) for entry in objects_at(ooms[0], "at_peak")] if ooms else []
+    held = sum(part.high or 0 for part in parts)
+    if reason.get("oom_place") == WHOLE_MACHINE:
+        page.add("killed", f"{words.counted(count, 'process')} {words.OOM_PLACES[WHOLE_MACHINE]}")
+    elif count == 1 and parts and (parts[0].high or 0) >= MOST * held:
+        with_pid = "" if parts[0].pid is None else f" ({parts[0].pid})"
+        page.add("killed", f"{page.name(parts[0].name)}{with_pid} with {parts[0].text}, by the kernel's OOM killer")
     else:
-        _sums(page, memory, limits["memory_bytes"])
-    for text in _oom_kills(memory):
-        page.add("OOM kills", text)
-    page.add("disk", f"read {size(io['read_bytes'])}, written {size(io['write_bytes'])}")
-    if io.get("denied"):
-        page.add("", _denied("I/O", io["denied"]))
-    left = f", {processes['left']} left running" if processes["left"] else ""
-    started = "started" if processes["source"] == "perf" else "seen"
-    if processes["started"] is None or processes["peak"] is None:
-        page.add("processes", f"{UNKNOWN}{left}")
-        for text in wrapped(words.missing(cpu["unavailable"].get("procfs")), TEXT, TEXT):
-            page.add("", text)
-    else:
-        page.add("processes", f"{processes['started']:,} {started}, at most {processes['peak']:,} at once{left}")
-    killed = words.killed_children(processes.get("killed_by"))
-    if killed:
-        page.add("", cut(killed, TEXT))
-    for label, text in zip(["counters", ""], _counters(summary.get("counters")), strict=False):
-        page.add(label, text)
-    for label, text in zip(["commands"] + [""] * COMMANDS, _commands(summary), strict=False):
-        page.add(label, text)
-
-
-def _held(page: Page, held: HeldMemory, limit: float | None) -> None:
-    """Add the peak with its bounds, what makes them wide, what is apart, and the largest parts."""
-    usable = "" if limit is None else f", of {size(limit)} that it may use"
-    page.add("memory", f"{held.text}{usable}")
-    for text in wrapped(f"wide: {held.cause}", TEXT, TEXT) if held.cause else ():
-        page.add("", text)
-    if held.apart:
-        page.add("", ", ".join(f"{name} {size(value)}" for name, value in held.apart))
-    if held.parts:
-        page.add("", _parts(held))
-
-
-def _parts(held: HeldMemory) -> str:
-    """Return the largest parts of the peak that one line has room for."""
-    shown = [f"{cut(part.name, NAME)} {part.text}" for part in held.parts]
-    for count in range(len(shown), 1, -1):
-        text = f"at the peak: {', '.join(shown[:count])}{'' if count == len(shown) else ', …'}"
-        if columns_of(text) <= TEXT:
-            return text
-    return f"at the peak: {shown[0]}{'' if len(shown) == 1 else ', …'}"
-
-
-def _oom_kills(memory: JsonObject) -> list[str]:
-    """Return the first OOM kill with what held the memory before it, as one line."""
-    ooms = objects_at(memory, "ooms")
-    if not ooms:
-        return []
-    first = ooms[0]
-    parts = [PeakPart(entry) for entry in objects_at(first, "at_peak")]
-    more = f", {sum(entry['count'] for entry in ooms):,} in all" if len(ooms) > 1 else ""
-    held = ", ".join(f"{cut(part.name, NAME)} {part.text}" for part in parts[:2])
-    before = f"; before it {held}" if held else ""
-    return [cut(f"at {duration(first['elapsed_seconds'])}{more}{before}", TEXT)]
-
-
-def _sums(page: Page, memory: JsonObject, limit: float | None) -> None:
-    """Add the memory of an older record, which has sums alone."""
-    largest = f"largest process {size(memory['peak_process_rss_bytes'])}"
-    page.add("memory", f"peak PSS {size(memory['peak_pss_bytes'])}, RSS {size(memory['peak_rss_bytes'])}, {largest}")
-    if memory.get("pss_denied"):
-        page.add("", _denied("PSS", memory["pss_denied"]))
-    if limit is not None:
-        page.add("", f"of {size(limit)} that it may use")
-
-
-def _counters(counters: JsonObject | None) -> list[str]:
-    """What --counters has counted."""
-    known = {name: count for name, count in (counters or {}).items() if count is not None}
-    said = [f"{count:,} {name.replace('_', ' ')}" for name, count in known.items()]
-    return wrapped(", ".join(said), TEXT, TEXT) if said else []
-
-
-def _denied(what: str, processes: int) -> str:
-    return f"without {what} of {processes:,} process{'' if processes == 1 else 'es'} that this user may not read"
-
-
-def _machine(page: Page, summary: JsonObject, *, of_tree: bool) -> None:
-    """What the whole machine did; beside a tree how busy and how full it was, and its GPUs, where there are any."""
-    system, gpu = summary.get("system"), summary.get("gpu")
-    if system is not None:
-        cores = None
-        if system["mean_cores"] is not None:
-            cores = f"mean {system['mean_cores']:.2f}, peak {system['peak_cores']:.2f} of {system['cpus']}"
-        memory = f"at most {size(system['peak_memory_used_bytes'])} of {size(system['memory_total_bytes'])} used"
-        if of_tree:
-            page.add("machine", f"cores {UNKNOWN}" if cores is None else f"{cores} cores busy")
-            page.add("", f"memory {memory}")
+        killed = f"{words.counted(count, 'process')} by the kernel's OOM killer"
+        if parts:
+            page.add_list("killed", f"{killed}; before: ", _parts(page, parts, held))
         else:
-            used = system["cpu_seconds"]
-            page.add("CPU", UNKNOWN if used is None else f"{duration(used)} of all cores")
-            page.add("cores", UNKNOWN if cores is None else f"{cores} busy")
-            page.add("memory", memory)
-            page.add("disk", f"read {size(system['disk_read_bytes'])}, written {size(system['disk_write_bytes'])}")
-            received, sent = size(system["network_received_bytes"]), size(system["network_sent_bytes"])
-            page.add("network", f"received {received}, sent {sent}")
-    if gpu is not None:
-        mean, peak = gpu["mean_utilization_ratio"], gpu["peak_utilization_ratio"]
-        busy = "utilisation unknown" if mean is None else f"mean {mean:.2f} busy, peak {peak:.2f}"
-        held = size(gpu["peak_tree_memory_bytes"] if of_tree else gpu["peak_memory_used_bytes"])
-        page.add("GPUs", f"{busy}, memory {held}")
+            page.add("killed", killed)
 
 
-def _tracking(page: Page, summary: JsonObject) -> None:
-    tracker = summary["tracker"]
-    used = summary["cpu"]["total_seconds"] if "cpu" in summary else 0.0
-    of_job = ""
-    if used >= max(0.1, tracker["cpu_seconds"]):  # of less, the start of the interpreter is all there is to see
-        of_job = f" ({percentage(tracker['cpu_seconds'] / used, 1)})"
-    samples = f"{tracker['samples']} samples"
-    if tracker["lost_samples"]:
-        samples += f", {tracker['lost_samples']} lost"
-    page.add("tracking", f"{tracker['cpu_seconds']:.3f} s CPU{of_job}, {size(tracker['peak_rss_bytes'])}, {samples}")
+def _others(page: Page, summary: JsonObject, time: Time) -> None:
+    """Add what other processes used while the job waited, where it waited notably."""
+    others = Others(summary.get("others"))
+    if not others.users or (time.parts and time.share(READY) < NOTABLE_SHARE):
+        return
+    start = f"{others.text_of_cores(number_at(summary, 'system.cpus'))}: "
+    width = min(NAME, page.room // 3)
+    page.add_list("others", start, [page.look.encoded(user.text(page.look.mark, width)) for user in others.users])
 
 
-def _sources(page: Page, summary: JsonObject) -> None:
-    """Add the total of each source, which ones are missing, and what the totals do not contain."""
-    missing = dict((summary.get("system") or {}).get("unavailable", {}))
-    if "cpu" in summary:
-        cpu, memory = summary["cpu"], summary["memory"]
-        if HeldMemory.of_summary(summary).is_known:
-            sums = f"PSS {size(memory['peak_pss_bytes'])}, RSS {size(memory['peak_rss_bytes'])}"
-            page.add("sums", f"{sums}; largest process {size(memory['peak_process_rss_bytes'])}")
-        page.add("sources", ", ".join(f"{source} {seconds:.3f} s" for source, seconds in cpu["sources"].items()))
-        missing = cpu["unavailable"] | missing
-    for source, code in missing.items():
-        for text in wrapped(f"no {source}: {words.missing(code, source)}", TEXT, TEXT):
-            page.add("", text)
-    found = [f"{title}: {text}" for title, text in words.sections(summary)]
-    if "cpu" in summary and summary["reason"]["code"] in ATTACHED:
-        found.append("totals count from the attach")
-    for entry in found:
-        lines = wrapped(entry, TEXT, TEXT)
-        for label, text in zip(["coverage"] + [""] * len(lines), lines, strict=False):
-            page.add(label, text)
+def _memory(page: Page, summary: JsonObject, recorded: Recorded) -> None:
+    memory, limit = summary["memory"], summary["limits"]["memory_bytes"]
+    held = HeldMemory.of_summary(summary)
+    usable = "no limit" if limit is None else f"of {size(limit)}"
+    if not held.is_known:
+        sums = f"peak PSS {size(memory['peak_pss_bytes'])}, RSS {size(memory['peak_rss_bytes'])}"
+        page.add("memory", f"{sums}, {usable}")
+        return
+    apart = [(held.mapped_file, "mapped files"), (held.swap, "swap")]
+    shown = [f"{size(value)} {name}" for value, name in apart if value is not None and value >= SMALLEST]
+    if summary["verdict"] == "oom" and limit is not None:
+        shown, usable = [], f"{usable}: all that it might have"
+    elif limit is not None and held.is_near(limit):
+        usable = f"{percentage(min(1.0, (held.high or 0) / limit))} {usable}"
+    page.add("memory", ", ".join([f"{held.short} held", *shown, usable]))
+    if held.parts and summary["verdict"] != "oom":
+        at = "at the peak" if held.at_seconds is None else f"at {brief(held.at_seconds)}"
+        phase = None if held.at_seconds is None else recorded.phase_at(held.at_seconds)
+        where = "" if phase is None else f" in {page.name(phase)}"
+        page.add_list("", f"{at}{where}: ", _parts(page, held.parts, held.high or 0))
 
 
-def _commands(summary: JsonObject) -> list[str]:
-    """The most expensive commands, one a line, and what was too short to be seen."""
-    total = summary["cpu"]["total_seconds"]
-    rows = []
-    shown = 0.0
+def _parts(page: Page, parts: Iterable[PeakPart], held: float) -> list[str]:
+    """Return the parts of the memory; a large one with its pid."""
+    shown = []
+    for part in parts:
+        with_pid = f" ({part.pid})" if part.pid is not None and (part.high or 0) >= LARGE * held else ""
+        shown.append(f"{page.name(part.name)}{with_pid} {part.text}")
+    return shown
+
+
+def _disk(page: Page, io: JsonObject) -> None:
+    read, written = io["read_bytes"], io["write_bytes"]
+    if not io.get("denied") and None not in (read, written) and max(read, written) < SMALLEST:
+        return
+    denied = f", without {words.counted(io['denied'], 'process')} (denied)" if io.get("denied") else ""
+    page.add("disk", f"read {size(read)}, written {size(written)}{denied}")
+
+
+def _counters(page: Page, counters: JsonObject | None) -> None:
+    known = {name: count for name, count in (counters or {}).items() if count is not None}
+    if known:
+        page.add("counters", ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in known.items()))
+
+
+def _processes(page: Page, cpu: JsonObject, processes: JsonObject) -> None:
+    started, peak = processes["started"], processes["peak"]
+    texts = []
+    if started is None or peak is None:
+        texts.append(f"{UNKNOWN} ({words.missing(cpu['unavailable'].get('procfs'))})")
+    elif started != 1 or processes["left"]:
+        verb = "started" if processes["source"] == "perf" else "seen"
+        texts.append(f"{started:,} {verb}, {peak:,} at once")
+    texts += [f"{processes['left']:,} left running"] if processes["left"] else []
+    killed = words.killed_children(processes.get("killed_by"))
+    texts += [killed] if killed else []
+    if texts:
+        page.add("processes", ", ".join(texts))
+
+
+def _commands(page: Page, summary: JsonObject) -> list[str]:
+    """Return the most expensive commands, and what belongs to none of them; nothing for a single command."""
+    total, shown, rows = summary["cpu"]["total_seconds"], 0.0, []
     for command in summary["commands"]:
         used = (command["cpu_seconds"] or 0.0) + (command.get("teardown_seconds") or 0.0)
         shown += used
         if used >= 0.005:
             times = f" x {command['processes']:,}" if command["processes"] > 1 else ""
-            rows.append(f"{used:>9.2f} s  {cut(printable(command['command']), 32)}{times}")
-    del rows[COMMANDS:]
+            rows.append((used, f"{brief(used)} {page.name(command['command'])}{times}"))
     unseen = total - shown
     if unseen > 0.05 and unseen > 0.02 * total:
         by_perf = summary["processes"]["source"] == "perf"
-        where = "not attributed to a command" if by_perf else "in processes too short to sample, or at their exit"
-        rows.append(f"{unseen:>9.2f} s  {where}")
-    return rows
+        rows.append((unseen, f"{brief(unseen)} {'not attributed' if by_perf else 'too short to sample'}"))
+    rows.sort(key=lambda row: -row[0])
+    return [text for _, text in rows[:COMMANDS]] if len(rows) > 1 else []
+
+
+# -- the machine -----------------------------------------------------------------------------------------------------
+
+
+def _machine(page: Page, summary: JsonObject) -> None:
+    """Add what the whole machine used."""
+    system = summary.get("system")
+    if system is None:
+        return
+    used = system["cpu_seconds"]
+    page.add("CPU", UNKNOWN if used is None else f"{duration(used)} of all cores")
+    page.add("cores", busy_cores(system))
+    page.add("memory", used_memory(system))
+    page.add("disk", f"read {size(system['disk_read_bytes'])}, written {size(system['disk_write_bytes'])}")
+    received, sent = size(system["network_received_bytes"]), size(system["network_sent_bytes"])
+    page.add("network", f"received {received}, sent {sent}")
+
+
+def _gpus(page: Page, summary: JsonObject) -> None:
+    gpu = summary.get("gpu")
+    if gpu is None:
+        return
+    mean, peak = gpu["mean_utilization_ratio"], gpu["peak_utilization_ratio"]
+    busy = f"use {UNKNOWN}" if mean is None else f"mean {percentage(mean)} busy, peak {percentage(peak)}"
+    held = gpu["peak_tree_memory_bytes"] if "cpu" in summary else gpu["peak_memory_used_bytes"]
+    page.add("GPUs", f"{busy}, memory {size(held)}")

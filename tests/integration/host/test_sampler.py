@@ -106,8 +106,8 @@ def test_what_could_not_be_read_is_told(tmp_path: Path) -> None:
         "system": section,
         "tracker": tracker,
     }
-    assert "no net/dev: " in render("name", summary, None, colour=False, verbose=True)
-    assert "no net/dev: " not in render("name", summary, None, colour=False)
+    assert "no net/dev: " in render("name", summary, None, verbose=True)
+    assert "no net/dev: " not in render("name", summary, None)
 
 
 EARLY = """

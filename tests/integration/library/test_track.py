@@ -23,6 +23,7 @@ from proctally.linux.machine import host_machine
 from proctally.record import objects
 from proctally.record.reader import read
 from proctally.record.writer import RecordWriter
+from proctally.text.terminal import Look
 from proctally.tracking import sidecar
 from proctally.tracking.attach import AttachTracker
 from proctally.tracking.config import Options
@@ -261,8 +262,8 @@ def test_summary_as_text_is_that_of_the_command(home: Path) -> None:
         assert str(run.summary) == "proctally fit  no summary\n"
         sum(range(100_000))
     text = str(run.summary)
-    assert text == render("fit", run.summary.as_dict(), run.path, colour=False)
-    assert text.startswith("proctally fit  ok\n  wall ")
+    assert text == render("fit", run.summary.as_dict(), run.path, Look.of(os.environ | {"NO_COLOR": "1"}))
+    assert text.startswith("proctally fit  ok")
     assert f"\n  record     {run.path}\n" in text
 
 

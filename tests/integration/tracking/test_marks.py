@@ -103,7 +103,7 @@ def test_marks_in_great_number_are_bounded_and_told(tmp_path: Path) -> None:
     )
     found, said = phases_of(tmp_path, f'{sys.executable} -c "{code}"')
     assert len(found) == 2 * MOST
-    assert said == "proctally: 500 marks of the job were no marks, or too many\n"
+    assert said == "proctally: 500 marks of the job were invalid or too many\n"
 
 
 def test_without_a_tracker_nothing_fails(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_a_flood_does_not_hold_the_job_up(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "proctally", "run", "-q", "--no-record", "-o", str(out), "--"]
     done = subprocess.run([*command, *PYTHON, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert float(done.stdout) < 8
-    assert done.stderr == f"proctally: {1_000_000 - MOST} marks of the job were no marks, or too many\n"
+    assert done.stderr == f"proctally: {1_000_000 - MOST} marks of the job were invalid or too many\n"
     assert out.read_text().count('"type":"phase"') == 2 * MOST
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made import GIB, MIB, gap, gpu, lines, reason
-from proctally.analysis.advice import NOT_ENOUGH, Advice, advice_lines, advise_on
+from proctally.analysis.advice import NOT_ENOUGH, Advice, advice_lines, advise_on, asked
 from proctally.analysis.evidence import CORES, GPUS, MEMORY, TIME, Evidence
 
 patient = settings(deadline=None)
@@ -226,6 +226,29 @@ def test_starved_is_no_evidence() -> None:
     assert one(CORES, cores=[0.0] * 10, wall=100.0, waiting={"run_delay_seconds": 1.0}).request is not None  # it sleeps
     pressed = {"cgroup": {"cpu_pressure_seconds": 40.0}, "waiting": {"run_delay_seconds": None}}
     assert one(CORES, cores=[1.0] * 10, wall=100.0, **pressed).request is None
+
+
+def parts(ready: float, *, wanted: float = 1.9) -> dict[str, float]:
+    rest = {"running_seconds": 100.0 - ready, "throttled_seconds": 0.0, "disk_seconds": 0.0, "asleep_seconds": 0.0}
+    return rest | {"ready_seconds": ready, "wanted_cores": wanted}
+
+
+def test_starved_by_parts_of_the_wall_time_has_a_trial_of_cores_and_no_time() -> None:
+    starved = {"cores": [0.4] * 10, "wall": 100.0, "time": parts(80.0)}
+    cores, time = one(CORES, **starved), one(TIME, **starved)
+    assert (cores.request, cores.trial, time.request, time.trial) == (None, 2, None, None)
+    assert "waited for a CPU in 80 % of the time, and wanted 1.90 cores" in cores.basis
+    assert asked(cores) == "not enough evidence: at least 0.38 needed; as a trial 2"
+    crowd = starved | {"cores": [1.9] * 10, "waiting": {"run_delay_seconds": 500.0}, "time": parts(1.0)}
+    assert one(CORES, **crowd).request is not None, "more threads than cores starve none of them"
+
+
+def test_trial_is_twice_the_limit_at_which_a_run_ended() -> None:
+    oom = {"verdict": "oom", "memory": 190 * MIB, "limits": {"memory_bytes": 200 * MIB}}
+    assert one(MEMORY, **oom).trial == 400 * MIB
+    timeout = reason("timeout", limit_seconds=600)
+    assert one(TIME, verdict="timeout", reason=timeout).trial == 1200
+    assert one(MEMORY, memory=190 * MIB).trial is None
 
 
 def test_a_run_that_had_all_cores_is_worth_more_than_one_that_was_starved() -> None:

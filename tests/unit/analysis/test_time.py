@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proctally.analysis.time import Time
+from proctally.analysis.time import WAITS, Time
 
 STARVED: dict[str, object] = {
     "running_seconds": 0.3, "ready_seconds": 24.2, "throttled_seconds": 0.0, "disk_seconds": 0.01,
@@ -34,3 +34,16 @@ def test_every_part_has_words() -> None:
 )
 def test_unknown_parts_have_no_text(section: object) -> None:
     assert Time(section).text == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "used", "starved"),
+    [
+        ({}, 0.3, True), ({}, None, False), ({}, 0.91, False), ({"wanted_cores": None}, 0.3, False),
+        ({"ready_seconds": 0.1}, 0.3, False), ({"ready_seconds": 0.1, "throttled_seconds": 9.0}, 0.3, True),
+    ],
+)  # fmt: skip
+def test_starved_is_a_share_of_waits_and_lacking_cores(
+    changes: dict[str, object], used: float | None, starved: bool
+) -> None:
+    assert Time(STARVED | changes).is_starved(used, *WAITS) is starved

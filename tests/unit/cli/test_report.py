@@ -5,28 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 
 import made
 from examples import examples
-from proctally.cli.commands.report import as_json, knows_blocks
+from proctally.cli.commands.report import as_json
 from proctally.views.report.markdown import markdown
 from proctally.views.report.text import text
 from strange_lines import strange_records, told
 
 # -- forms -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("variables", "known"),
-    [
-        ({"LANG": "de_DE.UTF-8"}, True), ({"LANG": "en_US.utf8"}, True), ({"LANG": "C"}, False), ({}, False),
-        ({"LANG": "C.UTF-8", "LC_ALL": "C"}, False), ({"LC_CTYPE": "C.UTF-8", "LANG": "C"}, True),
-    ],
-)  # fmt: skip
-def test_the_locale_says_whether_blocks_are_known(variables: dict[str, str], known: bool) -> None:
-    assert knows_blocks(variables) is known
 
 
 # -- records that are not as they should be --------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from proctally.text.terminal import colour_wanted
+from proctally.text.terminal import colour_wanted, columns, knows_blocks
 
 # -- colour ------------------------------------------------------------------------------------------------------
 
@@ -43,3 +43,29 @@ def test_no_colour_where_there_is_no_terminal() -> None:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(null)
+
+
+# -- width and characters ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "width"), [("", 80), ("60", 60), ("7", 40), ("999", 200), ("-5", 80), ("x", 80), ("9" * 50, 80)]
+)
+def test_width_without_terminal_is_that_of_columns(given: str, width: int) -> None:
+    reader, writer = os.pipe()
+    try:
+        assert columns({"COLUMNS": given}, writer) == width
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize(
+    ("variables", "known"),
+    [
+        ({"LANG": "de_DE.UTF-8"}, True), ({"LANG": "en_US.utf8"}, True), ({"LANG": "C"}, False), ({}, False),
+        ({"LANG": "C.UTF-8", "LC_ALL": "C"}, False), ({"LC_CTYPE": "C.UTF-8", "LANG": "C"}, True),
+    ],
+)  # fmt: skip
+def test_locale_of_utf8_knows_blocks(variables: dict[str, str], known: bool) -> None:
+    assert knows_blocks(variables) is known

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from made import GIB
-from proctally.text.units import cpu_time, duration, number, percentage, short_time, size, with_unit
+from proctally.text.units import brief, cpu_time, duration, number, percentage, short_time, size, with_unit
 
 # -- the views -------------------------------------------------------------------------------------------------------
 
@@ -39,6 +39,17 @@ def test_numbers_beside_each_other_have_the_same_digits() -> None:
 )  # fmt: skip
 def test_zero_has_no_sign(shown: str) -> None:
     assert not re.match(r"-0(\.0+)?\b", shown)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "unknown"), (0, "0.000 s"), (0.0421, "0.042 s"), (0.2, "0.2 s"), (6.24, "6.2 s"), (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"), (104, "1 min 44 s"), (7504, "2 h 05 min 04 s"),
+    ],
+)  # fmt: skip
+def test_brief_duration_has_few_digits(seconds: float | None, text: str) -> None:
+    assert brief(seconds) == text
 
 
 patient = settings(deadline=None)

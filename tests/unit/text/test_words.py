@@ -149,7 +149,31 @@ def test_reason_takes_exit_from_summary(summary: dict[str, Any], text: str) -> N
 def test_oom_kills_name_the_limited_cgroup(values: dict[str, Any], text: str) -> None:
     summary = {"verdict": "ok", "reason": {"code": "exit_status", "oom_kills": 4} | values}
     sentence = f"the kernel's OOM killer ended 4 processes{text}"
-    assert (words.oom_kills(summary), words.after_verdict(summary)) == (sentence, f", but {sentence}")
+    assert words.oom_kills(summary) == sentence
+    assert words.headline(summary) == ("ok", ", but 4 processes were killed for memory", "")
+
+
+@pytest.mark.parametrize(
+    ("summary", "got", "texts"),
+    [
+        ({"verdict": "ok"}, None, ("ok", "", "")),
+        ({"verdict": "ok"}, 0.204, ("ok", ", but starved", ": got 20 % of the CPU time it wanted")),
+        ({"verdict": "failed", "exit_code": 3, "reason": {"code": "exit_status", "oom_kills": 1}}, 0.2,
+         ("failed", ", and 1 process was killed for memory", ": exit status 3")),
+        ({"verdict": "killed", "signal": 9, "reason": {"code": "signal"}}, None,
+         ("killed by signal 9 (SIGKILL)", "", "")),
+        ({"verdict": "oom", "reason": {"memory_limit_bytes": 200 << 20, "oom_cgroup": "/b", "oom_place": "cgroup"}},
+         None, ("KILLED FOR MEMORY", "", ", at the limit of 200 MiB (/b)")),
+        ({"verdict": "oom", "reason": {"memory_limit_bytes": 1 << 20, "oom_cgroup": "/b", "oom_place": "own_cgroup"}},
+         None, ("KILLED FOR MEMORY", "", ", at the limit of 1.0 MiB")),
+        ({"verdict": "ok", "reason": {"oom_kills": 4, "oom_place": "machine"}}, None, ("ok", "", "")),
+        ({}, None, ("None", "", ": unknown")),
+    ],
+)  # fmt: skip
+def test_headline_has_bad_news_after_a_good_verdict(
+    summary: dict[str, Any], got: float | None, texts: tuple[str, str, str]
+) -> None:
+    assert words.headline(summary, got) == texts
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from proctally.errors import NoRecord
 from proctally.record.schema import CORES
 from proctally.views.report import lanes, request, run_facts, waits
 from proctally.views.report.decimate import thin
+from proctally.views.report.head import what_it_waited_for
 from proctally.views.report.markdown import markdown
 from proctally.views.report.plots import PLOTS
 from proctally.views.report.run_facts import Facts
@@ -269,6 +270,15 @@ def test_it_waited_for_a_cpu(tmp_path: Path) -> None:
     one = facts(made.whole(tmp_path / "a.jsonl", end=ending(run_delay_seconds=20.0)))
     assert waits.headline(one) == "Waited for a free CPU (50 %)."
     assert any("it waited for a free CPU" in line for line in request.next_time(one))
+
+
+def test_others_are_listed_with_their_memory(tmp_path: Path) -> None:
+    user = {"user": "ci", "command": "<cc1>", "processes": 2, "cpu_cores": 0.84, "rss_bytes": 5 << 20}
+    end = made.summary(others={"interval_seconds": 10.0, "cpu_cores": 1.5, "largest": [user]})
+    one = facts(made.whole(tmp_path / "a.jsonl", end=end))
+    assert "- ci <cc1> x 2 0.84 cores, 5.0 MiB\n" in text([one], blocks=True)
+    assert "<li>ci &lt;cc1&gt; x 2 0.84 cores, 5.0 MiB</li>" in what_it_waited_for(one)
+    assert "other jobs" not in text([facts(made.whole(tmp_path / "b.jsonl"))], blocks=True)
 
 
 def test_it_was_throttled(tmp_path: Path) -> None:

@@ -31,10 +31,10 @@ def test_views_of_schema_1_show_reason_and_gaps(path: Path) -> None:
     past = glance(str(path))
     summary = past.summary
     assert summary is not None
-    verbose = flat(render("job", summary, None, colour=False, verbose=True))
+    verbose = flat(render("job", summary, None, verbose=True))
     report = flat(text([Facts(collect(str(path)))], blocks=False))
     assert flat(words.reason(summary)) in report
-    assert flat(words.after_verdict(summary)) in verbose
+    assert all(flat(text) in verbose for text in words.headline(summary))
     gaps = [words.gap(gap) for gap in summary["gaps"]]
     missing = (summary.get("cpu") or {}).get("unavailable", {}).items()
     for shown in (*gaps, *(f"no {source}: {words.missing(code, source)}" for source, code in missing)):

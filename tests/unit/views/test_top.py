@@ -159,6 +159,19 @@ def test_names_are_shown_and_never_sent() -> None:
     assert any("[red]bold[/]<b>" in line for line in lines), "no text is markup"
 
 
+def test_others_are_shown_while_they_are_recent() -> None:
+    user = {"user": "ci\n", "command": "cc1", "processes": 2, "cpu_cores": 0.84, "rss_bytes": 1}
+    what = scene(*FAMILY)
+    what.cpus = 2
+    what.enter(sample(1.0) | {"neighbours": {"interval_seconds": 1.0, "cpu_cores": 1.5, "largest": [user]}})
+    others = "others 1.50 of 2 cores: ci\\n cc1 x 2 0.84"
+    assert others in shown(what)
+    what.enter(sample(30.0))
+    assert others in shown(what)
+    what.enter(sample(40.0))
+    assert others not in shown(what)
+
+
 def test_a_graph_is_from_0_to_the_largest() -> None:
     assert sparkline([0.0, 1.0, 2.0, None, 4.0], BLOCKS.levels) == "▁▃▅ █"
     assert sparkline([0.0, 0.0], BLOCKS.levels) == "▁▁"

@@ -7,7 +7,6 @@ import os
 from proctally.cli.options import check_format, parse, parse_pid
 from proctally.cli.streams import show_end
 from proctally.errors import UsageError
-from proctally.linux.child import hold_signals
 
 HELP = """\
 proctally attach [options] PID
@@ -31,7 +30,6 @@ def call(arguments: list[str]) -> int:
     check_format(options)
     if options.source == "cgroup":
         raise UsageError("--source cgroup: what runs already is not moved; use auto or perf or procfs")
-    hold_signals()  # what is loaded now takes longer than all before
     from proctally.tracking.attach import attach
 
     return show_end(attach(options, pid, environment), options, environment)

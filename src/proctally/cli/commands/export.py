@@ -7,10 +7,10 @@ import os
 from itertools import chain
 
 from proctally.cli.options import parse
+from proctally.cli.streams import whole_file
 from proctally.errors import NoRecord, UsageError, require
 from proctally.record.catalogue import one
 from proctally.record.csv import Lines
-from proctally.record.location import WholeFile
 from proctally.record.reader import check_size, lines
 from proctally.record.thinning import thin
 from proctally.record.writer import json_line
@@ -71,7 +71,7 @@ def export(
     check_size(path)
     found = lines(path)
     run = next(found)
-    file = WholeFile(output, [path], force=force)
+    file = whole_file(output, [path], force=force)
     wanted: Iterable[JsonObject] = chain((run,), found)
     if every_seconds is not None:
         wanted = thin(wanted, every_seconds)

@@ -6,10 +6,10 @@ import json
 import os
 
 from proctally.cli.options import parse
-from proctally.cli.streams import write_stdout
+from proctally.cli.streams import whole_file, write_stdout
 from proctally.errors import CannotShow, UsageError, require
 from proctally.record.catalogue import resolve
-from proctally.record.location import WholeFile
+from proctally.text.terminal import knows_blocks
 from proctally.views.report.run_facts import Facts
 from proctally.views.report.series import collect
 
@@ -65,7 +65,7 @@ def report(options: Options, words: Sequence[str], environment: dict[str, str]) 
     output = options.output or (_default(paths) if form == "html" else STDOUT)
     if form == "html":
         require("bokeh", "report", "-f html", "-f text and -f markdown do without")
-    file = WholeFile(output, paths, force=options.force)
+    file = whole_file(output, paths, force=options.force)
     data = _made(form, paths, environment).encode("utf-8", "backslashreplace")
     with file.open() as record:
         record.write_bytes(data)
@@ -98,12 +98,6 @@ def _made(form: str, paths: Sequence[str], environment: dict[str, str]) -> str:
     from proctally.views.report.text import text
 
     return text(runs, blocks=knows_blocks(environment))
-
-
-def knows_blocks(environment: dict[str, str]) -> bool:
-    """Whether the locale is one of UTF-8 (locale(7): LC_ALL, then LC_CTYPE, then LANG)."""
-    name = next((environment[key] for key in ("LC_ALL", "LC_CTYPE", "LANG") if environment.get(key)), "")
-    return "utf-8" in name.lower() or "utf8" in name.lower()
 
 
 def as_json(facts: Facts) -> JsonObject:

@@ -7,7 +7,6 @@ import os
 from proctally.cli.options import parse, parse_pid
 from proctally.cli.streams import show_end
 from proctally.errors import UsageError
-from proctally.linux.child import hold_signals
 
 HELP = """\
 proctally serve [options] [PID]
@@ -30,7 +29,6 @@ def call(arguments: list[str]) -> int:
         raise UsageError(f"{words[1][:40]!r}: serve takes one process id, or none")
     pid = parse_pid(words[0]) if words else None
     options.serve, options.no_record, options.process_lines = options.listen, True, 0
-    hold_signals()  # what is loaded now takes longer than all before
     if pid is None:
         from proctally.tracking.system import track
 

@@ -7,7 +7,6 @@ import os
 from proctally.cli.options import check_format, parse
 from proctally.cli.streams import show_end
 from proctally.errors import UsageError
-from proctally.linux.child import hold_signals
 
 HELP = """\
 proctally system [options]
@@ -27,7 +26,6 @@ def call(arguments: list[str]) -> int:
     if words:
         raise UsageError(f"{words[0][:40]!r}: system takes no arguments; to track a command: proctally run")
     check_format(options)
-    hold_signals()  # what is loaded now takes longer than all before
     from proctally.tracking.system import track
 
     return show_end(track(options, environment), options, environment)

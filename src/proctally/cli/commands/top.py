@@ -10,6 +10,7 @@ import sys
 from proctally.cli.options import parse
 from proctally.cli.streams import write_stdout
 from proctally.errors import CannotShow, NoProcess, NoRecord, UsageError, require
+from proctally.linux.child import ending, set_interrupt
 from proctally.record.catalogue import one
 from proctally.text.terminal import POOR_TERMINALS, colour_wanted
 from proctally.views.top.chooser import NONE, Running
@@ -76,7 +77,7 @@ def _top(options: Options, words: list[str], environment: dict[str, str], on_ter
                 duration=options.duration,
                 count=options.count,
             )
-            show(screen, colours=colour_wanted(environment, 1))
+            show(screen, colours=colour_wanted(environment, 1), ending=ending())
             watched = screen.watched
             return 0
         if watched is None:
@@ -84,6 +85,7 @@ def _top(options: Options, words: list[str], environment: dict[str, str], on_ter
             return _list(running)
         from proctally.views.top.plain import write_blocks
 
+        set_interrupt(raises=True)
         width = shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns
         rows = PLAIN_ROWS if options.limit is None else options.limit
         is_well = write_blocks(

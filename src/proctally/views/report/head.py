@@ -65,8 +65,10 @@ def what_it_waited_for(facts: Facts) -> str:
     for wait in waits.waits(facts):
         share = "" if wait.share is None else f' <span class="share">{html(percentage(wait.share))}</span>'
         rows.append(f'<li><span class="what">{html(wait.what)}{share}</span><span>{html(wait.text)}</span></li>')
-    told = f'<p class="headline">{html(waits.headline(facts))}</p><ul class="waits small">{"".join(rows)}</ul>'
-    return section("waits", "What it waited for", told)
+    body = f'<p class="headline">{html(waits.headline(facts))}</p><ul class="waits small">{"".join(rows)}</ul>'
+    first, *users = run_facts.others(facts) or [""]
+    body += f'<p class="small">Other jobs {html(first)}</p>{bullets(users)}' if users else ""
+    return section("waits", "What it waited for", body)
 
 
 def what_to_request(facts: Facts) -> str:

@@ -10,6 +10,7 @@ from time import localtime, strftime
 
 from proctally.analysis.measures import command_seconds, figure
 from proctally.analysis.memory import HeldMemory
+from proctally.analysis.others import Others
 from proctally.analysis.time import Time
 from proctally.record import codes
 from proctally.record.schema import BYTES, CORES, RATIO, RUNNING, WATTS
@@ -235,6 +236,15 @@ def commands(facts: Facts) -> list[JsonObject]:
             }
         )
     return sorted(rows, key=lambda row: -(row["cpu"] or 0.0))
+
+
+def others(facts: Facts) -> list[str]:
+    """Return what other jobs used while this one waited for a CPU, and then the largest users, a line each."""
+    found = Others(facts.story.summary.get("others"))
+    if not found.users:
+        return []
+    cores = found.text_of_cores(facts.machine_cores)
+    return [f"used {cores} while it waited:", *(user.text(with_memory=True) for user in found.users)]
 
 
 def host(facts: Facts) -> list[tuple[str, str]]:

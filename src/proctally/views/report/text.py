@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proctally.record.schema import CORES, field
-from proctally.text.cells import cut, fitted, indented, sparkline
+from proctally.text.cells import cut, cut_middle, fitted, indented, sparkline
 from proctally.text.escape import printable
 from proctally.text.units import UNKNOWN, duration
 from proctally.views.report import request, run_facts, waits
@@ -40,6 +40,9 @@ def _one(facts: Facts, signs: str) -> list[str]:
     lines += ["", *_wrapped(waits.headline(facts), "")]
     for wait in waits.waits(facts):
         lines += _entry(wait.what, wait.text)
+    first, *users = run_facts.others(facts) or [""]
+    lines += _entry("other jobs", first) if users else []
+    lines += [row for user in users for row in _wrapped(user, " " * (LABEL + 4) + "- ")]
     if found := request.next_time(facts):
         lines += ["", "What to request next time"]
         lines += [row for line in found for row in _wrapped(line, "  - ")]
@@ -48,12 +51,12 @@ def _one(facts: Facts, signs: str) -> list[str]:
         lines += ["", f"Over time, from 0 to {duration(facts.wall)}, largest of each part", *charts]
     if parts := facts.memory.parts:
         lines += ["", "Memory at the peak"]
-        lines += [f"  {part.text:>24}  {cut(part.name, 40)}" for part in parts]
+        lines += [f"  {part.text:>24}  {cut_middle(part.name, 40)}" for part in parts]
     if rows := run_facts.commands(facts):
         lines += ["", "Commands by CPU time"]
         lines += [
             f"  {UNKNOWN if row['cpu'] is None else format(row['cpu'], ',.3f'):>12} s"
-            f"  {row['processes'] or 0:>8,.0f} x  {cut(printable(row['command']), 40)}"
+            f"  {row['processes'] or 0:>8,.0f} x  {cut_middle(printable(row['command']), 40)}"
             for row in rows[:COMMANDS]
         ]
         if len(rows) > COMMANDS:
@@ -61,7 +64,7 @@ def _one(facts: Facts, signs: str) -> list[str]:
     if facts.story.phases:
         lines += ["", "Phases"]
         lines += [
-            f"  {duration(phase['begin']):>14}  {fitted(printable(phase['name']), 24)}"
+            f"  at {duration(phase['begin']):>11}  {fitted(printable(phase['name']), 24)}"
             f"  {'not ended' if phase['end'] is None else duration(phase['end'] - phase['begin'])}"
             f", CPU {duration(phase['used'])}"
             for phase in facts.story.phases

@@ -12,7 +12,7 @@ from proctally.record.schema import RUNNING
 from proctally.record.values import number, number_at, section_at
 from proctally.text.escape import printable
 from proctally.text.units import duration
-from proctally.text.words import after_verdict
+from proctally.text.words import headline
 from proctally.views.summary import render
 from proctally.views.top.scene import KEPT, Scene
 
@@ -177,7 +177,7 @@ def _by_source(sample: JsonObject) -> dict[str, float]:
 
 def _ending(title: str, summary: JsonObject, path: str) -> list[str]:
     try:
-        text = render(title, summary, path, colour=False)
+        text = render(title, summary, path)
     except (KeyError, TypeError, ValueError, AttributeError):  # of another version, or by another hand
-        text = f"proctally {title}  {summary.get('verdict')}{after_verdict(summary)}"
+        text = f"proctally {title}  {''.join(headline(summary))}"
     return [printable(line) for line in text.splitlines()]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from proctally.analysis.memory import HeldMemory
+from proctally.analysis.others import Others
 from proctally.record.values import number, objects_at, value_at
 from proctally.text.cells import columns_of, cut, sparkline
 from proctally.text.escape import printable
@@ -262,6 +263,10 @@ def _facts(scene: Scene, signs: Signs) -> Iterable[tuple[str, str]]:
         kills = count("cgroup.oom_kills")
         held = [f"memory {size(charged)}", f"most {size(count('cgroup.memory_peak_bytes'))}"]
         yield "cgroup", ", ".join([*held, f"{kills:.0f} taken by the OOM killer"] if kills else held)
+    if scene.neighbours is not None:
+        others = Others(scene.neighbours)
+        users = ", ".join(user.text(signs.cut) for user in others.users)
+        yield "others", f"{others.text_of_cores(scene.cpus)}{f': {users}' if users else ''}"
     if scene.phases:
         yield "phase", ", ".join(map(printable, scene.phases))
     yield "gpu", _gpu(scene)

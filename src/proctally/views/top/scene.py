@@ -23,6 +23,7 @@ KEYS = (
     "write_bytes_per_second",
     "threads",
 )
+NEIGHBOURS_SECONDS = 30.0  # age up to which other processes are shown
 KEPT = 600  # moments of history: more than the widest terminal shows
 
 
@@ -77,6 +78,8 @@ class Scene:
     limits: JsonObject = field(default_factory=dict)
     memory_total: float | None = None
     cpus: float | None = None
+    neighbours: JsonObject | None = None  # the last ones, while they are recent
+    neighbours_at: float = 0.0
     notes: list[str] = field(default_factory=list)
     ending: list[str] | None = None
     line_of: Callable[[Process], str] = lambda process: process.command
@@ -86,6 +89,11 @@ class Scene:
         """The next sample."""
         self.sample = sample
         self.history.enter(sample, "system" if self.of_machine else "tree")
+        elapsed = number(sample.get("elapsed_seconds")) or 0.0
+        if "neighbours" in sample:
+            self.neighbours, self.neighbours_at = section_at(sample, "neighbours"), elapsed
+        elif elapsed > self.neighbours_at + NEIGHBOURS_SECONDS:
+            self.neighbours = None
         self.processes = [Process(told) for told in objects_at(sample, "processes" if "processes" in sample else "top")]
 
     def figure(self, path: str) -> float | None:

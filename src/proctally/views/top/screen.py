@@ -16,7 +16,7 @@ from proctally.views.top.layout import SORTS, Signs, View, page, rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import FrameType
 
     from proctally.views.top.chooser import Running
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 FIRST_SECONDS = 0.3  # rates need two samples: so long after the first the second is taken
 POLL_SECONDS = 0.25  # how often is looked whether something was written
 MOST_REDRAWN = 0.9  # a record that is written oftener is shown as often as the interval, about
-FAULTS = {signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS}
-HARMLESS = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
-STOPS = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
-DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 PALETTE: list[tuple[str, str, str] | tuple[str, str, str, str]] = [
     ("title", "bold", ""),
     ("label", "dark cyan", "", ""),
@@ -225,24 +221,21 @@ class Screen:
 
 
 class TerminalSignals:
-    """What asks us to end, or to go on after a stop, as something that the loop can wait for.
+    """What asks us to end (`ending`), or to go on after a stop, as something that the loop can wait for.
 
     An exception out of a handler is lost where it falls into a callback of a weak reference, of which urwid has many.
     The second signal of a kind does what it does to any program: nothing holds us then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ending: Iterable[int]) -> None:
         self.fd, self._wake = os.pipe()
         self.ended_by: int | None = None
-        ending = set(signal.valid_signals()) - FAULTS - HARMLESS - STOPS - {signal.SIGKILL}
-        self._before = {
-            number: signal.signal(number, self._note) for number in ending if signal.getsignal(number) in DEFAULTS
-        }
+        self._before = {number: signal.signal(number, self._note) for number in ending}
         self._before[signal.SIGCONT] = signal.signal(signal.SIGCONT, self._continued)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.ended_by = number
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(number, signal.SIG_DFL)
         os.write(self._wake, b"\0")
 
     def _continued(self, number: int, frame: FrameType | None) -> None:
@@ -256,16 +249,16 @@ class TerminalSignals:
         os.close(self._wake)
 
 
-def show(screen: Screen, *, colours: bool) -> None:
+def show(screen: Screen, *, colours: bool, ending: Iterable[int]) -> None:
     """Have it on this terminal until it is left; whatever happens, the terminal is as it was before.
 
-    A signal that ends a process does so after that.
+    A signal that ends a process (`ending`) does so after that.
     """
     _come_to_the_front()
     terminal = urwid.display.raw.Screen()
     terminal.set_terminal_properties(colors=16 if colours else 1)
     loop = urwid.MainLoop(screen.sheet, PALETTE, screen=terminal, handle_mouse=False)
-    signals = TerminalSignals()
+    signals = TerminalSignals(ending)
 
     def heed() -> None:
         os.read(signals.fd, 64)
@@ -283,8 +276,6 @@ def show(screen: Screen, *, colours: bool) -> None:
         loop.watch_file(signals.fd, heed)
         loop.set_alarm_in(0, go_on)
         loop.run()
-    except KeyboardInterrupt:
-        pass
     except OSError:
         if sys.stdout.isatty():
             raise

@@ -1,0 +1,50 @@
+"""Other users of the CPUs while a run waited for one, from its record.
+
+A value of another type or below 0 is unknown: None.
+"""
+
+from __future__ import annotations
+
+from proctally.record.values import number_at, objects_at, value_at
+from proctally.text.cells import cut_middle
+from proctally.text.escape import label, printable
+from proctally.text.units import UNKNOWN, size
+
+MAX_USERS = 5
+NAME = 24  # cells of the name of a user or of a command at most
+
+
+class OtherUser:
+    """Processes of one user and one command: how many, and their cores and memory."""
+
+    __slots__ = ("command", "cores", "processes", "rss", "user")
+
+    def __init__(self, entry: object) -> None:
+        user, command = value_at(entry, "user"), value_at(entry, "command")
+        self.user = printable(label(user)) if isinstance(user, str) and user else UNKNOWN
+        self.command = printable(label(command)) if isinstance(command, str) and command else UNKNOWN
+        self.processes = value_at(entry, "processes")
+        self.cores = number_at(entry, "cpu_cores")
+        self.rss = number_at(entry, "rss_bytes")
+
+    def text(self, mark: str = "…", width: int = NAME, *, with_memory: bool = False) -> str:
+        """Return user, command and cores, such as `root cc1 x 4 0.41`; each name in at most `width` cells."""
+        times = f" x {self.processes:,}" if self.processes and self.processes > 1 else ""
+        names = f"{cut_middle(self.user, width, mark)} {cut_middle(self.command, width, mark)}{times}"
+        cores = UNKNOWN if self.cores is None else f"{self.cores:.2f}"
+        return f"{names} {cores} cores, {size(self.rss)}" if with_memory else f"{names} {cores}"
+
+
+class Others:
+    """The largest users of CPU that are not of the run. `cores`: of all others; None where it is unknown."""
+
+    __slots__ = ("cores", "users")
+
+    def __init__(self, section: object) -> None:
+        self.cores = number_at(section, "cpu_cores")
+        self.users = [OtherUser(entry) for entry in objects_at(section, "largest")[:MAX_USERS]]
+
+    def text_of_cores(self, cpus: float | None) -> str:
+        """Return the cores of all others, such as `1.63 of 2 cores`. `cpus`: of the machine."""
+        of = "" if cpus is None else f" of {cpus:g}"
+        return f"{UNKNOWN if self.cores is None else f'{self.cores:.2f}'}{of} cores"

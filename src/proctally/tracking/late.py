@@ -1,0 +1,39 @@
+"""Modules that a run needs only later, loaded beforehand: an upgrade of the package during a job takes them away.
+
+They are loaded one at a time while the job runs, so that neither its start nor its end waits for them.
+"""
+
+from __future__ import annotations
+
+from sys import modules
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What others import comes before them, which keeps each step short. A test finds what is missing here.
+MODULES = (
+    "select", "fcntl", "pwd", "resource", "proctally.linux.threads", "proctally.linux.arm_cores",
+    "proctally.tree.kills", "proctally.tree.time", "collections", "functools", "proctally.tree.time_source",
+    "proctally.tree.time_scan", "proctally.tree.memory", "proctally.tree.memory_scan", "proctally.tree.summary",
+    "proctally.tree.bounds", "proctally.tree.hidden", "proctally.tree.outer_parent", "proctally.tree.phase_peaks",
+    "proctally.tracking.phases", "proctally.tracking.helpers", "proctally.text.units", "proctally.text.words",
+    "proctally.record.values", "proctally.analysis.memory", "proctally.analysis.time", "proctally.text.cells",
+    "proctally.views.summary", "proctally.views.summary_page", "proctally.views.details", "proctally.analysis.waits",
+    "proctally.analysis.others", "proctally.tracking.neighbours", "proctally.host.neighbours", "proctally.linux.users",
+    "proctally.record.reader", "proctally.analysis.statistics", "proctally.analysis.evidence",
+    "proctally.analysis.advice", "proctally.views.request", "enum", "re", "textwrap", "signal", "unicodedata", "json",
+    "proctally.text.secret_table", "proctally.text.secret_names", "proctally.text.secret_text",
+    "proctally.text.secret_words",
+)  # fmt: skip
+
+
+def load() -> Iterator[None]:
+    """Load one of those that are missing at each step."""
+    for name in MODULES:
+        if name not in modules:
+            try:
+                __import__(name)
+            except Exception:  # what needs it reports that
+                pass
+            yield
