@@ -30,13 +30,13 @@ def closed(what: object) -> AlreadyClosed:
 
 
 class NoProcfs(AccessDenied):
-    """Nothing of any process can be read here: no procfs at /proc, or that of another pid namespace.
+    """Nothing of any process can be read here: no procfs at `proc`, or that of another pid namespace.
 
     `code`: `procfs_missing` or `procfs_foreign`, as in `summary.gaps`.
     """
 
-    def __init__(self, code: str) -> None:
-        super().__init__(EACCES, NO_PROCFS[code])
+    def __init__(self, code: str, proc: str = "/proc") -> None:
+        super().__init__(EACCES, NO_PROCFS[code].replace("/proc", proc))
         self.code = code
 
 

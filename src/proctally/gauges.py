@@ -20,6 +20,7 @@ from proctally.linux import cgroup, proc_details
 from proctally.linux.machine import NANOSECONDS, Machine, host_machine
 from proctally.linux.proc import parse_stat
 from proctally.text.escape import decode_name, short_repr
+from proctally.tree.member import UNREAD
 from proctally.tree.sampler import watched
 
 TYPE_CHECKING = False
@@ -38,7 +39,6 @@ def __dir__() -> list[str]:
 
 
 INFINITE = (1 << 64) - 1  # RLIM_INFINITY
-HIDDEN = b"?"  # state of a member whose `stat` cannot be read
 OLD_NS = 10 * NANOSECONDS  # limits, which others may change, are read again after that
 
 
@@ -151,13 +151,14 @@ class Gauges:
         """Return the gauges of this moment; empty when the whole tree has exited.
 
         `largest`: only that number of processes, those with the largest RSS; count and sum are those of all. From CPU
-        clocks, `stat`, the link `exe` and the cgroup of the root. Raises `NoDescriptors`, and `AlreadyClosed` after
-        `close`; never for a member that has exited.
+        clocks, `stat`, the link `exe` and the cgroup of the root. Raises `NoDescriptors`, `AccessDenied` where
+        procfs is gone, and `AlreadyClosed` after `close`; never for a member that has exited.
         """
         if self._is_closed:
             raise closed(self)
         sampler, machine = self._sampler, self._machine
         if not self._is_shared:
+            sampler.machine.need_procfs()
             sampler.sample()
         now = sampler.read_ns
         most = 100 * self._usable_cores(now)
@@ -175,7 +176,7 @@ class Gauges:
             members=found,
             processes=len(everybody),
             rss_bytes=sum(member.rss for member in everybody),
-            unread=sum(member.state == HIDDEN for member in everybody),
+            unread=sum(member.state == UNREAD for member in everybody),
         )
 
     def _begun(self, member: Member, boot_ns: int) -> int:

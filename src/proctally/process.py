@@ -12,10 +12,10 @@ at another place: `Machine("/host/proc", clock_gettime_ns=None)`, since the CPU 
 container.
 
 So are the errors. `ProcessGone`: no such process. `AccessDenied`: this user cannot read that of it, or procfs of this
-pid namespace is not at `/proc`. `NoDescriptors`: no descriptor is left. FileNotFoundError: this kernel does not have
-the file. TypeError: the pid is not an integer. ValueError: no process can have it (below 1, above 2**31 - 1), or a file
-of the kernel cannot be parsed. A zombie exists until it is reaped: it has CPU time and no memory. File names are those
-below `/proc/PID` (proc(5)).
+pid namespace is not at `/proc`, from the start or since chroot(2). `NoDescriptors`: no descriptor is left.
+FileNotFoundError: this kernel does not have the file. TypeError: the pid is not an integer. ValueError: no process can
+have it (below 1, above 2**31 - 1), or a file of the kernel cannot be parsed. A zombie exists until it is reaped: it has
+CPU time and no memory. File names are those below `/proc/PID` (proc(5)).
 """
 
 from __future__ import annotations

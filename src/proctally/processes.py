@@ -119,7 +119,7 @@ class TreeStats(NamedTuple):
 def pids(*, machine: Machine | None = None) -> list[int]:
     """Return the pids of all processes that this user can see (hidepid), in ascending order.
 
-    One listing of `/proc`. Raises FileNotFoundError without procfs, and `NoDescriptors`.
+    One listing of `/proc`. Raises `AccessDenied` without procfs, and `NoDescriptors`.
     """
     machine = machine or this_machine()
     return sorted(proc_details.list_pids(machine))
@@ -129,7 +129,7 @@ def scan(*, machine: Machine | None = None) -> dict[int, ProcessInfo]:
     """Return all processes that this user can see and read, by pid.
 
     One listing of `/proc`, then `stat` and the CPU clock of each. One that exits during the pass
-    is left out. Raises FileNotFoundError without procfs, and `NoDescriptors`.
+    is left out. Raises `AccessDenied` without procfs, and `NoDescriptors`.
     """
     machine = machine or this_machine()
     found = proc_details.read_each(machine, proc_details.list_pids(machine), _make_info)
@@ -196,7 +196,7 @@ class Scanner:
     def scan(self) -> dict[int, ProcessInfo]:
         """Return all processes as `processes.scan` does; the dictionary is the caller's.
 
-        From the listing of `/proc`, CPU clocks, and `stat` where something changed. Raises FileNotFoundError without
+        From the listing of `/proc`, CPU clocks, and `stat` where something changed. Raises `AccessDenied` without
         procfs, and `NoDescriptors`.
         """
         machine = self._machine
@@ -512,11 +512,13 @@ class CumulativeTracker:
     def update(self) -> TreeTotal:
         """Return the totals as of now.
 
-        Raises `NoDescriptors`, and `AlreadyClosed` after `close`; never for a member that has exited.
+        Raises `NoDescriptors`, `AccessDenied` where procfs is gone, and `AlreadyClosed` after `close`; never for a
+        member that has exited.
         """
         if self._is_closed:
             raise closed(self)
         sampler = self._sampler
+        sampler.machine.need_procfs()
         sampler.sample()
         used = sampler.total
         is_known = sampler.io_known

@@ -266,7 +266,7 @@ def disk_spaces(
 
     Of several mounts of one file system the one that shows the most counts; so does the overlay that is the root of a
     container. Remote file systems and FUSE are left out: a request to them can hang. From mountinfo, statvfs(2) and
-    `zpool list`. Raises OSError where the mounts cannot be read.
+    `zpool list`. Raises OSError where the mounts cannot be read: `AccessDenied` without procfs.
     """
     machine = machine or this_machine()
     reader = MountReader(machine, statvfs)
@@ -274,6 +274,7 @@ def disk_spaces(
     try:
         spaces = reader.read(_no_owner, 0)
         if spaces is None:
+            machine.need_procfs()
             error = reader.file.error
             assert error is not None
             raise OSError(getattr(error, "errno", 0), str(error.args[-1]), f"{machine.proc}/{reader.file.path}")

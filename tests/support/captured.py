@@ -55,8 +55,8 @@ def unpack(name: str, folder: Path) -> tuple[Machine, Clock]:
 
 def machine_in(folder: Path) -> tuple[Machine, Clock]:
     """The machine whose files lie below `folder`; what is missing of the two roots is made."""
-    for root in ("proc", "sys"):
-        (folder / root).mkdir(exist_ok=True)
+    for root in ("proc/self", "sys"):
+        (folder / root).mkdir(parents=True, exist_ok=True)
     clock = Clock()
     machine = Machine(str(folder / "proc"), sys=str(folder / "sys"), ticks=100, monotonic_ns=lambda: clock.now_ns)
     return machine, clock

@@ -133,6 +133,7 @@ class FakeHost:
         self.proc = folder / "proc"
         self._graves = folder / "graves"  # a folder that is kept keeps its inode from being used again
         self.proc.mkdir()
+        (self.proc / "self").mkdir()
         self._graves.mkdir()
         self.children_files = children_files
         self.last_pid = last_pid
@@ -410,6 +411,12 @@ class FakeHost:
         process = self.processes[pid]
         process.hidden = True
         self._bury_folder(process)
+
+    def show(self, pid: int) -> None:
+        """It is of this user again, as the child of su(1) that has become the user."""
+        process = self.processes[pid]
+        process.hidden = False
+        process.folder = process.folder.rename(self.proc / str(pid))
 
     def deny(self, *paths: str) -> None:
         self.denied.update(paths)

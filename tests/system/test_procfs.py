@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from namespaces import PIDS, WITHOUT_PROC, inside, proctally_inside, unavailable
+from namespaces import MOUNTS, PIDS, WITHOUT_PROC, inside, proctally_inside, unavailable
 from proctally.errors import NO_PROCFS
 
 REASON = unavailable()
@@ -21,23 +21,45 @@ PLACES = pytest.mark.parametrize(
 )
 EVERY_CALL = """
 import os, sys
-from proctally import Tree, gauges, process, processes, track
+from proctally import Tree, gauges, preload, process, processes, system, track
 from proctally.errors import NoProcfs
 own = os.getpid()
-calls = [lambda: Tree(own), lambda: gauges.Gauges(own).sample(), processes.pids, processes.scan,
-         lambda: processes.snapshot_tree(own), lambda: processes.CumulativeTracker(own)]
-single = ("cpu_time_with_children", "cpu_split", "rss_bytes", "virtual_bytes", "pss_bytes", "uss_bytes", "swap_bytes",
-          "disk_io", "all_stats", "liveness", "children", "parent", "command_name", "executable", "command_line",
-          "environment", "terminal", "start_time", "threads", "open_files", "limits", "cgroup")
-calls += [lambda name=name: getattr(process, name)(own) for name in single]
+makers = [(Tree, "sample"), (gauges.Gauges, "sample"), (processes.CumulativeTracker, "update"),
+          (processes.DeltaTracker, "update"), (lambda pid: processes.DeltaTracker(pid, children=True), "update"),
+          (lambda pid: processes.Scanner(), "scan")]
+calls = [lambda make=make, name=name: getattr(make(own), name)() for make, name in makers]
+calls += [processes.pids, processes.scan, processes.children_map, processes.parent_map]
+calls += [lambda name=name: getattr(processes, name)(own)
+          for name in ("snapshot", "snapshot_tree", "snapshot_tree_from_scan", "tree_pids", "descendants")]
+calls += [lambda: processes.is_descendant(own, 1)]
+calls += [lambda name=name: getattr(process, name)(own)
+          for name in process.__all__ if name[0].islower() and name != "cpu_time"]
+move = sys.argv[1:]
+if move:
+    for call in calls:
+        call()
+    monitor = system.Monitor()
+    monitor.stats()
+    calls += [lambda tracker=make(own), name=name: getattr(tracker, name)() for make, name in makers]
+    calls += [system.disk_spaces]
+    preload()
+    if move[0] == "umount":
+        os.system("umount -l /proc")
+    else:
+        os.chroot(move[0])
+        os.chdir("/")
 for call in calls:
     try:
         print("answered", call())
     except NoProcfs as error:
         print(error.code)
+    except Exception as error:
+        print(repr(error))
+if move:
+    print(system.stats().processes, monitor.stats().processes)
 with track(record=False) as run:
     sum(range(300_000))
-print(run.summary.cpu.total_seconds)
+print(run.summary.cpu.total_seconds, len(run.samples))
 """
 
 
@@ -117,9 +139,40 @@ def test_command_that_needs_procfs_refuses(place: tuple[str, ...], code: str, co
 def test_library_refuses_what_needs_procfs(place: tuple[str, ...], code: str) -> None:
     done = inside(place, sys.executable, "-c", EVERY_CALL)
     *said, used = done.stdout.splitlines()
-    assert len(said) == 28 and set(said) == {code}
-    assert used == "None"
+    assert len(said) > 35 and set(said) == {code}
+    assert used == "None 0"
     assert NO_PROCFS[code] in done.stderr
+
+
+@pytest.mark.parametrize("move", ["umount", "empty", "proc"])
+def test_library_refuses_when_procfs_goes(tmp_path: Path, move: str) -> None:
+    """After chroot(2) or umount(2) no process has ended, and no listing is empty."""
+    if move != "umount":
+        (tmp_path / "proc").mkdir()
+        move = str(tmp_path / "proc" if move == "empty" else tmp_path)  # without a directory /proc, or with one
+    private = (*MOUNTS, 'mount --make-rprivate / && exec "$0" "$@"')
+    done = inside(private, sys.executable, "-c", EVERY_CALL, move)
+    *said, processes, used = done.stdout.splitlines()
+    assert len(said) > 40 and set(said) == {"procfs_missing"}, done.stderr
+    assert processes == "None None"
+    total, samples = used.split()
+    if move == "umount":  # for the sampler too
+        assert (total, samples) == ("None", "0")
+    else:
+        assert float(total) > 0 and int(samples) > 0
+
+
+def test_system_without_procfs_counts_no_processes() -> None:
+    code = """
+from proctally import system
+from proctally.errors import NoProcfs
+print(system.stats().processes)
+try:
+    system.disk_spaces()
+except NoProcfs as error:
+    print(error.code)
+"""
+    assert inside(WITHOUT_PROC, sys.executable, "-c", code).stdout.split() == ["None", "procfs_missing"]
 
 
 def test_system_without_procfs_refuses() -> None:

@@ -117,9 +117,51 @@ def test_attach_with_a_refused_file(tmp_path: Path, library: str, path: str) -> 
     assert summary_of(record)["verdict"] == "ended"
 
 
+LIBRARY = """
+import json, os, sys, proctally
+from proctally import Tree
+with Tree(os.getpid()) as tree, proctally.track(record=False, interval=0.1) as run:
+    sum(range(3_000_000))
+    sample = tree.sample()
+    sum(range(3_000_000))
+    used = tree.sample().cpu_seconds
+gaps = {gap["code"] for gap in run.summary.as_dict()["gaps"] if gap["section"] == "memory"}
+print(json.dumps([sample.rss_bytes, used > 0.01, run.missing, run.summary.cpu.total_seconds > 0.02, sorted(gaps)]))
+"""
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EIO])
+@pytest.mark.parametrize("command", ["run", "attach"])
+def test_refused_stat_of_the_root_is_a_gap(tmp_path: Path, library: str, command: str, number: int) -> None:
+    """A security module refuses it; a busy child can be read."""
+    job = "env -u LD_PRELOAD sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done' & wait; exit 3"
+    record = tmp_path / "record"
+    options = ("-i", "0.1", "-o", str(record))
+    if command == "run":
+        environment = refusing(library, "/proc/[0-9]*/stat", number)
+        done = proctally("run", *options, "--", "sh", "-c", job, env=environment)
+    else:
+        with subprocess.Popen(["sh", "-c", job]) as target:
+            environment = refusing(library, f"/proc/{target.pid}/stat", number)
+            done = proctally("attach", *options, str(target.pid), env=environment)
+    check(done, 3 if command == "run" else 0)
+    summary = summary_of(record)
+    assert "hidden" in [gap["code"] for gap in summary["gaps"] if gap["section"] == "memory"]
+    assert summary["cpu"]["total_seconds"] > 0.05
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_refused_stat_of_a_program_costs_it_alone(library: str, number: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIBRARY],
+        env=refusing(library, "/proc/[0-9]*/stat", number), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == [None, True, [], True, ["hidden", "last_moments"]], done.stderr
+
+
 def test_attach_to_a_process_that_cannot_be_read(library: str) -> None:
     with subprocess.Popen(["sleep", "30"]) as target:
-        done = proctally("attach", str(target.pid), env=refusing(library, "/proc/*/stat", errno.EIO))
+        done = proctally("attach", str(target.pid), env=refusing(library, f"/proc/{target.pid}/*", errno.EIO))
         target.kill()
     assert (done.returncode, done.stderr) == (1, f"proctally: process {target.pid}: Input/output error\n")
 

@@ -25,6 +25,7 @@ from proctally.tracking.config import Options
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from io import BytesIO
     from typing import Any, TypeVar
 
     from proctally.record import JsonObject
@@ -299,15 +300,19 @@ class TrackedBlock:
 
     def lines(self) -> Iterator[JsonObject]:
         """Yield the lines of the record so far; none where it cannot be read."""
-        path = self.path or self._memory.path
         if self._lines is not None:
             yield from self._lines
-        if path is None or not self._is_on:
+        if not self._is_on:
             return
         try:
+            path, opened = self.path, None
+            if path is None:
+                path, opened = "memory", self._memory.open()
+                if opened is None:
+                    return
             from proctally.record.reader import read
 
-            yield from read(path)
+            yield from read(path, opened)
         except (OSError, ValueError, ImportError) as error:
             self.miss(f"samples: the record cannot be read ({error})", of_error(error))
 
@@ -328,14 +333,19 @@ class LineStore:
         self._identity = identity(self._fd)
         return (self._fd,)
 
-    @property
-    def path(self) -> str | None:
-        """Where it can be read, if it can."""
-        is_there = self._identity is not None and identity(self._fd) == self._identity
-        return f"/proc/self/fd/{self._fd}" if is_there else None
+    def _is_there(self) -> bool:
+        return self._identity is not None and identity(self._fd) == self._identity
+
+    def open(self) -> BytesIO | None:
+        """Return a file with the lines so far; None without any. The offset of the descriptor is the sampler's."""
+        if not self._is_there():
+            return None
+        from io import BytesIO
+
+        return BytesIO(os.pread(self._fd, os.fstat(self._fd).st_size, 0))
 
     def __del__(self) -> None:
-        if self.path is not None:
+        if self._is_there():
             os.close(self._fd)
 
 

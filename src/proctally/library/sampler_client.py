@@ -15,7 +15,7 @@ from posix import waitpid
 from proctally.linux.channel import Channel, Closed, above_standard, pair
 from proctally.linux.child import pause
 from proctally.linux.machine import host_machine
-from proctally.linux.proc import read_stat
+from proctally.linux.proc import read_start
 from proctally.linux.spawn import PLACE, python, spawn
 
 TYPE_CHECKING = False
@@ -126,7 +126,7 @@ class SamplerClient:
         _watch_forks()
         pid = os.getpid()
         _check_place()
-        start = read_stat(host_machine(), pid).start
+        start = read_start(host_machine(), pid) or 0
         argv = python("proctally.tracking.sidecar", str(pid), str(start), packages=("pynvml",))
         if os.access(SHELL, os.X_OK) and os.access(os.devnull, os.R_OK):  # without it dash refuses the background
             argv = [SHELL, "-c", INTO_BACKGROUND, "proctally", *argv]

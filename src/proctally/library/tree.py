@@ -14,10 +14,11 @@ from weakref import WeakSet
 from proctally.errors import ProcessGone, closed
 from proctally.linux.descriptors import share
 from proctally.linux.machine import host_machine
-from proctally.linux.proc import is_thread, read_stat
+from proctally.linux.proc import is_thread, read_start
 from proctally.linux.proc_details import checked_pid
 from proctally.record.objects import TreeSection
 from proctally.record.schema import COUNTER, names
+from proctally.tree.member import UNREAD
 from proctally.tree.sampler import TreeSampler
 
 TYPE_CHECKING = False
@@ -38,14 +39,14 @@ class TreeSample(TreeSection):
 
     `at`: Unix seconds. `interval_seconds`: since the sample before, by the monotonic clock; None in the first. `pids`:
     the members, zombies included, parents before children. `memory_bytes`: what `watch` compares, `memory_low_bytes`,
-    or RSS where that is unknown. A sum that lacks members is None or has a count beside it: `pss_bytes` with
-    `pss_unread`, I/O with `io_unread`, GPU memory with `gpu_unread`.
+    or RSS where that is unknown; None without both. A sum that lacks members is None or has a count beside it:
+    `pss_bytes` with `pss_unread`, I/O with `io_unread`, GPU memory with `gpu_unread`.
     """
 
     at: float
     interval_seconds: float | None
     pids: list[int]
-    memory_bytes: int
+    memory_bytes: int | None
 
 
 class MemoryWatch:
@@ -77,6 +78,8 @@ class MemoryWatch:
     def _crossed(self, sample: TreeSample) -> bool:
         """Return whether memory has risen above it in this sample."""
         was_above = self.is_above
+        if sample.memory_bytes is None:
+            return False
         if sample.memory_bytes > self.limit_bytes:
             self.is_above = True
         elif sample.memory_bytes <= self.rearm_bytes:
@@ -108,8 +111,8 @@ class Tree:
         """
         self.pid: int = checked_pid(pid)
         machine = host_machine()
-        self._start = read_stat(machine, pid).start
-        if is_thread(machine, pid):
+        self._start = read_start(machine, self.pid)
+        if is_thread(machine, self.pid):
             raise ProcessGone(ESRCH, f"{pid} is a thread; give the id of its process")
         self._sampler = _make_sampler(machine, children=children, pss=pss)
         self._lock = threading.Lock()
@@ -125,7 +128,8 @@ class Tree:
 
         The sample that finds the last member gone is the last: its totals are complete, its `pids` are empty, and any
         later call raises `ProcessGone`, as does a pid that was given to another process. Raises `AlreadyClosed` after
-        `close`. It calls the callbacks of `watch`, each of them, and then raises what the first one that failed raised.
+        `close`, and `AccessDenied` where procfs is gone. It calls the callbacks of `watch`, each of them, and then
+        raises what the first one that failed raised.
         """
         with self._lock:
             sample = self._read()
@@ -147,9 +151,10 @@ class Tree:
         if self._is_torn:
             raise ValueError("this process was forked while its parent read this tree; make another")
         sampler = self._sampler
+        sampler.machine.need_procfs()
         if self._base is None:
             root = sampler.attach(self.pid, None)
-            if root.start != self._start:
+            if self._start not in (None, root.start) and root.state != UNREAD:
                 raise ProcessGone(ESRCH, f"process {self.pid} has exited, and another process has its pid")
             sampler.begin(sampler.machine.monotonic_ns())  # the parts of the time count from here
         elif not sampler.members:

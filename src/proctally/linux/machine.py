@@ -38,12 +38,6 @@ def classify(error: OSError) -> OSError:
     return error
 
 
-def classify_listing(error: OSError) -> OSError:
-    """Return the same for a listing of all processes: a missing one is a missing procfs, and no process is gone."""
-    reason = classify(error)
-    return error if isinstance(reason, ProcessGone) else reason
-
-
 def clock_id(pid: int) -> int:
     """The id of the CPU clock of a whole process, dead threads included: `clock_getcpuclockid(3)`.
 
@@ -141,7 +135,10 @@ class Machine:
         records (`children`), of which one read gives a page or so; the others are one record that a single read gives
         whole (single_open in the kernel).
         """
-        return _read(self._path(path), to_end=to_end)
+        try:
+            return _read(self.path(path), to_end=to_end)
+        except ProcessGone as error:
+            raise self.classify(error) from None
 
     def has_process(self, pid: int) -> bool:
         """Return whether there is a process or a thread, for less than half of what a failed `read` takes."""
@@ -196,14 +193,30 @@ class Machine:
         Raises `ProcessGone`, `AccessDenied`, `NoDescriptors`, `NoProcfs` or `FileServed`.
         """
         try:
-            return os.open(self._path(path), os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(self.path(path), os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise classify(error) from None
+            raise self.classify(error) from None
 
-    def _path(self, path: str) -> str:
+    def listdir(self, path: str) -> list[str]:
+        """Return the names in a directory below `proc`. Raises the errors of `open`."""
+        try:
+            return os.listdir(self.path(path))
+        except OSError as error:
+            raise self.classify(error) from None
+
+    def classify(self, error: OSError) -> OSError:
+        """Return the typed error. A missing file is a missing procfs after chroot(2) or umount(2), no ended process."""
+        if error.errno == ENOENT and not self._has_procfs():
+            return NoProcfs(PROCFS_MISSING, self.proc)
+        return classify(error)
+
+    def _has_procfs(self) -> bool:
+        return os.path.lexists(f"{self.proc}/self")
+
+    def path(self, path: str) -> str:
         """Return where a file below `proc` is. Raises `NoProcfs` or `FileServed` where it must not be opened."""
         if self.procfs_missing is not None and path[:1].isdecimal():
-            raise NoProcfs(self.procfs_missing)
+            raise NoProcfs(self.procfs_missing, self.proc)
         return self.unserved(f"{self.proc}/{path}")
 
     def sys_path(self, path: str) -> str:
@@ -228,9 +241,10 @@ class Machine:
         return bool(above)
 
     def need_procfs(self) -> None:
-        """Raise `NoProcfs` where nothing of a process can be read."""
-        if self.procfs_missing is not None:
-            raise NoProcfs(self.procfs_missing)
+        """Raise `NoProcfs` where nothing of a process can be read: from the start on, or at this moment."""
+        missing = self.procfs_missing or (None if self._has_procfs() else PROCFS_MISSING)
+        if missing is not None:
+            raise NoProcfs(missing, self.proc)
 
     def clocks(self, ids: list[int]) -> list[int | None]:
         """Return the CPU nanoseconds of each of these clock ids, None for a process that is gone.
@@ -439,9 +453,9 @@ _is_told_of_forks = False
 
 
 def this_machine() -> Machine:
-    """The machine that this process runs on, as all functions here share it."""
+    """The machine that this process runs on, as all functions here share it; a missing procfs can be mounted later."""
     global _machine, _is_told_of_forks
-    if _machine is None:
+    if _machine is None or _machine.procfs_missing is not None:
         _machine = host_machine()
         _machine.forget_served()  # a caller of one function waits for the answer
         if not _is_told_of_forks:

@@ -10,7 +10,7 @@ import os
 from errno import ESRCH
 
 from proctally.errors import UNREADABLE, NoDescriptors, ProcessGone, no_process
-from proctally.linux.machine import Machine, classify, classify_listing, refuse_copy, reread
+from proctally.linux.machine import Machine, refuse_copy, reread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -270,6 +270,20 @@ def read_stat(machine: Machine, pid: int) -> Stat:
     return stat
 
 
+def read_start(machine: Machine, pid: int) -> int | None:
+    """Return the start of a process in ticks; None where its `stat` alone is refused.
+
+    Raises `ProcessGone`, `AccessDenied` or OSError where nothing of it can be read.
+    """
+    try:
+        return read_stat(machine, pid).start
+    except (ProcessGone, NoDescriptors):
+        raise
+    except UNREADABLE:
+        machine.read(f"{pid}/status")
+        return None
+
+
 def read_status(machine: Machine, pid: int) -> Status:
     """The `status` of a process; raises `ProcessGone` or `AccessDenied`."""
     return parse_status(machine.read(f"{pid}/status"))
@@ -277,11 +291,7 @@ def read_status(machine: Machine, pid: int) -> Status:
 
 def read_threads(machine: Machine, pid: int) -> list[int]:
     """The thread ids of a process; raises `ProcessGone` or `AccessDenied`."""
-    machine.need_procfs()
-    try:
-        return [int(name) for name in os.listdir(f"{machine.proc}/{pid}/task")]
-    except OSError as error:
-        raise classify(error) from None
+    return list(map(int, machine.listdir(f"{pid}/task")))
 
 
 def read_children(machine: Machine, pid: int, threads: int = 1) -> list[int]:
@@ -346,7 +356,7 @@ def scan(machine: Machine) -> Iterator[tuple[int, int]]:
     try:
         listing = os.scandir(machine.proc)
     except OSError as error:
-        raise classify_listing(error) from None
+        raise machine.classify(error) from None
     with listing as entries:
         for entry in entries:
             name = entry.name
@@ -391,7 +401,10 @@ class OwnIo:
 
 def process_count(machine: Machine) -> int:
     """About how many entries a listing of procfs has: the link count of its root (kernel: proc_root_getattr)."""
-    return os.stat(machine.proc).st_nlink
+    try:
+        return os.stat(machine.proc).st_nlink
+    except OSError:
+        return 0
 
 
 class Kept:

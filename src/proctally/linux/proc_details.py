@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from errno import EMFILE, ENFILE
 
-from proctally.errors import UNREADABLE, AccessDenied, ProcessGone, no_process
-from proctally.linux.machine import Machine, classify, classify_listing, clock_id, this_machine
+from proctally.errors import UNREADABLE, AccessDenied, NoDescriptors, ProcessGone, no_process
+from proctally.linux.machine import Machine, classify, clock_id, this_machine
 from proctally.linux.proc import COUNTERS_END, Stat, parse_children, parse_stat, read_stat, read_threads, scan
 
 TYPE_CHECKING = False
@@ -176,12 +176,11 @@ def read_executable(machine: Machine, pid: int) -> str | None:
     """
 
     def read(folder: str) -> str:
-        machine.need_procfs()
-        link = f"{machine.proc}/{folder}/exe"
+        link = machine.path(f"{folder}/exe")
         try:
             path = os.readlink(link)
         except OSError as error:
-            raise classify(error) from None
+            raise machine.classify(error) from None
         if path.endswith(DELETED) and not _is_same(link, f"{machine.proc}/{folder}/root{path}"):
             path = path.removesuffix(DELETED)
         return path
@@ -193,16 +192,11 @@ def read_descriptors(machine: Machine, pid: int) -> dict[int, str]:
     """Where each open descriptor leads, by its number; raises `ProcessGone` or `AccessDenied`."""
 
     def read(folder: str) -> dict[int, str]:
-        machine.need_procfs()
-        path = f"{machine.proc}/{folder}/fd"
-        try:
-            names = os.listdir(path)
-        except OSError as error:
-            raise classify(error) from None
+        path = f"{folder}/fd"
         found = {}
-        for name in names:
+        for name in machine.listdir(path):
             try:
-                found[int(name)] = os.readlink(f"{path}/{name}")
+                found[int(name)] = os.readlink(f"{machine.proc}/{path}/{name}")
             except OSError:  # closed in between
                 continue
         return dict(sorted(found.items()))
@@ -273,10 +267,7 @@ def _children_of_threads(machine: Machine, pid: int) -> list[int]:
 def list_pids(machine: Machine) -> list[int]:
     """The pids of all processes that are listed. Raises `NoDescriptors` or `NoProcfs`."""
     machine.need_procfs()
-    try:
-        return list(map(int, filter(str.isdecimal, os.listdir(machine.proc))))
-    except OSError as error:
-        raise classify_listing(error) from None
+    return list(map(int, filter(str.isdecimal, machine.listdir(""))))
 
 
 def read_each(machine: Machine, pids: Iterable[int], make: Callable[[tuple[Any, ...]], Made]) -> dict[int, Made]:
@@ -293,7 +284,7 @@ def read_each(machine: Machine, pids: Iterable[int], make: Callable[[tuple[Any, 
     try:
         folder = open_(machine.proc, flags | os.O_DIRECTORY)
     except OSError as error:
-        raise classify_listing(error) from None
+        raise machine.classify(error) from None
     try:
         for pid in pids:
             try:
@@ -376,6 +367,8 @@ def children_by_listing(machine: Machine, parent: int) -> list[int]:
         try:
             if read_stat(machine, pid).ppid == parent:
                 found.append(pid)
-        except (ProcessGone, PermissionError):
+        except NoDescriptors:
+            raise
+        except UNREADABLE:
             continue
     return found

@@ -218,25 +218,27 @@ class ProcessCounter:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._beside: int | None = None
+        self._device = 0  # of the procfs with that many
         self._count_ns = 0
 
     def read(self) -> int | None:
-        """None where `/proc` cannot be listed."""
+        """None where `/proc` cannot be listed, or where it shows no process: every procfs has one, this one."""
         proc = self._machine.proc
         try:
-            if self._beside is not None and self._machine.monotonic_ns() < self._count_ns:
-                return os.stat(proc).st_nlink - self._beside
-            before = os.stat(proc).st_nlink
+            before = os.stat(proc)
+            is_counted = self._beside is not None and self._machine.monotonic_ns() < self._count_ns
+            if self._beside is not None and is_counted and before.st_dev == self._device:
+                return before.st_nlink - self._beside
             names = os.listdir(proc)
-            after = os.stat(proc).st_nlink
+            after = os.stat(proc)
         except OSError:
             return None
         count = sum(map(str.isdecimal, names))
         self._beside = None
-        if before == after and "1" in names and self._machine.in_initial_pid_namespace():
-            self._beside = after - count
+        if before.st_nlink == after.st_nlink and "1" in names and self._machine.in_initial_pid_namespace():
+            self._beside, self._device = after.st_nlink - count, after.st_dev
             self._count_ns = self._machine.monotonic_ns() + RECOUNT_NS
-        return count
+        return count or None
 
 
 class SystemReading:

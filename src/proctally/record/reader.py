@@ -19,7 +19,7 @@ from proctally.record.field_types import TypeFilter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from io import FileIO
+    from io import BytesIO, FileIO
     from typing import Any
 
     from proctally.record import JsonObject
@@ -67,10 +67,11 @@ def upgrader(path: str, run: JsonObject) -> Callable[[JsonObject], JsonObject] |
 
 
 class Reading:
-    """The lines of one record, in order, without a truncated last one."""
+    """The lines of one record, in order, without a truncated last one. `opened`: it is read instead of a file."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, opened: BytesIO | None = None) -> None:
         self.path = path
+        self._opened = opened
         self._types = TypeFilter()
         self._upgrade: Callable[[JsonObject], JsonObject] | None = None
 
@@ -85,7 +86,7 @@ class Reading:
         Raises ValueError, naming the line, for a file that is not a record of one run, NoRecord for an unknown schema
         and for what is not a regular file, and OSError.
         """
-        with open_record(self.path) as file:
+        with self._opened or open_record(self.path) as file:
             for number, data in enumerate(_split(_blocks(file, self.path), self.path), 1):
                 try:
                     line = decode(data)
@@ -141,9 +142,9 @@ def is_line(value: object) -> bool:
     return isinstance(value, dict) and isinstance(value.get("type"), str)
 
 
-def read(path: str) -> Iterator[JsonObject]:
+def read(path: str, opened: BytesIO | None = None) -> Iterator[JsonObject]:
     """Yield the lines of a record in order, as `Reading` does."""
-    return iter(Reading(path))
+    return iter(Reading(path, opened))
 
 
 def lines(path: str) -> Iterator[JsonObject]:
@@ -277,7 +278,7 @@ def _split(blocks: Iterator[bytes], path: str) -> Iterator[bytes]:
             parts, size = [last], len(last)
 
 
-def _blocks(file: FileIO, path: str) -> Iterator[bytes]:
+def _blocks(file: FileIO | BytesIO, path: str) -> Iterator[bytes]:
     """Yield the text of a file in blocks, unpacked, up to where it is truncated. Raises ValueError, OSError."""
     block = file.read(BLOCK_BYTES)
     if block and block.startswith(GZIP):
@@ -288,7 +289,7 @@ def _blocks(file: FileIO, path: str) -> Iterator[bytes]:
         block = file.read(BLOCK_BYTES)
 
 
-def _unpacked(file: FileIO, data: bytes, path: str) -> Iterator[bytes]:
+def _unpacked(file: FileIO | BytesIO, data: bytes, path: str) -> Iterator[bytes]:
     import zlib
 
     unzip = zlib.decompressobj(GZIP_FORMAT)

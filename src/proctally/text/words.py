@@ -40,7 +40,7 @@ GAPS = {
     "teardown": ("process", "about 50 us and the release of memory are missing at the exit of {n}{amount}"),
     "threads_ended": ("thread", "CPU time of {n} between the last accounting and the exit is missing{amount}"),
     "setuid": ("process", "perf lost {n}, maybe by a setuid or unreadable program: {what} is incomplete{amount}"),
-    "hidden": ("child", "hidepid hides {n} of the job{amount}"),
+    "hidden": ("process", "the kernel refused to show {n} of the job (hidepid, a security module){amount}"),
     "left_running": ("process", "{n} continued to run after the summary{amount}"),
     "lost_records": ("record", "perf lost {n}: names and counts of processes are incomplete"),
     "lost_unknown": ("record", "perf might have lost records: this kernel does not count them"),

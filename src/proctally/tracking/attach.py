@@ -9,7 +9,7 @@ from proctally.linux.c_library import libc
 from proctally.linux.child import SignalFd, pidfd_open, stopping
 from proctally.linux.descriptors import raise_limit
 from proctally.linux.machine import Machine, host_machine
-from proctally.linux.proc import is_thread, read_stat
+from proctally.linux.proc import is_thread
 from proctally.record.codes import ALL_EXITED, ALREADY_RUNNING
 from proctally.text.escape import decode_name
 from proctally.text.terminal import say_line
@@ -43,7 +43,7 @@ def attach(options: Options, pid: int, environment: dict[str, str]) -> Ended:
 
 def command_name(machine: Machine, pid: int) -> str:
     """Return the name of a process. Raises `ProcessGone` or `AccessDenied`."""
-    return decode_name(read_stat(machine, pid).comm)
+    return decode_name(machine.read(f"{pid}/comm").removesuffix(b"\n"))
 
 
 class AttachTracker(TreeTracker):
@@ -76,10 +76,10 @@ class AttachTracker(TreeTracker):
         self.enclosure.look_around(pid)
         super().begin(command, pid)
 
-    def has_ended(self) -> bool:
-        """Return True if its root and all known members have exited."""
-        ended = self.root is None or self.root.ended
-        return ended and all(member.ended for member in self.sampler.members.values())
+    def has_ended(self, exited: set[Member]) -> bool:
+        """Return True if its root and all known members have exited. `exited`: those whose pidfds show it."""
+        members = self.sampler.members.values() if self.root is None else [self.root, *self.sampler.members.values()]
+        return all(member.ended or member in exited for member in members)
 
     def end(self, outcome: Outcome) -> None:
         """Take the last sample and write the last lines."""
@@ -102,6 +102,7 @@ class Exits(Source):
         assert tracker.root is not None
         self._tracker = tracker
         self._watched = {tracker.root: root_fd} if root_fd is not None else {}
+        self._exited: set[Member] = set()  # also those whose state cannot be read
 
     def fds(self, now: int) -> list[int]:
         return [*self._watched.values(), *self._tracker.fds(now)]
@@ -111,20 +112,21 @@ class Exits(Source):
         return timeout if self._watched else min(timeout, WITHOUT_PIDFD_NS)
 
     def act(self, now: int, ready: Collection[int]) -> Outcome | None:
+        self._exited.update(member for member, fd in self._watched.items() if fd in ready)
         self._tracker.scan(now, woken=bool(ready) or not self._watched)
         self._tracker.do_rest(now)
-        if self._tracker.has_ended():
+        if self._tracker.has_ended(self._exited):
             return Outcome("ended", reason(ALL_EXITED))
         self._watch()
         return None
 
     def _watch(self) -> None:
         """Open pidfds of the members that remain, once the root has exited."""
-        for member in [member for member in self._watched if member.ended]:
+        for member in [member for member in self._watched if member.ended or member in self._exited]:
             os.close(self._watched.pop(member))
         if not self._watched:
             for member in list(self._tracker.sampler.members.values())[:WATCHED_MEMBERS]:
-                if not member.ended and (fd := pidfd_open(member.pid)) is not None:
+                if not (member.ended or member in self._exited) and (fd := pidfd_open(member.pid)) is not None:
                     self._watched[member] = fd
 
 

@@ -12,7 +12,7 @@ import os
 import select
 import sys
 
-from proctally.errors import UNREADABLE
+from proctally.errors import UNREADABLE, ProcessGone
 from proctally.linux.c_library import libc
 from proctally.linux.channel import Channel, Closed, Late
 from proctally.linux.child import (
@@ -29,7 +29,7 @@ from proctally.linux.child import (
 from proctally.linux.descriptors import raise_limit
 from proctally.linux.machine import host_machine, process_cpu_ns
 from proctally.linux.open_files import close_above
-from proctally.linux.proc import read_stat
+from proctally.linux.proc import read_start, read_stat
 from proctally.record import seconds
 from proctally.record.codes import BLOCK_LEFT, HIDDEN, PROGRAM_EXITED, PROGRAM_REPLACED, STOPPED, of_error
 from proctally.record.location import output_problem
@@ -226,9 +226,11 @@ class Sidecar(Source):
             return not _poll(self.pidfd, 0)
         try:
             stat = read_stat(self.machine, self.pid)
-        except UNREADABLE:
+        except ProcessGone:
             return False
-        return stat.start == self.start and (stat.state not in b"ZXx" or stat.threads > 1)
+        except UNREADABLE:
+            return True
+        return self.start in (0, stat.start) and (stat.state not in b"ZXx" or stat.threads > 1)
 
     def _take_control(self) -> None:
         assert self.control is not None
@@ -358,7 +360,7 @@ def _command(tracker: AttachTracker) -> list[str] | None:
 
 
 def main() -> None:
-    """Run with the arguments PID START and the control channel as descriptor 3."""
+    """Run with the arguments PID START (0: unknown) and the control channel as descriptor 3."""
     default_signals((SIGHUP, SIGINT, SIGQUIT, SIGTERM))  # a shell ignores some for what it puts into the background
     close_above(CONTROL_FD)  # what a thread of the target opened while this process started
     os.chdir("/")
@@ -366,7 +368,7 @@ def main() -> None:
     pid, start = int(sys.argv[1]), int(sys.argv[2])
     sidecar = Sidecar(Channel.of_descriptor(CONTROL_FD), pid, start, SignalFd(libc(), stopping()))
     try:
-        is_same = read_stat(sidecar.machine, pid).start == start  # not another that was given its number
+        is_same = not start or read_start(sidecar.machine, pid) in (None, start)  # its pid can be another's now
     except UNREADABLE:
         is_same = False
         sidecar.refuse()

@@ -6,9 +6,10 @@ one interval. It belongs to the whole lifetime, from the last scan before the pr
 
 from __future__ import annotations
 
-from proctally.errors import AccessDenied, ProcessGone
+from proctally.errors import UNREADABLE, NoDescriptors
 from proctally.linux.machine import Machine, clock_id
 from proctally.linux.proc import Stat, parse_stat, read_stat
+from proctally.tree.member import UNREAD, Member
 
 
 class Hidden:
@@ -26,21 +27,13 @@ class Hidden:
     def __contains__(self, pid: int) -> bool:
         return pid in self._since_ns
 
-    def is_hidden(self, pid: int) -> bool:
-        """Return True if this process exists and has no file that this user can read."""
-        if self._machine.clocks([clock_id(pid)])[0] is None:
-            return False
-        try:
-            read_stat(self._machine, pid)
-        except (ProcessGone, AccessDenied):
-            return True
-        except (OSError, ValueError):
-            return False
-        return False
-
     def note(self, pid: int, since_ns: int) -> None:
         """Keep a process that is hidden; `since_ns`: the last scan before it was noticed."""
         self._since_ns.setdefault(pid, since_ns)
+
+    def forget(self, pid: int) -> None:
+        """Drop a process that can be read again."""
+        self._since_ns.pop(pid, None)
 
     def living(self) -> int:
         """Return how many there are at this moment, zombies included."""
@@ -54,10 +47,31 @@ class Hidden:
         return min(ended, default=None)
 
 
-def stat_of_hidden(machine: Machine, pid: int, ppid: int) -> Stat:
+def is_hidden(machine: Machine, pid: int) -> bool:
+    """Return True if this process exists and its `stat` is refused (hidepid, a security module, an error)."""
+    if machine.clocks([clock_id(pid)])[0] is None:
+        return False
+    try:
+        read_stat(machine, pid)
+    except NoDescriptors:
+        return False
+    except UNREADABLE:
+        return True
+    return False
+
+
+def hidden_member(machine: Machine, pid: int, own: int, parent: Member | None) -> Member:
+    """Return a process that cannot be read. `own`: its parent, unless a member is."""
+    member = Member(pid, _stat_of_hidden(machine, pid, own if parent is None else parent.pid), parent)
+    member.has_children = True  # that is unknown
+    return member
+
+
+def _stat_of_hidden(machine: Machine, pid: int, ppid: int) -> Stat:
     """Return what stands for the `stat` of a hidden process: no times, one thread; it starts now."""
     start = machine.boottime_ns() // machine.tick_ns
-    return parse_stat(b"%d ((hidden)) ? %d %s 1 0 %d 0 0 0\n" % (pid, ppid, b" ".join([b"0"] * 15), start))
+    text = b"%d ((hidden)) %s %d %s 1 0 %d 0 0 0\n"
+    return parse_stat(text % (pid, UNREAD, ppid, b" ".join([b"0"] * 15), start))
 
 
 def backdate(rates: list[tuple[int, dict[str, int]]], now: int, levels: dict[str, int], begin: int, cpus: int) -> None:

@@ -14,6 +14,7 @@ CPU, USER, SYSTEM, MINOR, MAJOR, SWITCHES, DELAY, IO = range(8)
 IO_FIELDS = 7  # rchar, wchar, syscr, syscw, read_bytes, write_bytes, cancelled_write_bytes
 SIZE = IO + IO_FIELDS
 NO_IO = (0,) * IO_FIELDS
+UNREAD = b"?"  # state of a member whose `stat` was never read
 
 Amount = list[int]  # `SIZE` numbers: nanoseconds, counts and bytes
 
@@ -84,7 +85,7 @@ class Member(Kept):
         self.run_delay = 0
         self.run_delays: dict[int, int] = {}
         # levels
-        self.state = b"?"
+        self.state = UNREAD
         self.threads = 0
         self.rss = 0
         self.peak_rss = 0

@@ -6,9 +6,9 @@ their children. Totals rely on it.
 
 from __future__ import annotations
 
-from proctally.errors import UNREADABLE, NoProcfs, ProcessGone, no_process
+from proctally.errors import UNREADABLE, NoDescriptors, ProcessGone, no_process
 from proctally.linux.machine import Machine, clock_id
-from proctally.linux.proc import Files, is_thread, process_count, read_children, read_stat, scan
+from proctally.linux.proc import Files, is_thread, process_count, read_children, read_start, read_stat, scan
 from proctally.tree.member import Member
 
 TYPE_CHECKING = False
@@ -44,10 +44,10 @@ class Foreign:
         """Leave out a process that is, or may become, a child of this process."""
         try:
             self.starts[pid] = read_stat(self.machine, pid).start
-        except NoProcfs:
-            self.starts[pid] = UNKNOWN_START
-        except UNREADABLE:
+        except ProcessGone:
             pass
+        except UNREADABLE:
+            self.starts[pid] = UNKNOWN_START
 
     def has(self, pid: int) -> bool:
         """Return whether this process is left out, and not another one that was given its pid."""
@@ -57,8 +57,10 @@ class Foreign:
         try:
             if read_stat(self.machine, pid).start == start:
                 return True
-        except UNREADABLE:
+        except ProcessGone:
             pass
+        except UNREADABLE:
+            return True
         del self.starts[pid]
         return False
 
@@ -169,14 +171,11 @@ class Membership:
             stat = read_stat(self.machine, pid)
         except UNREADABLE:
             return None
-        if stat.state in b"Xx":
-            return None
         if stat.ppid in self.members:
             parent = self.members[stat.ppid]
-        member = Member(pid, stat, parent)
+        member = self.members[pid] = Member(pid, stat, parent)
         if parent is not None:
             parent.has_children = True
-        self.members[pid] = member
         self.changed = True
         return member
 
@@ -192,10 +191,13 @@ class Membership:
             member = self.admit(pid, None)
             if member is not None:
                 return member
-        if is_held and self.machine.clocks([clock_id(pid)])[0] is not None:  # its `stat` alone is refused
-            return self._hidden_member(pid, None)
-        read_stat(self.machine, pid)  # raises the reason
-        raise no_process(pid)
+        if not is_held:
+            read_start(self.machine, pid)  # raises the reason, unless its `stat` alone is refused
+        member = self._admit_hidden(pid, None) or self.admit(pid, None)
+        if member is None:
+            read_stat(self.machine, pid)
+            raise no_process(pid)
+        return member
 
     def remove(self, member: Member) -> None:
         """Take an ended process out; its children stay."""
@@ -257,7 +259,7 @@ class Membership:
             by_asking = by_listing
         due = not verified and by_listing < VERIFY_COST_NS
         if due or by_listing <= min(by_asking, by_pid):
-            found = self._discover_by_listing(fresh, now, listed, unseen, knows_last=last is not None)
+            found = self._discover_by_listing(ran, fresh, now, listed, unseen, knows_last=last is not None)
             # a listing lacks what this user cannot see: members are asked as well
             return found + self._discover_by_children(ran + found) if due and self.has_children_files else found
         if fresh is not None and by_pid <= by_asking:
@@ -277,7 +279,7 @@ class Membership:
         return found
 
     def _discover_by_listing(
-        self, fresh: list[int] | None, now: int, listed: int, unseen: int, *, knows_last: bool
+        self, ran: list[Member], fresh: list[int] | None, now: int, listed: int, unseen: int, *, knows_last: bool
     ) -> list[Member]:
         """From one listing, of `listed` processes; the parents of `unseen` of them are not known yet."""
         self._verified_at = now
@@ -285,7 +287,7 @@ class Membership:
         self._doubtful = fresh is None and knows_last  # a fork under way is in no listing
         self._pids.note_unborn(self._pids.unresolved, self.members, now)
         again = set(self._pids.unborn)
-        found = self._discover_by_scan()
+        found = self._discover_by_scan(ran)
         left = [pid for pid in fresh or () if pid not in self._others and pid not in again]
         self._pids.keep(pid for pid in left if pid not in self.members)
         cost_ns = self.machine.monotonic_ns() - now
@@ -379,26 +381,22 @@ class Membership:
         return new
 
     def note_hidden(self, pid: int) -> bool:
-        """Keep a process of the tree that this user cannot read; False when it is not there, or can be read."""
-        from proctally.tree.hidden import Hidden
+        """Keep a process of the tree whose `stat` is refused; False when it is not there, or can be read."""
+        from proctally.tree.hidden import Hidden, is_hidden
 
-        hidden = self.hidden or Hidden(self.machine)
-        if not hidden.is_hidden(pid):
+        if not is_hidden(self.machine, pid):
             return False
-        self.hidden = hidden
-        hidden.note(pid, self.since_ns)
+        self.hidden = self.hidden or Hidden(self.machine)
+        self.hidden.note(pid, self.since_ns)
         return True
 
     def _admit_hidden(self, pid: int, parent: Member | None) -> Member | None:
-        """Take in a process of which nothing but its CPU clock can be read."""
-        return self._hidden_member(pid, parent) if self.note_hidden(pid) else None
+        """Take in a process of which nothing but its CPU clock can be read; None where it is gone, or can be read."""
+        if not self.note_hidden(pid):
+            return None
+        from proctally.tree.hidden import hidden_member
 
-    def _hidden_member(self, pid: int, parent: Member | None) -> Member:
-        from proctally.tree.hidden import stat_of_hidden
-
-        member = Member(pid, stat_of_hidden(self.machine, pid, self.own or 0 if parent is None else parent.pid), parent)
-        member.has_children = True  # that is unknown
-        self.members[pid] = member
+        member = self.members[pid] = hidden_member(self.machine, pid, self.own or 0, parent)
         self.changed = True
         return member
 
@@ -425,15 +423,21 @@ class Membership:
             self._verified_at = -VERIFY_NS
             return []
 
-    def _discover_by_scan(self) -> list[Member]:
+    def _discover_by_scan(self, ran: list[Member]) -> list[Member]:
         """From one listing of the machine; `stat` is read only of processes not seen before.
 
         Of the others the parent is remembered, never the verdict that they are no members: it is asked again when
-        that parent is gone.
+        that parent is gone. Where there is no listing, the `children` files of those that ran are read.
         """
         if self.own is not None and self.foreign.starts:
             self.foreign.follow(self._children_of)
-        listed = dict(scan(self.machine))
+        try:
+            listed = dict(scan(self.machine))
+        except NoDescriptors:
+            raise
+        except UNREADABLE:
+            self.lost = self._doubtful = True
+            return self._discover_by_children(ran)
         known = self._others
         others: dict[int, tuple[int, int, int]] = {}
         fresh = []

@@ -260,7 +260,7 @@ class MemoryGuard(Guard):
             return found
         unknown: JsonObject = dict.fromkeys(PEAK)
         bound = self._mark_bound()
-        if bound and self.is_wanted:
+        if bound and self.is_wanted and self.tree.hidden is None:
             unknown |= {"peak_low_bytes": 0, "peak_high_bytes": bound}
         return unknown
 
@@ -278,7 +278,7 @@ class MemoryGuard(Guard):
             return [(TRACKING_FAILED, None, None)]
         if found is not None:
             return found
-        return [(NOT_SAMPLED, None, self._mark_bound())]
+        return [(NOT_SAMPLED, None, self._mark_bound()) if self.tree.hidden is None else (HIDDEN, None, None)]
 
     @property
     def pss_denied(self) -> int:

@@ -5,8 +5,9 @@ Only members that ran are read, and some others at a slow pace.
 
 from __future__ import annotations
 
-from proctally.errors import UNREADABLE, AccessDenied, NoProcfs, ProcessGone
+from proctally.errors import UNREADABLE, NoProcfs, ProcessGone
 from proctally.linux.proc import parse_io, parse_stat, read_run_delay, read_status, read_threads
+from proctally.tree.member import UNREAD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,10 +81,12 @@ class Readings:
             raw = self.files.stat_bytes(member, member.pid)
             is_unchanged = raw.startswith(member.head) and member.head is member.stat.head
             stat = member.stat if is_unchanged else parse_stat(raw)
-        except (ProcessGone, AccessDenied):
-            return self._read_hidden(member, clock)
-        except (OSError, ValueError):
-            return True  # there, but not readable now: its last reading is valid
+        except ProcessGone:
+            return member.stat_fd < 0 and self._read_hidden(member, clock)
+        except UNREADABLE:
+            return self._read_hidden(member, clock) or self.machine.clock_gettime_ns is None
+        if member.stat.state == UNREAD and (clock is None or clock >= member.cpu):
+            self._see_hidden(member, stat)
         if clock is not None and is_unchanged:
             return self._read_unchanged(member, clock, io)
         if stat.start != member.start or stat.state in b"Xx":
@@ -125,16 +128,29 @@ class Readings:
         """No `stat` for a member: False when it is gone.
 
         Under hidepid a process that became another user's has no files, unless they were kept open, while its clock
-        still reads.
+        still reads. So it does where a security module or an error refuses `stat` alone.
         """
         if clock is not None:  # it may have ended since
-            clock = self.machine.clocks([member.clock])[0]
-        if clock is None or member.stat_fd >= 0 or clock < member.cpu:
+            clock = self._clock_of(member)
+        if clock is None:
             return False
         member.previous_stat = member.stat
         self.ledger.update(member, clock, self.state.tick)
         member.has_children |= self.tree.note_hidden(member.pid)  # whether it has some is unknown from now on
         return True
+
+    def _clock_of(self, member: Member) -> int | None:
+        """Return its CPU clock; None where it is gone, also where another process with less CPU time has its pid."""
+        clock = self.machine.clocks([member.clock])[0]
+        return None if clock is None or clock < member.cpu else clock
+
+    def _see_hidden(self, member: Member, stat: Stat) -> None:
+        """Take in the first `stat` of a member that could not be read when it entered: its identity is known now."""
+        member.start = stat.start
+        if member.cpu_base:  # what it used before tracking began is in these counters
+            member.stat = stat
+        if self.tree.hidden is not None:
+            self.tree.hidden.forget(member.pid)
 
     def reread(self, member: Member) -> bool:
         """Read a member again in one scan; the reading before this scan stays the previous one."""
@@ -151,9 +167,9 @@ class Readings:
         """Return the first `stat` of a new member; None when it is gone already."""
         try:
             stat = self.files.stat(member, member.pid)
-        except (ProcessGone, AccessDenied):
+        except ProcessGone:
             return None if self.tree.hidden is None or member.pid not in self.tree.hidden else member.stat
-        except (OSError, ValueError):
+        except UNREADABLE:
             stat = member.stat  # there, but not readable now: the reading that found it is valid
         if not self.with_children:
             _leave_out_children(stat)
@@ -163,7 +179,7 @@ class Readings:
 
     def enter(self, member: Member) -> None:
         """Read the levels of a new member, and its `io`."""
-        self.states[b"?"] = self.states.get(b"?", 0) + 1
+        self.states[UNREAD] = self.states.get(UNREAD, 0) + 1
         self._take_levels(member)
         self._take_io(member, self._io_of(member))
 
@@ -178,11 +194,10 @@ class Readings:
         """Return whether a member exists still, as a zombie at least."""
         try:
             stat = self.files.stat(member, member.pid)
-        except (ProcessGone, AccessDenied):
-            clock = None if member.stat_fd >= 0 else self.machine.clocks([member.clock])[0]
-            return clock is not None and clock >= member.cpu  # hidden
-        except (OSError, ValueError):
-            return True
+        except ProcessGone:
+            return member.stat_fd < 0 and self._clock_of(member) is not None  # hidden
+        except UNREADABLE:
+            return self._clock_of(member) is not None or self.machine.clock_gettime_ns is None
         return stat.start == member.start and stat.state not in b"Xx"
 
     def vanished(self) -> list[Member]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from proctally.linux.machine import NANOSECONDS
 from proctally.record import seconds
 from proctally.text.escape import decode_name
-from proctally.tree.member import CPU, DELAY, IO, MAJOR, MINOR, SWITCHES, SYSTEM, USER
+from proctally.tree.member import CPU, DELAY, IO, MAJOR, MINOR, SWITCHES, SYSTEM, UNREAD, USER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,6 +177,8 @@ class Samples:
         }
         if not self.ledger.cpu.has_procfs:
             levels.update(dict.fromkeys(READ_OF_MEMBERS))
+        elif 0 < len(self.tree.members) == readings.states.get(UNREAD):
+            levels.update(dict.fromkeys(READ_OF_MEMBERS[1:]))
         if unread:
             levels["pss_unread"] = unread
         if readings.io_denied:

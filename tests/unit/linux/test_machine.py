@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from proctally.errors import AccessDenied, FileServed, NoDescriptors, NoProcfs, ProcessGone
+from proctally.linux import machine as machine_module
 from proctally.linux.machine import Machine, classify, clock_id, reread, why_no_procfs
 from proctally.linux.mounts import served
 from proctally.linux.sources import KeptFile
@@ -98,10 +99,22 @@ def test_everything_lies_below_the_injected_root(tmp_path: Path) -> None:
         assert [reread(fd), reread(fd), reread(fd, 3)] == [b"a fake", b"a fake", b"a f"]
     finally:
         os.close(fd)
-    with pytest.raises(ProcessGone):
-        machine.read("8/stat")
-    with pytest.raises(ProcessGone):
-        machine.open("8/stat")
+    for read in (machine.read, machine.open, machine.listdir):
+        with pytest.raises(NoProcfs, match=f"procfs is not mounted at {tmp_path}; mount it"):
+            read("8/stat")
+        (tmp_path / "self").mkdir()
+        with pytest.raises(ProcessGone):
+            read("8/stat")
+        (tmp_path / "self").rmdir()
+
+
+def test_procfs_that_was_missing_is_found_once_it_is_mounted(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Machine()
+    first.procfs_missing = "procfs_missing"
+    monkeypatch.setattr(machine_module, "_machine", first)
+    monkeypatch.setattr(machine_module, "host_machine", Machine)
+    found = machine_module.this_machine()
+    assert found is not first and machine_module.this_machine() is found
 
 
 def test_read_to_the_end(tmp_path: Path) -> None:
@@ -230,7 +243,7 @@ def test_served_file_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileServed):
         machine.read_sys("devices/system/cpu/online")
     for path in ("sysvipc/shm", "4321/iox", "self/status"):
-        with pytest.raises(ProcessGone):
+        with pytest.raises(NoProcfs):
             machine.read(path)
     assert machine.refused == {
         f"/nowhere/{path}" for path in (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fakeroot import INIT, FakeHost
-from proctally.errors import ProcessGone, no_process
+from proctally.errors import NoProcfs, ProcessGone, no_process
 from proctally.linux import proc_details
 from proctally.linux.machine import Machine, classify
 from proctally.linux.proc import read_run_delay, read_stat, scan
@@ -46,7 +46,7 @@ def test_listing_without_procfs_names_no_process(tmp_path: Path) -> None:
         lambda: proc_details.list_pids(machine),
         lambda: proc_details.read_each(machine, [1], tuple),
     ):
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(NoProcfs):
             read()
 
 

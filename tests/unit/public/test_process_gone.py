@@ -11,6 +11,7 @@ import pytest
 import proctally
 from fakeroot import INIT, FakeHost
 from proctally import process, processes
+from proctally.errors import NoProcfs
 from proctally.linux.machine import Machine
 
 PID = 100
@@ -56,6 +57,6 @@ def test_function_of_process_that_exits_is_gone(host: FakeHost, step: str, funct
 
 def test_scan_without_procfs_names_no_process(tmp_path: Path) -> None:
     for read in (processes.scan, processes.pids, processes.Scanner):
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(NoProcfs):
             found = read(machine=Machine(str(tmp_path / "none"), clock_gettime_ns=None))
             found.scan()  # type: ignore[union-attr]

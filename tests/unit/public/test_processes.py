@@ -164,7 +164,7 @@ def test_maps_that_go_round_in_a_circle_come_to_an_end() -> None:
 def test_who_may_not_be_read_is_denied_and_it_is_said_what(tmp_path: Path, function: Callable[..., Any]) -> None:
     host = FakeHost(tmp_path)
     host.spawn(100, INIT)
-    host.deny("100/stat")  # as under hidepid=1
+    host.deny("100/stat", "100/status")  # as under hidepid=1
     with pytest.raises(proctally.AccessDenied, match="100/stat"):
         function(100, machine=host.machine())
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from errno import EACCES
 from pathlib import Path
 
 import pytest
 
 from fakeroot import SECOND
 from ledger_job import ROOT, Job
-from proctally.tree.hidden import Hidden, backdate
+from proctally.errors import AccessDenied
+from proctally.tree.hidden import Hidden, backdate, is_hidden
+from proctally.tree.member import MINOR
 
 CPUS = 2
 
@@ -124,15 +127,82 @@ def test_children_that_no_scan_saw_and_that_can_be_read_are_of_their_interval(jo
 def test_hidden_is_who_has_a_clock_and_no_file(job: Job) -> None:
     hidden = Hidden(job.sampler.machine)
     hidden_child(job, 200)
-    assert hidden.is_hidden(200)
-    assert not hidden.is_hidden(ROOT)
-    assert not hidden.is_hidden(999)
+    assert [is_hidden(job.sampler.machine, pid) for pid in (200, ROOT, 999)] == [True, False, False]
     hidden.note(200, 7)
     hidden.note(200, 9)
     assert hidden.take_ended() is None
     job.host.end(200)
     assert hidden.take_ended() == 7
     assert hidden.take_ended() is None
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_hidden_process_that_can_be_read_later_is_one(tmp_path: Path, attached: bool) -> None:
+    """As the child of su(1): it counted twice, as a process that ended and as a new one."""
+    job = Job(tmp_path, attached=attached)
+    job.start()
+    hidden_child(job, 200)
+    for _ in range(2):
+        job.host.run(200, user=0.75, minor=5)
+        job.look(1.0)
+    job.host.show(200)
+    for _ in range(2):
+        job.host.run(200, user=0.75, minor=5, pages=10)
+        job.look(1.0)
+    assert job.cpu() == pytest.approx(3.0, abs=0.01)
+    assert (job.sampler.processes_started(), job.sampler.hidden_living()) == (2, 0)
+    assert job.sampler.members[200].rss == 10 * 4096
+    assert job.truth()[MINOR] == job.sampler.total[MINOR]
+
+
+@pytest.mark.parametrize("descriptors", [0, 100])
+def test_refused_stat_costs_the_process_alone(tmp_path: Path, descriptors: int) -> None:
+    job = Job(tmp_path, attached=True, descriptors=descriptors)
+    job.host.run(ROOT, user=0.5, minor=7)
+    job.host.deny(f"{ROOT}/stat")
+    job.start()
+    job.host.spawn(200, ROOT)
+    for _ in range(2):
+        job.host.run(ROOT, user=0.25)
+        job.host.run(200, user=0.5)
+        job.look(1.0)
+    assert job.cpu() == pytest.approx(1.5, abs=0.01)
+    assert job.sampler.members.keys() == {ROOT, 200}
+    assert "hidden" in [code for code, _, _ in job.sampler.memory.gaps()]
+    job.host.denied.clear()
+    job.host.run(ROOT, user=0.25, minor=1, pages=3)
+    job.look(1.0)
+    assert job.cpu() == pytest.approx(1.75, abs=0.01)
+    assert job.sampler.members[ROOT].rss == 3 * 4096
+
+
+def test_process_of_which_nothing_can_be_read_is_denied(tmp_path: Path) -> None:
+    job = Job(tmp_path, attached=True)
+    job.host.deny(f"{ROOT}/stat", f"{ROOT}/status")
+    with pytest.raises(AccessDenied):
+        job.start()
+
+
+def test_kept_stat_that_is_refused_is_no_end(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    job.look(1.0)
+    refused = AccessDenied(EACCES, "Permission denied")
+    monkeypatch.setattr("proctally.linux.proc.reread", lambda fd: (_ for _ in ()).throw(refused))
+    job.host.run(ROOT, user=0.5)
+    job.look(1.0)
+    monkeypatch.undo()
+    job.host.run(ROOT, user=0.25)
+    job.look(1.0)
+    assert list(job.sampler.members) == [ROOT]
+    assert job.cpu() == pytest.approx(0.75, abs=0.01)
+
+
+def test_gaps_of_a_hidden_root_alone(tmp_path: Path) -> None:
+    """Memory was `not_sampled`, with a bound that held the largest process alone."""
+    job = Job(tmp_path)
+    job.host.deny(f"{ROOT}/stat")
+    job.start()
+    assert [code for code, _, _ in job.sampler.memory.gaps()] == ["hidden"]
+    assert job.sampler.memory.summary()["peak_high_bytes"] is None
 
 
 def test_backdate_raises_what_was_known_before() -> None:

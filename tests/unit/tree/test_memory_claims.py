@@ -56,7 +56,6 @@ def test_files_are_searched_where_more_is_unclaimed(tmp_path: Path, monkeypatch:
     claims = Claims(host.machine(), 0)
     member = ProcessMemory(7, 1, b"x", 1)
     assert not claims.search(unclaimed(20), [member])  # no mountinfo
-    (host.proc / "self").mkdir()
     (host.proc / "self" / "mountinfo").write_text("")
     searched: list[list[int]] = []
     monkeypatch.setattr(SharedFiles, "search", lambda self, pids: searched.append(list(pids)))

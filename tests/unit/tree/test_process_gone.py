@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fakeroot import INIT, FakeHost, attach_to
-from proctally.errors import ProcessGone
-from proctally.tree.hidden import Hidden
+from proctally.errors import AccessDenied, NoDescriptors, ProcessGone
+from proctally.tree.hidden import is_hidden
 from proctally.tree.sampler import TreeSampler
 
 ROOT, CHILD = 100, 101
@@ -83,13 +83,12 @@ def test_root_that_is_gone_is_raised(host: FakeHost) -> None:
 
 def test_process_without_files_is_hidden_while_its_clock_reads(host: FakeHost) -> None:
     machine = host.machine()
-    hidden = Hidden(machine)
-    assert not hidden.is_hidden(CHILD)
+    assert not is_hidden(machine, CHILD)
 
     def raised(error: OSError) -> None:
         raise error
 
-    host.once(f"{CHILD}/stat", lambda: raised(ProcessGone(2, "No such file or directory")))
-    assert hidden.is_hidden(CHILD)
-    host.once(f"{CHILD}/stat", lambda: raised(OSError(EIO, "Input/output error")))
-    assert not hidden.is_hidden(CHILD)
+    refused = (ProcessGone(2, "No such file or directory"), AccessDenied(13, "Permission denied"), OSError(EIO, "I/O"))
+    for error in (*refused, NoDescriptors(24, "Too many open files")):
+        host.once(f"{CHILD}/stat", lambda error=error: raised(error))
+        assert is_hidden(machine, CHILD) == (error in refused)
