@@ -468,8 +468,8 @@ class TreeTotal(NamedTuple):
 
     `cpu_ns`: by CPU clocks; `user_ns` and `system_ns` are cut to the tick (10 ms). `read_bytes`, `write_bytes`: from
     and to storage; None while no `io` could be read. `processes`: members now. `processes_seen`: all that were members
-    during an update. `io_unread`: processes so far whose `io` is denied: `read_bytes` and `write_bytes` lack their I/O
-    until they are reaped.
+    during an update. `io_unread`: processes so far whose `io` could not be read: `read_bytes` and `write_bytes` lack
+    their I/O until they are reaped.
     """
 
     elapsed_ns: int
@@ -533,7 +533,7 @@ class CumulativeTracker:
             write_bytes=used[IO + 5] if is_known else None,
             processes=len(sampler.members),
             processes_seen=sampler.processes_seen,
-            io_unread=len(sampler.readings.io_denied),
+            io_unread=len(sampler.readings.io_unread),
         )
 
     def close(self) -> None:

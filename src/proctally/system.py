@@ -17,7 +17,7 @@ from typing import NamedTuple
 from proctally.errors import closed
 from proctally.host.derive import derive_cpu, derive_memory
 from proctally.linux.disks import folder
-from proctally.linux.machine import Machine, this_machine
+from proctally.linux.machine import Machine, monotonic, this_machine
 from proctally.linux.mounts import MountReader, Pool, Space, ZpoolCommand
 from proctally.linux.net import NAMES
 from proctally.linux.sources import entries, number
@@ -301,8 +301,8 @@ def _spaces(spaces: list[Space], pools: list[Pool] | None) -> dict[str, DiskSpac
 
 def _await_pools(command: ZpoolCommand) -> list[Pool] | None:
     pools = command.poll()
-    deadline = time.monotonic() + POOLS_PATIENCE
-    while command.pid and time.monotonic() < deadline:
+    deadline = monotonic() + POOLS_PATIENCE
+    while command.pid and monotonic() < deadline:
         time.sleep(POLL_SECONDS)
         pools = command.poll()
     return pools
@@ -311,8 +311,8 @@ def _await_pools(command: ZpoolCommand) -> list[Pool] | None:
 def _dismiss(command: ZpoolCommand) -> None:
     """End a child that still runs, without a zombie: a killed one exits at once, unless it hangs in the kernel."""
     command.close()
-    deadline = time.monotonic() + END_PATIENCE
-    while not command.reap() and time.monotonic() < deadline:
+    deadline = monotonic() + END_PATIENCE
+    while not command.reap() and monotonic() < deadline:
         time.sleep(POLL_SECONDS)
 
 

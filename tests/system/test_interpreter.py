@@ -356,6 +356,7 @@ def test_error_before_the_start_is_125_and_one_line(error: str, place: str) -> N
     status, stdout, stderr = said([sys.executable, "-c", code, *QUIET, *JOB])
     assert (status, stdout, stderr.count(b"\n")) == (125, b"", 1)
     assert stderr.startswith(b"proctally: ")
+    assert b"MemoryError" not in stderr
 
 
 def test_error_of_the_loop_does_not_cost_the_status(tmp_path: Path) -> None:

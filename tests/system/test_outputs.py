@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -146,7 +147,7 @@ def test_record_that_another_run_writes_is_not_replaced(tmp_path: Path) -> None:
 def test_record_that_vanishes_is_reported(tmp_path: Path, how: str) -> None:
     done = shell(tmp_path, how, "-o", "record", cwd=tmp_path)
     assert done.status == 0
-    assert done.stderr == b"proctally: the record record was deleted, renamed or replaced during the run\n"
+    assert done.stderr == b"proctally: record record: was deleted, renamed or replaced during the run\n"
 
 
 def test_default_directory_that_vanishes_is_reported(tmp_path: Path) -> None:
@@ -165,7 +166,8 @@ def test_nothing_empty_stays_on_a_full_disk(tmp_path: Path, capfd: pytest.Captur
         (disk / "filler").write_bytes(bytes(16 << 10))
         done = shell(disk, "exit 3", "--summary-json", str(disk / "summary"))
         assert done.status == 3
-        assert b"is not whole: No space left" in done.stderr and b"could not be written to" in done.stderr
+        assert re.search(rb"^proctally: record \S+: No space left [^;]*; use --output", done.stderr, re.M)
+        assert b"could not be written to" in done.stderr
         for form in ("markdown", "json"):
             path = str(disk / f"report.{form}")
             assert main(["report", "-f", form, "-o", path, str(record)]) == 1

@@ -83,7 +83,9 @@ def test_run_without_procfs_has_cpu_time_alone(tmp_path: Path, place: tuple[str,
     assert cpu["unavailable"]["procfs"] == code
     assert [gap["code"] for gap in summary["gaps"] if gap["section"] == "machine"] == [code]
     assert not [gap for gap in summary["gaps"] if gap["section"] in ("memory", "processes", "time")]
-    assert (summary["memory"]["coverage"], summary["memory"]["peak_high_bytes"]) == ("unknown", None)
+    memory = summary["memory"]
+    assert (memory["coverage"], memory["peak_high_bytes"]) == ("unknown", None)
+    assert memory["peak_process_rss_bytes"] is None, "the mark of a small program is that of its launcher"
     assert (processes["coverage"], processes["started"], processes["peak"]) == ("unknown", None, None)
     assert processes["left"] == 0
     assert {command["command"] for command in summary["commands"]} <= {"sh"}

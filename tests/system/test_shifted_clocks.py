@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,40 @@ def test_shifted_clocks_are_not_believed(tmp_path: Path, library: str, shift: di
     assert cpu["coverage"] == "complete" or "perf" in cpu["unavailable"]
     assert 0.3 <= summary["wall_seconds"] < 20.0
     assert 0.0 <= summary["tracker"]["cpu_seconds"] < 5.0
+
+
+LIBRARY = """
+import json, os, proctally
+from proctally import gauges, process, processes, system
+own = os.getpid()
+for _ in range(2):
+    with proctally.track(record=False, interval=0.05) as run:
+        with run.phase("work"):
+            end = os.times().user + 0.1
+            while os.times().user < end: pass
+with proctally.Tree(own) as tree:
+    tree.sample()
+    tree.sample()
+for call in (process.start_time, process.liveness, processes.snapshot, processes.snapshot_tree):
+    call(own)
+for tracker in (processes.DeltaTracker(own), processes.CumulativeTracker(own)):
+    tracker.update()
+gauges.Gauges(own).sample()
+processes.Scanner().scan()
+system.stats()
+system.disk_spaces()
+[phase] = run.phases
+used, wall = run.summary.cpu.total_seconds, run.summary.wall_seconds
+print(json.dumps([run.missing, 0.05 < used < 5, 0 < wall < 20, phase.name]))
+"""
+
+
+@pytest.mark.parametrize("shift", SHIFTS.values(), ids=SHIFTS)
+def test_library_with_shifted_clocks_answers(library: str, shift: dict[str, str]) -> None:
+    environment = os.environ | {"LD_PRELOAD": library} | shift
+    words = [sys.executable, "-c", LIBRARY]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout == '[[], true, true, "work"]\n', done.stderr
 
 
 def test_true_clocks_are_believed(tmp_path: Path, library: str) -> None:

@@ -127,6 +127,12 @@ def test_path_is_searched_beyond_a_file_among_the_folders(tmp_path: Path) -> Non
     assert search(tmp_path, tmp_path / "file", tmp_path / "right").status == 8
 
 
+def test_path_is_searched_beyond_a_name_that_is_too_long(tmp_path: Path) -> None:
+    cannot_start(search(tmp_path, Path("/x" * 2100)), 127, "program")
+    script(tmp_path / "right/program", "#!/bin/sh\nexit 8\n")
+    assert search(tmp_path, Path("/x" * 2100), tmp_path / "right").status == 8
+
+
 def test_empty_part_of_path_is_the_working_directory(tmp_path: Path) -> None:
     script(tmp_path / "program", "#!/bin/sh\nexit 8\n")
     env = environment(tmp_path, PATH=f"/nonexistent{os.pathsep}")

@@ -9,6 +9,7 @@ from proctally.host.derive import derive
 from proctally.host.facts import HostReader
 from proctally.host.gpus import GpuSampler
 from proctally.host.served import ServedFiles, served_files
+from proctally.linux.child import pause
 from proctally.linux.descriptors import leave_spare
 from proctally.linux.machine import NANOSECONDS
 from proctally.linux.mounts import ZpoolCommand
@@ -338,15 +339,13 @@ class HostSampler:
 
         Who leaves a child leaves it to an init, and that of many a container keeps it as a zombie.
         """
-        import time
-
         helpers = self._helpers()
         for each in (self._reader, *helpers):
             if each is not None:
                 each.close()
         ended = self.machine.monotonic_ns() + LAST_NS
         while not all(each.reap() for each in helpers) and self.machine.monotonic_ns() < ended:
-            time.sleep(0.0005)
+            pause(0.0005)
 
 
 def begin(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 import warnings
 from contextvars import ContextVar
 
@@ -16,7 +15,7 @@ from proctally.errors import AlreadyClosed, TrackingWarning
 from proctally.library.greenlets import wait_as_program
 from proctally.library.sampler_client import PRELOAD, client
 from proctally.linux.channel import Channel, Closed, Late, Lost, above_standard, identity
-from proctally.linux.machine import this_machine
+from proctally.linux.machine import monotonic, this_machine
 from proctally.record.codes import BLOCK_CANCELLED, BLOCK_ENDED, HELPER_FAILED, NO_ANSWER, SWITCHED_OFF, of_error
 from proctally.record.objects import Summary
 from proctally.text.escape import argument_text, printable
@@ -183,11 +182,11 @@ class TrackedBlock:
         if not self._is_on:
             self.miss("everything: tracking is switched off (PROCTALLY_DISABLE)", SWITCHED_OFF, is_shown=False)
             return
-        deadline = time.monotonic() + START_SECONDS
+        deadline = monotonic() + START_SECONDS
         try:
             self._channel = client.open(self._message(), self._memory.make(), deadline)
             wait_as_program(self._channel.fileno(), deadline)
-            self._hear(max(0.0, deadline - time.monotonic()))
+            self._hear(max(0.0, deadline - monotonic()))
         except Exception as error:
             self._let_go()
             self._memory = LineStore()  # there is nothing in it
@@ -242,7 +241,7 @@ class TrackedBlock:
         """
         if self._channel is None or not self.is_ours():
             return
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = monotonic() + STOP_SECONDS
         try:
             with self.lock:
                 message = {"type": "stop", "verdict": verdict, "code": code, "exception": exception}
@@ -251,7 +250,7 @@ class TrackedBlock:
                 wait_as_program(self._channel.fileno(), deadline)
                 with self.lock:  # `path` of another thread may have received it
                     if not self._is_summed_up:
-                        self._hear(max(0.0, deadline - time.monotonic()))
+                        self._hear(max(0.0, deadline - monotonic()))
         except Exception as error:
             self._hear_rest()
             late = f"the sampler did not answer within {STOP_SECONDS:g} s"

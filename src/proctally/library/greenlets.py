@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-import time
 from types import BuiltinFunctionType
+
+from proctally.linux.machine import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def wait_as_program(fd: int, deadline: float) -> None:
     select = getattr(sys.modules.get("select"), "select", None)  # loaded where it was replaced
     if select is not None and not isinstance(select, BuiltinFunctionType) and _can_switch():
         try:
-            select([fd], [], [], max(0.0, deadline - time.monotonic()))
+            select([fd], [], [], max(0.0, deadline - monotonic()))
         except Exception:  # ImportError too, where the handler interrupts the first use of gevent
             pass
 

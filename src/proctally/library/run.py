@@ -71,7 +71,8 @@ class Run:
                 phase = open_[line["name"]].pop()
                 phase["ended_at"] = line["at"]
                 for name, count in (("wall_seconds", "elapsed_seconds"), ("cpu_seconds", "cpu_seconds")):
-                    phase[name] = round(line[count] - phase["begin"][count], 4)
+                    first, last = phase["begin"][count], line[count]
+                    phase[name] = None if first is None or last is None else round(last - first, 4)
         return [Phase({name: value for name, value in phase.items() if name != "begin"}) for phase in found]
 
     def to_dataframe(self, library: Literal["pandas", "polars"] | None = None) -> Any:

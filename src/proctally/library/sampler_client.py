@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from posix import waitpid
 
 from proctally.linux.channel import Channel, Closed, above_standard, pair
 from proctally.linux.child import pause
-from proctally.linux.machine import host_machine
+from proctally.linux.machine import host_machine, monotonic
 from proctally.linux.proc import read_start
 from proctally.linux.spawn import PLACE, python, spawn
 
@@ -65,7 +64,7 @@ class SamplerClient:
 
     def _send(self, message: JsonObject, fds: tuple[int, ...], deadline: float) -> None:
         """To the sampler there is; to a new one where it has ended, which somebody may have wanted."""
-        left = max(0.0, deadline - time.monotonic())
+        left = max(0.0, deadline - monotonic())
         if self._control is not None:
             try:
                 self._control.send(message, left, fds)
@@ -96,7 +95,7 @@ class SamplerClient:
             self.users -= 1
             if not self.users:
                 self._drop_control()
-                self._reap(time.monotonic() + 1.0)
+                self._reap(monotonic() + 1.0)
 
     def forked(self) -> None:
         """In a child that was forked: the blocks and the sampler are its parent's."""
@@ -166,7 +165,7 @@ def _wait_for(pid: int, deadline: float) -> bool:
                 return True
         except ChildProcessError:
             return True
-        if time.monotonic() >= deadline:
+        if monotonic() >= deadline:
             return False
         pause(seconds)
         seconds = min(0.01, seconds * 1.5)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 
 from proctally.errors import AlreadyClosed
 from proctally.library.block import START_SECONDS, TrackedBlock, warn
 from proctally.library.run import Run
 from proctally.library.sampler_client import client
+from proctally.linux.machine import monotonic
 from proctally.text.escape import argument_text
 from proctally.tracking.config import MIN_INTERVAL, ON, Options
 
@@ -84,7 +84,7 @@ def preload() -> None:
     if not _is_on():
         return
     try:
-        client.preload(time.monotonic() + START_SECONDS)
+        client.preload(monotonic() + START_SECONDS)
         tracked = track(record=False, system=False, gpu=False)
         with tracked as run, run.phase("preload"):
             pass

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found, unused-ignore]
 import os
-import time
 from errno import EAGAIN
 from sys import byteorder, maxsize
 
 from proctally.errors import UNREADABLE
+from proctally.linux.machine import monotonic
 from proctally.linux.proc import read_stat
 
 TYPE_CHECKING = False
@@ -251,7 +251,7 @@ class SignalFd:
     def _wait_without_descriptor(self, fds: list[int], timeout_ns: int | None) -> list[int]:
         """Wait by sigtimedwait(2), which sees signals alone: descriptors are polled every 20 ms."""
         limit = 3600.0 if timeout_ns is None else max(0.0, timeout_ns / 1e9)
-        deadline = time.monotonic() + limit
+        deadline = monotonic() + limit
         while True:
             step = min(limit, 0.02) if fds else limit
             info = _signal.sigtimedwait(self._mask, max(0.0, step))
@@ -259,7 +259,7 @@ class SignalFd:
                 self._received.append(Signal(info.si_signo, info.si_code, info.si_pid))
                 at_once = len(self._received) < READS_AT_ONCE
                 info = _signal.sigtimedwait(self._mask, 0) if at_once else None
-            limit = deadline - time.monotonic()
+            limit = deadline - monotonic()
             ready = self._poller.wait(fds, 0) if fds else []
             if ready or self._received or limit <= 0:
                 return ready
@@ -323,7 +323,10 @@ def signals_for_exec(
 
 
 def pause(seconds: float) -> None:
-    """Sleep by sigtimedwait(2), which no library replaces: `time.sleep` of gevent lets other code run."""
+    """Sleep by sigtimedwait(2), which no library replaces: `time.sleep` of gevent lets other code run.
+
+    Nor does it end at a moment of a clock, which a library can shift.
+    """
     _signal.sigtimedwait((), seconds)
 
 

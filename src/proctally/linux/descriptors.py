@@ -1,4 +1,4 @@
-"""Limits of open files (RLIMIT_NOFILE): how many descriptors a tracker keeps, and how many stay free.
+"""Limits of open files (RLIMIT_NOFILE): how many descriptors a tracker keeps, and how many stay free; getrusage(2).
 
 A program that is tracked by `track()` may have a `resource.py`: what it needs of this module does not import one.
 """
@@ -61,3 +61,10 @@ def leave_spare() -> None:
     finally:
         for fd in spare:
             os.close(fd)
+
+
+def own_maxrss() -> int:
+    """Return the high-water mark of this process in bytes; it can be that of the program before its exec."""
+    from resource import RUSAGE_SELF, getrusage
+
+    return getrusage(RUSAGE_SELF).ru_maxrss * 1024

@@ -346,6 +346,14 @@ def _unix_time() -> float:
             os.close(write)
 
 
+def monotonic() -> float:
+    """Return the seconds of the monotonic clock; beyond what Python's clocks can hold, those of times(2)."""
+    try:
+        return time.monotonic()
+    except OverflowError:
+        return os.times().elapsed
+
+
 def _boottime_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 

@@ -6,7 +6,6 @@ Layouts: Documentation/admin-guide/cgroup-v2.rst. The user's own cgroups and the
 from __future__ import annotations
 
 import os
-import time
 from errno import EACCES, EBUSY, EOPNOTSUPP, ESRCH, ESTALE
 
 from proctally.errors import UNREADABLE, ProcessGone
@@ -21,6 +20,7 @@ from proctally.linux.cgroup import (
     read_file,
     read_number,
 )
+from proctally.linux.child import pause
 from proctally.linux.machine import Machine
 from proctally.linux.proc import read_stat
 
@@ -240,7 +240,7 @@ def _remove(directory: str) -> bool:
 
     From 6.19 on (cgroup_task_dead) a cgroup is busy for a moment after the last of its processes was reaped.
     """
-    for pause in REMOVE_PAUSES:
+    for seconds in REMOVE_PAUSES:
         if _listed(directory):
             return False
         try:
@@ -250,5 +250,5 @@ def _remove(directory: str) -> bool:
         except OSError as error:
             if error.errno != EBUSY:
                 break
-            time.sleep(pause)
+            pause(seconds)
     return not os.path.isdir(directory)

@@ -11,6 +11,7 @@ import os
 
 from proctally.errors import UsageError, install, require
 from proctally.linux import channel
+from proctally.linux.child import pause
 from proctally.linux.machine import NANOSECONDS
 from proctally.linux.spawn import HelperClient, python
 from proctally.record.line_queue import FIRST, NEVER, LineQueue
@@ -367,11 +368,9 @@ class Exports(HelperClient):
 
     def _reap_soon(self) -> None:
         """It closed its socket and ends: reap it, if that takes a moment only."""
-        import time
-
         soon = self.machine.monotonic_ns() + REAP_NS
         while not self.reap() and self.machine.monotonic_ns() < soon:
-            time.sleep(0.001)
+            pause(0.001)
 
     def warnings(self) -> list[str]:
         """What went wrong, in words."""

@@ -7,8 +7,7 @@ first instruction. Everything the job can see is given back before that: signal 
 from __future__ import annotations
 
 import os
-from errno import EACCES, ENOENT, ENOEXEC, ENOTDIR
-from time import monotonic
+from errno import EACCES, ENAMETOOLONG, ENODEV, ENOENT, ENOEXEC, ENOTDIR, ESTALE, ETIMEDOUT
 
 from proctally.errors import CannotStart
 from proctally.linux.c_library import execve, libc
@@ -35,6 +34,7 @@ from proctally.linux.child import (
     take_timers,
 )
 from proctally.linux.descriptors import get_limits, raise_limit, set_limits
+from proctally.linux.machine import monotonic
 from proctally.linux.proc import OwnIo
 
 TYPE_CHECKING = False
@@ -50,6 +50,7 @@ TO_LEADER = (SIGHUP, SIGCONT)
 STOP_SECONDS = 10.0  # so long a job may take to stop itself after Ctrl-Z; later, somebody else has stopped it
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
+SKIPPED = (ENOTDIR, ENAMETOOLONG, ENODEV, ESTALE, ETIMEDOUT)  # of a directory of PATH, as in execvp(3)
 HELD = b"+"  # what the held child writes when it waits
 # Variables for the process with this pid: sd_listen_fds(3), sd_watchdog_enabled(3), systemd.exec(5). Where
 # LISTEN_PIDFDID is set, it is checked too.
@@ -276,7 +277,7 @@ def _prepared(
                 return next(_attempts(library, ["/bin/sh"], ["/bin/sh", path, *command[1:]], environment))
             if number == EACCES:
                 worst = EACCES
-            elif number != ENOENT and (number != ENOTDIR or "/" in command[0]):
+            elif number != ENOENT and (number not in SKIPPED or "/" in command[0]):
                 return number
         return worst
 

@@ -356,10 +356,11 @@ class Session:
             record.close()
             what = "table" if _is_table(record) else "record"
             if record.error is not None:
-                lost = f"; {record.lost_samples} samples are lost" if record.lost_samples else ""
-                self.warnings.append(f"the {what} {record.path} is not whole: {_reason(record.error)}{lost}")
+                lost = f", {record.lost_samples} samples are lost" if record.lost_samples else ""
+                instead = "" if self.kind == "track" else "; use --output for another place"
+                self.warnings.append(f"{what} {record.path}: {_reason(record.error)}{lost}{instead}")
             elif record.is_gone:
-                self.warnings.append(f"the {what} {record.path} was deleted, renamed or replaced during the run")
+                self.warnings.append(f"{what} {record.path}: was deleted, renamed or replaced during the run")
 
     def ended(self, status: int) -> Ended:
         """Return what is left to show; the outputs are closed."""

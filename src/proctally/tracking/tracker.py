@@ -378,4 +378,6 @@ class Ends(Source):
 
 def said(error: Exception) -> str:
     """Return type and text of an error of proctally."""
+    if isinstance(error, MemoryError):
+        return "out of memory; raise ulimit -d and -v"
     return f"{type(error).__name__}: {error}".rstrip(": ")

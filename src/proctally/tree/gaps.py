@@ -108,7 +108,7 @@ def of_attach(tree: TreeSummary, perf: PerfSource, interval_seconds: float) -> l
     found += _split(tree)
     if tree.ledger.io_known:
         found.append(gap(IO, codes.LAST_MOMENTS, high_seconds=interval_seconds))
-        found += _io_denied(tree)
+        found += _io_unread(tree)
     else:
         found.append(gap(IO, codes.IO_UNAVAILABLE))
     found.append(gap(MEMORY, codes.LAST_MOMENTS))  # of a process that exits, the high-water mark is the last one read
@@ -234,7 +234,7 @@ def _run_io(tree: TreeSummary, perf: PerfSource, *, subreaper: bool) -> list[Gap
         found.append(gap(IO, codes.UNREAPED))
     if not subreaper:
         found.append(gap(IO, codes.NO_SUBREAPER))
-    return found + _io_denied(tree)
+    return found + _io_unread(tree)
 
 
 def _all_reaped(tree: TreeSummary, perf: PerfSource) -> bool:
@@ -243,8 +243,9 @@ def _all_reaped(tree: TreeSummary, perf: PerfSource) -> bool:
     return roll is not None and not perf.lost and not roll.dropped and roll.started <= tree.ledger.waited
 
 
-def _io_denied(tree: TreeSummary) -> list[Gap]:
-    return [gap(IO, codes.IO_DENIED, count=tree.io_denied)] if tree.io_denied else []
+def _io_unread(tree: TreeSummary) -> list[Gap]:
+    reasons = list(tree.io_unread.values())
+    return [gap(IO, code, count=reasons.count(code)) for code in sorted(set(reasons))]
 
 
 def _memory(tree: TreeSummary) -> list[Gap]:

@@ -7,6 +7,7 @@ one ancestor, so that the ledger counts it once.
 from __future__ import annotations
 
 from proctally.errors import UNREADABLE
+from proctally.record.codes import IO_UNREADABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -312,7 +313,7 @@ class Lifecycle:
         if io is not None:
             self.ledger.reap_io(io)
         elif self.ledger.io_known:
-            self.readings.io_denied.add((self.tree.own or 0) if member is None else member.pid)
+            self.readings.io_unread[(self.tree.own or 0) if member is None else member.pid] = IO_UNREADABLE
         self.memory.note_maxrss(usage.ru_maxrss * 1024)
 
     def finish(self) -> int:

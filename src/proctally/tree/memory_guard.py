@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from proctally.linux.descriptors import own_maxrss
 from proctally.linux.machine import NANOSECONDS
 from proctally.record.codes import HIDDEN, NOT_SAMPLED, TRACKING_FAILED
 from proctally.tree.guards import Guard
-from proctally.tree.member import MAJOR, MINOR
+from proctally.tree.member import MAJOR, MINOR, UNREAD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -197,9 +198,11 @@ class MemoryGuard(Guard):
         """Leave out what the root of a run maps before its exec.
 
         Its exec passes its high-water mark to `ru_maxrss`, which says nothing below it (kernel: exec_mmap). That mark
-        is of this program, while the `ru_maxrss` of this process can be that of another.
+        is of this program, while the `ru_maxrss` of this process can be that of another. It is a bound where the mark
+        cannot be read.
         """
-        self.maxrss_floor = root.peak_rss + HELD_SLACK
+        mark = own_maxrss() if root.state == UNREAD else root.peak_rss
+        self.maxrss_floor = mark + HELD_SLACK
         root.peak_rss = 0
 
     def note_maxrss(self, maxrss: int) -> None:

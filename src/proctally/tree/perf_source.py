@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from errno import EACCES, EBUSY, EMFILE, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM
-from time import sleep
 
 from proctally.errors import UNREADABLE
+from proctally.linux.child import pause
 from proctally.linux.descriptors import leave_spare
 from proctally.linux.machine import NANOSECONDS
 from proctally.linux.perf import (
@@ -146,7 +146,7 @@ class PerfSource:
                 if quiet == QUIET_LISTINGS:
                     break
                 if quiet:
-                    sleep(FORKING_SECONDS)
+                    pause(FORKING_SECONDS)
             else:
                 attached.unsure = True
             attached.finish(self.machine.monotonic_ns)

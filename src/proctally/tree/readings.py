@@ -5,8 +5,9 @@ Only members that ran are read, and some others at a slow pace.
 
 from __future__ import annotations
 
-from proctally.errors import UNREADABLE, NoProcfs, ProcessGone
+from proctally.errors import UNREADABLE, AccessDenied, NoProcfs, ProcessGone
 from proctally.linux.proc import parse_io, parse_stat, read_run_delay, read_status, read_threads
+from proctally.record.codes import IO_DENIED, IO_UNREADABLE
 from proctally.tree.member import UNREAD
 
 TYPE_CHECKING = False
@@ -53,7 +54,7 @@ class Readings:
         self.threads = 0
         self.swap = 0
         self.states: dict[bytes, int] = {}
-        self.io_denied: set[int] = set()
+        self.io_unread: dict[int, str] = {}  # why `io` could not be read, by pid
         self.delay_incomplete = False
         self.ignores_children: set[int] = set()
 
@@ -225,10 +226,15 @@ class Readings:
             return self.files.io(member, member.pid)
         except (ProcessGone, NoProcfs):
             pass
+        except AccessDenied:
+            self._miss_io(member, IO_DENIED)
         except OSError:
-            if member.io is None:
-                self.io_denied.add(member.pid)
+            self._miss_io(member, IO_UNREADABLE)
         return b""
+
+    def _miss_io(self, member: Member, code: str) -> None:
+        if member.io is None:
+            self.io_unread[member.pid] = code
 
     def _take_io(self, member: Member, raw: bytes) -> None:
         member.previous_io = member.io
@@ -236,10 +242,9 @@ class Readings:
             try:
                 self.ledger.update_io(member, parse_io(raw))
             except ValueError:
-                if member.io is None:
-                    self.io_denied.add(member.pid)
+                self._miss_io(member, IO_UNREADABLE)
                 return
-            self.io_denied.discard(member.pid)
+            self.io_unread.pop(member.pid, None)
             member.io_raw = raw
 
     def _take_levels(self, member: Member) -> None:

@@ -181,8 +181,8 @@ class Samples:
             levels.update(dict.fromkeys(READ_OF_MEMBERS[1:]))
         if unread:
             levels["pss_unread"] = unread
-        if readings.io_denied:
-            levels["io_unread"] = len(readings.io_denied)
+        if readings.io_unread:
+            levels["io_unread"] = len(readings.io_unread)
         return levels
 
     def _top(self, interval: int | None) -> list[JsonObject]:

@@ -27,10 +27,10 @@ class TreeSummary:
     """Figures of one tree; they stay as they are when the tree runs on.
 
     `total`: an amount of the ledger. `started`: processes that started, `seen` those that scans saw. `ignorers`:
-    processes that are known to ignore SIGCHLD. `io_denied`: processes whose I/O is denied, `io_missing` those of them
-    that are not in the totals: of a process that is reaped here, all I/O is counted then. `faults`: errors of proctally
-    that ended a part, by its name. `procfs_missing`: the code that says why no process could be read. `memory_gaps`:
-    code, count, bytes. `time_gaps`: code, count, bounds in nanoseconds.
+    processes that are known to ignore SIGCHLD. `io_unread`: why I/O of processes could not be read, by pid;
+    `io_missing`: how many of them are not in the totals: of a process that is reaped here, all I/O is counted then.
+    `faults`: errors of proctally that ended a part, by its name. `procfs_missing`: the code that says why no process
+    could be read. `memory_gaps`: code, count, bytes. `time_gaps`: code, count, bounds in nanoseconds.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class TreeSummary:
         self.oom_elsewhere = 0 if self.kills is None else self.kills.elsewhere()
         self.delay_incomplete = readings.delay_incomplete
         self.ignorers = len(readings.ignores_children)
-        self.io_denied = len(readings.io_denied)
-        self.io_missing = len(readings.io_denied if tree.own is None else readings.io_denied & tree.members.keys())
+        self.io_unread = readings.io_unread
+        self.io_missing = len(self.io_unread if tree.own is None else self.io_unread.keys() & tree.members.keys())
         self.seen = lifecycle.started
         self.started = started
         self.outside = lifecycle.outside

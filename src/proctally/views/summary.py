@@ -183,7 +183,7 @@ def _disk(page: Page, io: JsonObject) -> None:
     read, written = io["read_bytes"], io["write_bytes"]
     if not io.get("denied") and None not in (read, written) and max(read, written) < SMALLEST:
         return
-    denied = f", without {words.counted(io['denied'], 'process')} (denied)" if io.get("denied") else ""
+    denied = f", without {words.counted(io['denied'], 'process')}" if io.get("denied") else ""
     page.add("disk", f"read {size(read)}, written {size(written)}{denied}")
 
 

@@ -182,8 +182,8 @@ def test_a_refused_subreaper_does_not_matter_to_a_cgroup(case: Case) -> None:
 
 
 def test_io_that_cannot_be_read(case: Case) -> None:
-    case.seen(1000, 999).sampler.readings.io_denied = {5, 6}
-    assert case.found()[1] == {("io", "io_denied"): {"count": 2}}
+    case.seen(1000, 999).sampler.readings.io_unread = {5: "io_denied", 6: "io_denied", 7: "io_unreadable"}
+    assert case.found()[1] == {("io", "io_denied"): {"count": 2}, ("io", "io_unreadable"): {"count": 1}}
     case.ledger.io_known = False
     assert case.found()[1] == {("io", "io_unavailable"): {}}
 
@@ -297,7 +297,7 @@ def test_children_that_no_listing_shows(case: Case) -> None:
 
 def test_attach_without_perf(tmp_path: Path) -> None:
     case = Case(tmp_path, own=None)
-    case.sampler.readings.io_denied = {5}
+    case.sampler.readings.io_unread = {5: "io_denied"}
     assert known(gaps.of_attach(case.tree(), case.perf, 0.5)) == {
         ("cpu", "last_moments"): {"high_seconds": 0.02},
         ("cpu", "orphans_unseen"): {},

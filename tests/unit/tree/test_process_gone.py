@@ -76,6 +76,17 @@ def test_new_member_that_exits_before_its_stat_is_no_member(host: FakeHost) -> N
     assert 102 not in sampler.members
 
 
+@pytest.mark.parametrize(
+    ("error", "code"), [(AccessDenied(13, "Permission denied"), "io_denied"), (OSError(EIO, "I/O"), "io_unreadable")]
+)
+def test_io_that_is_refused_has_the_code_of_the_reason(host: FakeHost, error: OSError, code: str) -> None:
+    def refuse() -> None:
+        raise error
+
+    host.once(f"{CHILD}/io", refuse)
+    assert attached(host).readings.io_unread == {CHILD: code}
+
+
 def test_root_that_is_gone_is_raised(host: FakeHost) -> None:
     with pytest.raises(ProcessGone):
         attach_to(TreeSampler(host.machine()), 99)
