@@ -2,7 +2,8 @@
 
 Run as a program in a mount namespace of its own, as root: `fuse_files.py MODE SECONDS FILE... -- COMMAND...` mounts
 each FILE, runs the command, and says its exit status and wall time on the last line of stdout. The daemon goes
-away after SECONDS. `answers` serves what the file held, `stuck` takes requests and `silent` does not.
+away after SECONDS. `answers` serves what the file held, `stuck` takes requests and `silent` does not; `later` is
+silent, and mounts them while the command runs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ LOOKUP, GETATTR, OPEN, READ, RELEASE, FLUSH, INIT = 1, 3, 14, 15, 18, 25, 26  # 
 IN_HEADER = struct.Struct("IIQQIIII")
 OUT_HEADER = struct.Struct("IiQ")
 ENOSYS = 38
+LATER_SECONDS = 0.6
 
 
 def unavailable() -> str | None:
@@ -94,7 +96,7 @@ def main() -> None:
     files, command = rest[:at], rest[at + 1 :]
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     contents = [Path(path).read_bytes() if mode == "answers" else None for path in files]
-    fds = [mount(path) for path in files]
+    fds = [] if mode == "later" else [mount(path) for path in files]
     if mode in ("answers", "stuck"):
         daemon = threading.Thread(target=answer, args=(dict(zip(fds, contents, strict=True)), float(seconds)))
         daemon.daemon = True
@@ -103,7 +105,11 @@ def main() -> None:
         for fd in fds:
             os.close(fd)
     begun = time.monotonic()
-    status = subprocess.run(command).returncode
+    with subprocess.Popen(command) as process:
+        if mode == "later":
+            time.sleep(LATER_SECONDS)
+            fds += [mount(path) for path in files]
+        status = process.wait()
     print(status, round(time.monotonic() - begun, 3))
     sys.stdout.flush()
     os._exit(0)  # a thread may wait for requests

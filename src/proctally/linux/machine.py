@@ -124,6 +124,7 @@ class Machine:
         self.served: frozenset[str] = frozenset()
         self.refused: set[str] = set()
         self.aside: Callable[[str], bytes] | None = None
+        self._heeds_served = False
         self._first_mountinfo: bytes | None = None
         self._last_pid_fd = -1
         self._booted_at: float | None = None
@@ -151,10 +152,18 @@ class Machine:
 
     def note_served(self) -> None:
         """Find out what a daemon answers for."""
+        self._heeds_served = True
         try:
             self._first_mountinfo = mounts = self.mountinfo()
         except OSError:
             return
+        self.note_mounts(mounts)
+
+    def note_mounts(self, mounts: bytes) -> None:
+        """Find the same in a mountinfo, also in one that changed. Files that are kept open stay those of the kernel."""
+        if not self._heeds_served:
+            return
+        self.served = frozenset()
         if any(kind in mounts for kind in SERVED):
             from proctally.linux.mounts import served
 
@@ -162,7 +171,7 @@ class Machine:
 
     def forget_served(self) -> None:
         """Read every file, also where a daemon answers."""
-        self.served, self._first_mountinfo = frozenset(), None
+        self.served, self._first_mountinfo, self._heeds_served = frozenset(), None, False
 
     def read_or_aside(self, path: str, *, to_end: bool = False) -> bytes:
         """Return the same; of a file that a daemon serves, what it said to another process, as far as one reads it."""

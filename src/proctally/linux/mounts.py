@@ -208,6 +208,7 @@ class MountReader:
             if data is None:
                 return None
             if data != known:
+                self._machine.note_mounts(data)
                 self._pending = self._choose(data)
             self._known = data
         if self.discover(end_ns) or self._known is None:

@@ -13,7 +13,7 @@ import pytest
 from proctally.errors import AccessDenied, FileServed, NoDescriptors, NoProcfs, ProcessGone
 from proctally.linux import machine as machine_module
 from proctally.linux.machine import Machine, classify, clock_id, reread, why_no_procfs
-from proctally.linux.mounts import served
+from proctally.linux.mounts import MountReader, served
 from proctally.linux.sources import KeptFile
 
 KINDS = {
@@ -261,3 +261,20 @@ def test_served_file_is_what_another_process_read(tmp_path: Path) -> None:
     machine.aside = {"meminfo": b"MemTotal: 1 kB\n"}.__getitem__
     assert file.read() == machine.read_or_aside("meminfo") == b"MemTotal: 1 kB\n"
     assert file.error is None
+
+
+@pytest.mark.parametrize("heeds", [True, False])
+def test_mount_of_a_daemon_is_noticed_when_mounts_change(tmp_path: Path, heeds: bool) -> None:
+    machine = Machine(str(tmp_path))
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/mountinfo").write_bytes(b"30 1 0:4 / /proc rw - proc proc rw\n")
+    machine.note_served()
+    if not heeds:  # a caller of one function waits for the answer
+        machine.forget_served()
+    reader = MountReader(machine, os.statvfs)
+    reader.read(lambda number, source: None, 0)
+    assert not machine.is_served(f"{tmp_path}/cpuinfo")
+    (tmp_path / "self/mountinfo").write_text(f"31 30 0:50 / {tmp_path}/cpuinfo rw - fuse.lxcfs lxcfs rw\n")
+    reader.read(lambda number, source: None, 0)
+    assert machine.is_served(f"{tmp_path}/cpuinfo") == heeds
+    reader.file.close()
