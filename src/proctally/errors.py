@@ -38,6 +38,10 @@ class NoProcfs(AccessDenied):
     def __init__(self, code: str, proc: str = "/proc") -> None:
         super().__init__(EACCES, NO_PROCFS[code].replace("/proc", proc))
         self.code = code
+        self._proc = proc
+
+    def __reduce__(self) -> tuple[type[NoProcfs], tuple[str, str]]:  # else it cannot leave a process of a pool
+        return type(self), (self.code, self._proc)
 
 
 class FileServed(OSError):
@@ -48,6 +52,9 @@ class FileServed(OSError):
     def __init__(self, path: str) -> None:
         super().__init__(EWOULDBLOCK, "a daemon serves this file", path)
 
+    def __reduce__(self) -> tuple[type[FileServed], tuple[str]]:
+        return type(self), (self.filename,)
+
 
 class SysfsForeign(OSError):
     """The interfaces of /sys are those of another network namespace than this one."""
@@ -56,6 +63,9 @@ class SysfsForeign(OSError):
 
     def __init__(self) -> None:
         super().__init__(EXDEV, "sysfs belongs to another network namespace")
+
+    def __reduce__(self) -> tuple[type[SysfsForeign], tuple[()]]:
+        return type(self), ()
 
 
 # by code: the problem and its remedy

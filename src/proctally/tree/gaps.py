@@ -108,9 +108,9 @@ def of_attach(tree: TreeSummary, perf: PerfSource, interval_seconds: float) -> l
     found += _split(tree)
     if tree.ledger.io_known:
         found.append(gap(IO, codes.LAST_MOMENTS, high_seconds=interval_seconds))
-        found += _io_unread(tree)
     else:
         found.append(gap(IO, codes.IO_UNAVAILABLE))
+    found += _io_unread(tree)
     found.append(gap(MEMORY, codes.LAST_MOMENTS))  # of a process that exits, the high-water mark is the last one read
     return [*found, *_memory(tree), gap(PROCESSES, codes.PROCESSES_SAMPLED), *_time(tree)]
 
@@ -220,7 +220,7 @@ def _unreaped(tree: TreeSummary, section: str) -> Gap:
 def _run_io(tree: TreeSummary, perf: PerfSource, *, subreaper: bool) -> list[Gap]:
     ledger = tree.ledger
     if not ledger.io_known:
-        return [gap(IO, codes.IO_UNAVAILABLE)]
+        return [gap(IO, codes.IO_UNAVAILABLE), *_io_unread(tree)]
     found = []
     counted = max(ledger.cpu.enclosed or 0, (perf.total_ns or 0) - ledger.cpu.doubtful) - ledger.procfs_cpu()
     if perf.roll is not None:

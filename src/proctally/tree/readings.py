@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from proctally.linux.proc import Stat
     from proctally.tree.commands import Commands
     from proctally.tree.guards import KillGuard
+    from proctally.tree.hidden import Hidden
     from proctally.tree.ledger import Ledger
     from proctally.tree.member import Member, ScanState
     from proctally.tree.membership import Membership
@@ -86,8 +87,8 @@ class Readings:
             return member.stat_fd < 0 and self._read_hidden(member, clock)
         except UNREADABLE:
             return self._read_hidden(member, clock) or self.machine.clock_gettime_ns is None
-        if member.stat.state == UNREAD and (clock is None or clock >= member.cpu):
-            self._see_hidden(member, stat)
+        if self.tree.hidden is not None and (clock is None or clock >= member.cpu):
+            self._see_hidden(self.tree.hidden, member, stat)
         if clock is not None and is_unchanged:
             return self._read_unchanged(member, clock, io)
         if stat.start != member.start or stat.state in b"Xx":
@@ -145,13 +146,13 @@ class Readings:
         clock = self.machine.clocks([member.clock])[0]
         return None if clock is None or clock < member.cpu else clock
 
-    def _see_hidden(self, member: Member, stat: Stat) -> None:
-        """Take in the first `stat` of a member that could not be read when it entered: its identity is known now."""
-        member.start = stat.start
-        if member.cpu_base:  # what it used before tracking began is in these counters
-            member.stat = stat
-        if self.tree.hidden is not None:
-            self.tree.hidden.forget(member.pid)
+    def _see_hidden(self, hidden: Hidden, member: Member, stat: Stat) -> None:
+        """Take in a member that can be read; where it could not be when it entered, its identity is known now."""
+        hidden.forget(member.pid)
+        if member.stat.state == UNREAD:
+            member.start = stat.start
+            if member.cpu_base:  # what it used before tracking began is in these counters
+                member.stat = stat
 
     def reread(self, member: Member) -> bool:
         """Read a member again in one scan; the reading before this scan stays the previous one."""

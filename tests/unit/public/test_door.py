@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from errno import EACCES, EMFILE, ESRCH
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 import proctally
 from fakeroot import INIT, FakeHost
 from process_functions import FUNCTIONS
-from proctally import gauges, processes, system
+from proctally import errors, gauges, processes, system
+from proctally.errors import FileServed, NoProcfs, SysfsForeign
 from proctally.linux.machine import Machine
 from proctally.linux.proc import Files
 from proctally.linux.proc_details import checked_pid
@@ -132,8 +134,38 @@ def test_live_process_without_a_file_is_not_gone(host: FakeHost, name: str) -> N
             assert (value.disk_io, value.pss_bytes, value.uss_bytes, value.swap_bytes) == (None,) * 4
 
 
+# -- copies ----------------------------------------------------------------------------------------------------------
+
+
 def test_copy_of_what_holds_descriptors_is_refused() -> None:
     for held in (Machine(), Files(Machine(), 10)):
         for make in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match="holds descriptors"):
                 make(held)
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_tracker_cannot_be_pickled(host: FakeHost, name: str) -> None:
+    with CLOSED[name][0](host.machine()) as made:
+        for make in (copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="holds descriptors"):
+                make(made)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [proctally.ProcessGone(ESRCH, "gone"), proctally.AccessDenied(EACCES, "denied", "file"), NoProcfs("procfs_missing")]
+    + [NoProcfs("procfs_foreign", "/host/proc"), FileServed("/proc/stat"), SysfsForeign(), errors.closed(7)]
+    + [proctally.NoDescriptors(EMFILE, "none"), proctally.TrackingWarning("text")],
+    ids=lambda error: type(error).__name__,
+)
+def test_error_can_leave_a_process_of_a_pool(error: Exception) -> None:
+    copied = pickle.loads(pickle.dumps(error))
+    assert (type(copied), str(copied), copied.args) == (type(error), str(error), error.args)
+    assert vars(copied) == vars(error)
+
+
+@pytest.mark.parametrize("name", ["all_stats", "liveness", "cpu_split", "disk_io", "snapshot", "snapshot_tree"])
+def test_value_can_be_pickled(host: FakeHost, name: str) -> None:
+    value = EVERY[name](PID, machine=host.machine())
+    assert pickle.loads(pickle.dumps(value)) == value

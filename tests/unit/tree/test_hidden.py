@@ -193,6 +193,7 @@ def test_kept_stat_that_is_refused_is_no_end(job: Job, monkeypatch: pytest.Monke
     job.host.run(ROOT, user=0.25)
     job.look(1.0)
     assert list(job.sampler.members) == [ROOT]
+    assert job.sampler.hidden_living() == 0
     assert job.cpu() == pytest.approx(0.75, abs=0.01)
 
 
