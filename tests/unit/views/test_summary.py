@@ -165,9 +165,7 @@ def test_rendering_leaves_the_summary_alone() -> None:
 
 def test_denied_files_are_named_beside_their_figures() -> None:
     denied = changed(memory={"pss_denied": 1}, io={"denied": 1200})
-    assert line_of(shown(denied), "disk") == (
-        "  disk       read 50.0 MiB, written 1.0 GiB, without 1,200 processes"
-    )
+    assert line_of(shown(denied), "disk") == ("  disk       read 50.0 MiB, written 1.0 GiB, without 1,200 processes")
     assert "\n             PSS without 1 process (denied)\n" in shown(denied, verbose=True)
     assert "without" not in shown(changed(memory={"pss_denied": 0}, io={"denied": 0}), verbose=True)
 
