@@ -66,9 +66,8 @@ def test_one_file_imports_each_of_some_modules() -> None:
     found = {
         (name, str(path.relative_to(SOURCE)))
         for path in SOURCE.rglob("*.py")
-        for name in ONE_IMPORTER
-        for each in imports(path, types=False)
-        if each.split(".")[0] == name
+        for name in (each.split(".")[0] for each in imports(path, types=False))
+        if name in ONE_IMPORTER
     }
     assert found == set(ONE_IMPORTER.items())
 

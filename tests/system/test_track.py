@@ -316,8 +316,8 @@ def test_sampler_of_before_is_a_stranger(tmp_path: Path) -> None:
         + PORTRAIT
         + textwrap.dedent("""
         import warnings
-        from proctally import tracking
-        tracking.STOP_SECONDS = 0.1
+        from proctally.library import block
+        block.STOP_SECONDS = 0.1
         warnings.simplefilter("ignore")
         with proctally.track(interval=0.05):
             hangs = sampler()

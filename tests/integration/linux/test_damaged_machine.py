@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captured import unpack
+from captured import Clock, unpack
 from proctally import system
 from proctally.host.derive import derive
 from proctally.host.facts import HostReader
@@ -52,15 +53,33 @@ def numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
         yield name, value
 
 
+Hosts = dict[str, tuple[Machine, Clock]]
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Hosts:
+    """Captured machines, unpacked once: their many small files take longer than what is read of them."""
+    return {name: unpack(name, tmp_path_factory.mktemp(name)) for name in ("server", "container")}
+
+
+@contextmanager
+def kept(path: Path) -> Iterator[bytes]:
+    """The content of a file, which it has again afterwards."""
+    data = path.read_bytes()
+    try:
+        yield data
+    finally:
+        path.write_bytes(data)
+
+
 @settings(max_examples=80)
 @given(st.sampled_from(FILES), KIND, st.sampled_from(["server", "container"]))
-def test_readings_never_raise(file: str, kind: str | float, host: str) -> None:
-    with TemporaryDirectory() as folder:
-        machine, clock = unpack(host, Path(folder))
-        path = Path(machine.proc, file)
-        if not path.exists():
-            return
-        data = path.read_bytes()
+def test_readings_never_raise(hosts: Hosts, file: str, kind: str | float, host: str) -> None:
+    machine, clock = hosts[host]
+    path = Path(machine.proc, file)
+    if not path.exists():
+        return
+    with kept(path) as data:
         reader = SystemReader(machine, statvfs=fixed_size)
         stolen, enclosure = Stolen(machine), Enclosure(machine)
         before = None
@@ -94,18 +113,18 @@ def _read_library(machine: Machine) -> None:
 
 @settings(max_examples=40)
 @given(st.sampled_from(["meminfo", "stat", "loadavg", "net/dev", "diskstats"]), st.floats(0.0, 0.99))
-def test_cut_file_shows_the_right_value_or_none(file: str, part: float) -> None:
-    with TemporaryDirectory() as folder:
-        machine, _ = unpack("server", Path(folder))
-        path = Path(machine.proc, file)
-        right: dict[str, Any] = derive(None, SystemReader(machine, statvfs=fixed_size).read())
-        path.write_bytes(damaged(path.read_bytes(), part).removesuffix(b"\n"))
+def test_cut_file_shows_the_right_value_or_none(hosts: Hosts, file: str, part: float) -> None:
+    machine, _ = hosts["server"]
+    path = Path(machine.proc, file)
+    right: dict[str, Any] = derive(None, SystemReader(machine, statvfs=fixed_size).read())
+    with kept(path) as data:
+        path.write_bytes(damaged(data, part).removesuffix(b"\n"))
         found: dict[str, Any] = derive(None, SystemReader(machine, statvfs=fixed_size).read())
-        for name in ("cpu_user_seconds", "context_switches", "memory", "load_1", "thread_count"):
-            if found[name] is None:
-                continue
-            if isinstance(found[name], dict):
-                for key, value in found[name].items():
-                    assert value in (None, right[name][key]), (name, key)
-            else:
-                assert found[name] == right[name], name
+    for name in ("cpu_user_seconds", "context_switches", "memory", "load_1", "thread_count"):
+        if found[name] is None:
+            continue
+        if isinstance(found[name], dict):
+            for key, value in found[name].items():
+                assert value in (None, right[name][key]), (name, key)
+        else:
+            assert found[name] == right[name], name

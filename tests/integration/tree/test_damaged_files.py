@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakeroot import FakeHost
+from places import IN_MEMORY
 from proctally import process, processes
 from proctally.errors import ProcessGone
 from proctally.gauges import Gauges
@@ -103,7 +104,7 @@ quick = settings(deadline=None, max_examples=60)
 def test_sampler_shows_the_right_value_or_none(
     name: str, pid: int, kind: str | float, attached: bool, descriptors: int
 ) -> None:
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=IN_MEMORY) as folder:
         case = Case(Path(folder, "damaged"), descriptors=descriptors, attached=attached)
         twin = Case(Path(folder, "right"), descriptors=descriptors, attached=attached)
         for each in (case, twin):
@@ -166,7 +167,7 @@ def test_errno_costs_one_reading(tmp_path: Path, name: str, number: int, attache
 @quick
 @given(st.sampled_from(FILES), KIND)
 def test_library_never_raises_for_a_field(name: str, kind: str | float) -> None:
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=IN_MEMORY) as folder:
         host = Case(Path(folder, "host"), descriptors=0).host
         host.spawn(CHILD, ROOT, pages=50)
         host.run(CHILD, user=0.5, io=(1, 2, 3, 4, 5, 6, 7))
