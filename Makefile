@@ -8,8 +8,11 @@ SOURCES := $(shell find src -name '*.py' -o -name py.typed 2>/dev/null)
 
 PIP := -m pip --disable-pip-version-check --quiet install
 
+# Where it is set, each of the many interpreters that tests start compiles what it loads.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-all schema bench clean tools
+.PHONY: help demo test test-unit test-all schema bench clean lint unit tools
 
 help:
 	@echo "make demo      track a small job and print its summary"
@@ -24,22 +27,28 @@ demo: .venv/installed-wheel
 	.venv/bin/proctally run -- sh examples/build.sh
 
 # Unit tests share the cores, and keep their many small files in memory where there is a /dev/shm. Of the other tests,
-# those with the mark `shared` do too; the rest measures cores, disks and moments, and runs one after the other. What
-# fails there is repeated once, alone: other work on the machine can be in a measurement.
+# those with the mark `shared` do too; they wait more than they work, so there are four at once on any machine. The rest
+# measures cores, disks and moments, and runs one after the other. What fails in either is repeated once, alone: other
+# work on the machine can be in a measurement.
 PYTEST = .venv/bin/python -m pytest
 SPREAD = -n auto --maxprocesses 4
 AGAIN = --last-failed --last-failed-no-failures none
 UNIT = TMPDIR=$(or $(wildcard /dev/shm),$(TMPDIR),/tmp) $(PYTEST) $(SPREAD)
 REST = --hypothesis-profile=full tests/project tests/integration tests/system
 
-test: .venv/installed-dev tools
+test: .venv/made
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync tools lint unit
+	$(PYTEST) -n 4 --dist loadfile -m shared $(REST) || $(PYTEST) $(AGAIN) -m shared $(REST); shared=$$?; \
+	{ $(PYTEST) -m "not shared" $(REST) || $(PYTEST) $(AGAIN) -m "not shared" $(REST); } && exit $$shared
+
+lint: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/mypy
+
+unit: .venv/installed-dev
 	$(UNIT) --hypothesis-profile=full tests/unit
-	$(PYTEST) $(SPREAD) --dist loadfile -m shared $(REST) || $(PYTEST) $(AGAIN) -m shared $(REST); shared=$$?; \
-	{ $(PYTEST) -m "not shared" $(REST) || $(PYTEST) $(AGAIN) -m "not shared" $(REST); } && exit $$shared
 
 test-unit: .venv/installed-dev
 	$(UNIT) -m "not slow" tests/unit tests/project
@@ -52,7 +61,8 @@ bench: .venv/installed-wheel
 	.venv/bin/python bench/run.py
 
 # One .venv, two ways to fill it. The demo and the benchmarks install a wheel, as a user does; the tests install
-# an editable one, which cannot be stale. Each removes the other's stamp.
+# an editable one, which cannot be stale, and of all that it needs only what is imported is compiled. Each removes the
+# other's stamp.
 .venv/installed-wheel: .venv/made $(PACKAGING) $(SOURCES)
 	@rm -f .venv/installed-dev
 	.venv/bin/python $(PIP) .
@@ -61,7 +71,7 @@ bench: .venv/installed-wheel
 
 .venv/installed-dev: .venv/made $(PACKAGING)
 	@rm -f .venv/installed-wheel
-	.venv/bin/python $(PIP) --editable '.[dev]'
+	.venv/bin/python $(PIP) --no-compile --editable '.[dev]'
 	@touch $@
 
 .venv/made:
@@ -115,7 +125,7 @@ test-all:
 
 .venv-%/installed: $(PACKAGING)
 	"$(FOUND)" -m venv --clear .venv-$*
-	.venv-$*/bin/python $(PIP) --editable '.[dev]'
+	.venv-$*/bin/python $(PIP) --no-compile --editable '.[dev]'
 	@touch $@
 
 clean:

@@ -38,16 +38,18 @@ settings.load_profile("quick")
 
 PROC = show_all()
 
-# Where tests measure neither cores, disks nor moments, they share the CPUs in `make test`.
+# Where tests measure neither cores, disks nor moments, and change nothing for the whole machine, they share the CPUs in
+# `make test`.
 SHARED = re.compile(
     r"project/|integration/(analysis|exporters|library|public|record|text|tracking|views)/"
     r"|integration/host/test_(cloud|gpu_client|sampler)\.py"
-    r"|integration/linux/test_(cgroup|damaged_machine|discovery|disks|gpu|machine|memory_readers|net|proc|spawn|system)\.py"
+    r"|integration/linux/test_(cgroup|damaged_machine|discovery|disks|gpu|machine|memory_readers|net|perf|proc|spawn|system)"
+    r"\.py"
     r"|integration/tree/test_damaged_files\.py"
-    r"|system/test_(advise|attach|cli|diff|export|export_parquet|export_thinning|exporting|fuzz|gpu_run|hostile_records"
-    r"|interpreter|ls|otlp|outputs|own_cgroup|procfs|prometheus|receivers|refused_files|repeat|report|run_tree|secrets|serve"
-    r"|served_files|shifted_clocks|signal_table|signals|system|terminal|termination|top|top_screen|track_nested|track_places"
-    r"|trouble|wrapper)\.py"
+    r"|system/test_(accuracy|advise|attach|cli|cpu_jobs|cpu_programs|diff|export|export_parquet|export_thinning|exporting"
+    r"|fuzz|gpu_run|hostile_records|interpreter|ls|memory_jobs|otlp|outputs|own_cgroup|procfs|prometheus|receivers"
+    r"|refused_files|report|run_tree|secrets|serve|served_files|shifted_clocks|signal_table|signals|system|terminal"
+    r"|termination|top|top_screen|track|track_nested|track_places|trouble|wrapper)\.py"
 )
 
 
@@ -83,6 +85,14 @@ def user() -> Iterator[User]:
         if somebody is None:
             pytest.skip("no Python 3.11 or newer that an ordinary user may execute")
         yield somebody
+
+
+@pytest.fixture(scope="module")
+def other_user(user: User) -> User:
+    """An ordinary user who is not the one that runs the tests."""
+    if user.number is None:
+        pytest.skip("only root can be another user")
+    return user
 
 
 @pytest.fixture

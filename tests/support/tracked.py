@@ -329,8 +329,8 @@ class User:
 
 
 def without_name() -> int:
-    """The number of a user that has no entry in the passwd database and no process."""
-    number = 64123
+    """The number of a user that has no entry in the passwd database and, beside tests at the same time, no process."""
+    number = 60000 + os.getpid() % 5000
     while True:
         try:
             pwd.getpwuid(number)
@@ -366,7 +366,7 @@ def ordinary_user() -> Iterator[User | None]:
     folder = Path(tempfile.mkdtemp(prefix="proctally-user-"))
     try:
         package = Path(proctally.__file__).parent
-        shutil.copytree(package, folder / "package/proctally", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(package, folder / "package/proctally")
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
             if number is not None:

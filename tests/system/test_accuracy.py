@@ -6,22 +6,19 @@ for an ordinary user's tracker as well.
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import proctally
 from places import SUPPORT
 from sources import perf_denied
+from tracked import PROCTALLY, PYTHON, User, without_name
 from truth import Log, Truth, available, cpu_truth, cpuacct_truth, no_cpuacct, stolen_ns
 from workloads import WORKLOADS
 
@@ -33,8 +30,6 @@ pytestmark = [
 ]
 
 JOBS = SUPPORT / "workloads.py"
-PACKAGE = Path(proctally.__file__).parent
-NOBODY = 65534
 SLACK_SECONDS = 0.02
 LENGTH = 0.6  # of what the benchmark takes: there are many tests of these jobs, and the slack is absolute
 ENDS_WITHIN_SECONDS = 60
@@ -54,7 +49,7 @@ SEEN = [name for name, workload in WORKLOADS.items() if workload.seen]
 COUNTED = [*SEEN, "sigchld_ignored"]  # by perf, that is by default
 UNSEEN = ["autoreaped_1ms", "autoreaped_empty", "pid_namespace"]  # by all but a cgroup
 BY_PROCFS = ("--source", "procfs")
-NO_PERF = perf_denied(NOBODY)
+NO_PERF = perf_denied(without_name())
 ATTACHED = {"busy": 4.0, "preforked": 6.0, "two_level": 4.0}  # CPU seconds that outlast the attach
 
 
@@ -64,57 +59,11 @@ def truth() -> Iterator[Truth]:
         yield made
 
 
-class User:
-    """How an ordinary user reaches what these tests run: an interpreter, the package, the jobs, a place to write."""
-
-    def __init__(self, python: str, folder: Path) -> None:
-        self.python = python
-        self.folder = folder
-        self.environment = {
-            "PATH": os.defpath,
-            "HOME": str(folder),
-            "PYTHONPATH": str(folder),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-
-
-def become_nobody() -> None:
-    os.setgroups([])
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
-
-
-def works_for_nobody(python: str) -> bool:
-    try:
-        done = subprocess.run(
-            [python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"],
-            preexec_fn=become_nobody,
-            capture_output=True,
-            cwd="/",
-        )
-    except OSError:
-        return False
-    return done.returncode == 0
-
-
 @pytest.fixture(scope="module")
-def user() -> Iterator[User]:
-    """Copies in a place that every user can read: the checkout and its interpreter may lie in a private one."""
-    version = f"python3.{sys.version_info.minor}"
-    candidates = [sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}", "/usr/bin/python3"]
-    python = next(filter(works_for_nobody, candidates), None)
-    if python is None:
-        pytest.skip("no Python 3.11 or newer that an ordinary user may execute")
-    folder = Path(tempfile.mkdtemp(prefix="proctally-user-"))
-    try:
-        shutil.copytree(PACKAGE, folder / "proctally", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(JOBS, folder)
-        for path in [folder, *folder.rglob("*")]:
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        os.chown(folder, NOBODY, NOBODY)
-        yield User(python, folder)
-    finally:
-        shutil.rmtree(folder)
+def user(user: User) -> User:
+    """An ordinary user, with the jobs where he can read them."""
+    (user.folder / JOBS.name).write_bytes(JOBS.read_bytes())
+    return user
 
 
 def read_record(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -140,24 +89,24 @@ def track(
     name: str,
     record: Path,
     *options: str,
-    python: str = sys.executable,
-    jobs: Path = JOBS,
-    environment: dict[str, str] | None = None,
-    before_exec: Callable[[], None] | None = None,
+    user: User | None = None,
 ) -> tuple[float, dict[str, Any]]:
     """Run one job under the tracker: CPU seconds that it used in truth, and the `cpu` section of the summary.
 
     With the codes of its gaps as `gaps`.
     """
     seconds = LENGTH * WORKLOADS[name].seconds
-    job = truth.enter_argv([python, "-S", str(jobs), name, str(seconds)])
+    python, jobs, tracker, popen = PYTHON, JOBS, PROCTALLY, {}
+    if user is not None and user.number is not None:
+        python, jobs, tracker = user.python, user.folder / JOBS.name, user.proctally
+        popen = {"env": user.environment, "preexec_fn": truth.give_to(user.number)}
+    job = truth.enter_argv([*python, str(jobs), name, str(seconds)])
     done = subprocess.run(
-        [python, "-m", "proctally", "run", "-q", "-i", "0.2", *options, "-o", str(record), "--", *job],
-        env=environment,
-        preexec_fn=before_exec,
+        [*tracker, "run", "-q", "-i", "0.2", *options, "-o", str(record), "--", *job],
         capture_output=True,
         text=True,
         timeout=ENDS_WITHIN_SECONDS,
+        **popen,
     )
     assert (done.returncode, done.stderr) == (0, "")
     used = truth.cpu_seconds()
@@ -198,31 +147,14 @@ def test_total_without_perf(truth: Truth, tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", COUNTED)
 def test_total_as_ordinary_user(truth: Truth, user: User, name: str) -> None:
     begun = stolen_ns()
-    used, cpu = track(
-        truth,
-        name,
-        user.folder / f"{name}.jsonl",
-        python=user.python,
-        jobs=user.folder / JOBS.name,
-        environment=user.environment,
-        before_exec=truth.give_to(NOBODY),
-    )
+    used, cpu = track(truth, name, user.folder / f"{name}.jsonl", user=user)
     assert is_within(0.01, cpu, used, (stolen_ns() - begun) / 1e9)
     assert "perf" in cpu["sources"]
 
 
 @pytest.mark.parametrize("name", ["busy", "orphan_storm", "preforked"])
 def test_total_as_ordinary_user_without_perf(truth: Truth, user: User, name: str) -> None:
-    used, cpu = track(
-        truth,
-        name,
-        user.folder / f"{name}-procfs.jsonl",
-        *BY_PROCFS,
-        python=user.python,
-        jobs=user.folder / JOBS.name,
-        environment=user.environment,
-        before_exec=truth.give_to(NOBODY),
-    )
+    used, cpu = track(truth, name, user.folder / f"{name}-procfs.jsonl", *BY_PROCFS, user=user)
     assert is_within(0.01, cpu, used)
 
 
@@ -269,15 +201,14 @@ def test_what_nobody_reaps_is_missing_and_never_invented(truth: Truth, tmp_path:
 @pytest.mark.parametrize("name", ATTACHED)
 def test_total_of_attach(truth: Truth, tmp_path: Path, name: str) -> None:
     record = tmp_path / "record.jsonl"
-    job = subprocess.Popen(truth.enter_argv([sys.executable, "-S", str(JOBS), name, str(ATTACHED[name])]))
+    job = subprocess.Popen(truth.enter_argv([*PYTHON, str(JOBS), name, str(ATTACHED[name])]))
     try:
         while truth.cpu_seconds() < 0.3:
             assert job.poll() is None
             time.sleep(0.01)
         with Log(truth) as log:
             done = subprocess.run(
-                [sys.executable, "-m", "proctally", "attach", "-q", "-i", "0.2", "--duration", "2"]
-                + ["-o", str(record), str(job.pid)],
+                [*PROCTALLY, "attach", "-q", "-i", "0.2", "--duration", "2", "-o", str(record), str(job.pid)],
                 capture_output=True,
                 text=True,
                 timeout=ENDS_WITHIN_SECONDS,
@@ -315,8 +246,8 @@ if os.fork() == 0:  # stays root's
             file.flush()
             time.sleep(0.02)
 os.setgroups([])
-os.setgid(65534)
-os.setuid(65534)
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[2]))
 print("ready", flush=True)
 time.sleep(60)
 """
@@ -325,25 +256,22 @@ time.sleep(60)
 def test_what_a_user_may_not_read_is_told(user: User, tmp_path: Path) -> None:
     """Sums of a tree that is partly of another user's say that they are not all."""
     job = subprocess.Popen(
-        [sys.executable, "-c", MIXED, str(tmp_path / "out")], stdout=subprocess.PIPE, process_group=0
+        [*PYTHON, "-c", MIXED, str(tmp_path / "out"), str(user.number)], stdout=subprocess.PIPE, process_group=0
     )
     try:
         assert job.stdout is not None and job.stdout.readline() == b"ready\n"
         time.sleep(0.2)
         record = user.folder / "mixed.jsonl"
-        command = [user.python, "-m", "proctally", "attach", "-i", "0.2", "--duration", "0.7", "-o", str(record)]
-        command += ["--no-record", str(job.pid)]
-        done = subprocess.run(
-            command, preexec_fn=become_nobody, cwd="/", env=user.environment, capture_output=True, text=True, timeout=30
-        )
+        options = ["-i", "0.2", "--duration", "0.7", "-o", str(record), "--no-record"]
+        done = user.call("attach", *options, str(job.pid), cwd="/")
     finally:
         os.killpg(job.pid, signal.SIGKILL)
         job.wait()
     lines, summary = read_record(record)
-    assert done.returncode == 0
+    assert done.status == 0
     # of who is not dumpable any more (it has changed its user) nobody but root may read, either
     assert summary["io"]["denied"] == 2
     assert summary["memory"]["peak_low_bytes"] > 0  # `status` may be read of every process
     assert summary["memory"]["peak_rss_bytes"] > 64 << 20, "RSS may be read of everybody"
     assert [line["tree"]["io_unread"] for line in lines if line["type"] == "sample"][-1] == 2
-    assert "without I/O of 2 processes" in done.stderr
+    assert b"without 2 processes" in done.stderr

@@ -23,7 +23,6 @@ from tracked import (
     environment,
     gaps,
     of_type,
-    ordinary_user,
     reason,
     record,
     records,
@@ -256,20 +255,10 @@ def test_zombie(tmp_path: Path) -> None:
 # -- a tree of somebody else -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def user() -> Iterator[User]:
-    with ordinary_user() as somebody:
-        if somebody is None:
-            pytest.skip("no Python 3.11 or newer that an ordinary user may execute")
-        if somebody.number is None:
-            pytest.skip("only root has a process of another user to show")
-        yield somebody
-
-
-def test_tree_of_another_user(user: User, busy: subprocess.Popen[bytes]) -> None:
-    output = user.folder / "denied.jsonl"
+def test_tree_of_another_user(other_user: User, busy: subprocess.Popen[bytes]) -> None:
+    output = other_user.folder / "denied.jsonl"
     arguments = ["attach", "-q", "-i", "0.1", "--duration", "0.5", "-o", str(output), str(busy.pid)]
-    done = user.call(*arguments)
+    done = other_user.call(*arguments)
     assert (done.status, done.stdout, done.stderr) == (0, b"", b"")
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     summary = whole(lines)
@@ -289,8 +278,8 @@ def test_tree_of_another_user(user: User, busy: subprocess.Popen[bytes]) -> None
     assert line["cpu_seconds"] > 0
 
 
-def test_summary_of_what_is_denied(user: User, sleeper: subprocess.Popen[bytes]) -> None:
-    done = user.call("attach", "-v", "--no-record", "--duration", "0.1", str(sleeper.pid))
+def test_summary_of_what_is_denied(other_user: User, sleeper: subprocess.Popen[bytes]) -> None:
+    done = other_user.call("attach", "-v", "--no-record", "--duration", "0.1", str(sleeper.pid))
     assert done.status == 0
     text = done.stderr.decode()
     assert "read unknown, written unknown" in text

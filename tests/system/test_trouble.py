@@ -9,7 +9,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,6 @@ from tracked import (
     environment,
     gaps,
     of_type,
-    ordinary_user,
     record,
     run,
     samples,
@@ -35,14 +34,6 @@ from tracked import (
     until,
     whole,
 )
-
-
-@pytest.fixture(scope="module")
-def user() -> Iterator[User]:
-    with ordinary_user() as somebody:
-        if somebody is None:
-            pytest.skip("no Python 3.11 or newer that an ordinary user may execute")
-        yield somebody
 
 
 def warned(done: Done, status: int, *words: str) -> None:

@@ -15,17 +15,9 @@ import pytest
 
 from compiled import NO_COMPILER, built
 from proctally.tracking import termination
-from tracked import PATIENCE, PYTHON, Done, User, environment, gaps, ordinary_user, reason, runs
+from tracked import PATIENCE, PYTHON, Done, User, environment, gaps, reason, runs
 
 # -- what cannot be ended --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def user() -> Iterator[User]:
-    with ordinary_user() as somebody:
-        if somebody is None or somebody.number is None:
-            pytest.skip("needs root, and a Python 3.11 or newer that an ordinary user may execute")
-        yield somebody
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +39,13 @@ def stubborn() -> Iterator[str]:
         ("exec {0}", None),
     ],
 )
-def test_what_cannot_be_killed_is_not_waited_for(user: User, stubborn: str, script: str, number: int | None) -> None:
-    output = user.folder / f"{number}.jsonl"
+def test_what_cannot_be_killed_is_not_waited_for(
+    other_user: User, stubborn: str, script: str, number: int | None
+) -> None:
+    output = other_user.folder / f"{number}.jsonl"
     options = ["-q", "--timeout", "0.3", "--grace", "0.2", "-o", str(output)]
     begun = time.monotonic()
-    done = user.call("run", *options, "--", "sh", "-c", script.format(stubborn))
+    done = other_user.call("run", *options, "--", "sh", "-c", script.format(stubborn))
     took = time.monotonic() - begun
     pid = int(done.stdout)
     try:
