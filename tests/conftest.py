@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -17,8 +18,12 @@ from examples import FULL
 from hidden_proc import show_all
 from nvml_library import library
 from places import TESTS
+from terminal_session import Terminal
 from tracked import User, ordinary_user, target
 from truth import stolen_ns
+
+if TYPE_CHECKING:
+    from gpu_rig import Rig
 
 __all__ = ["library"]
 
@@ -102,6 +107,24 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("PROCTALLY_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("PROCTALLY_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def rig(tmp_path: Path, library: Path) -> Iterator[Rig]:
+    from gpu_rig import Rig, wait_until
+
+    made = Rig(tmp_path, library)
+    yield made
+    if made.gpus is not None:
+        made.gpus.poller.close()
+        wait_until(made.gpus.poller.reap)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    made = Terminal()
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -26,6 +26,11 @@ PROCTALLY = [sys.executable, "-m", "proctally"]
 PATIENCE = 20.0  # for what is to happen at once; only a broken tracker takes so long
 
 
+def failing(place: str, call: int = 1, error: str = "RuntimeError") -> list[str]:
+    """What stands before the arguments of a tracker with a fault (failing.py)."""
+    return [sys.executable, str(SUPPORT / "failing.py"), place, str(call), error]
+
+
 def environment(home: Path, **more: str) -> dict[str, str]:
     """This process's environment with nothing of ours but where records lie."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PROCTALLY_")}

@@ -15,6 +15,7 @@ import pytest
 from commands import CANNOT_RUN, ENDS_WITHIN_SECONDS, proctally
 from proctally import __version__
 from proctally.cli.options import describe
+from tracked import failing
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -147,23 +148,6 @@ def test_an_interval_that_outlasts_the_job() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-TROUBLE = """
-import sys
-from proctally.cli import main as cli
-from proctally.tree import sampler
-calls = 0
-def trouble(self, *rest):
-    global calls
-    calls += 1
-    if calls >= int(sys.argv[2]):
-        raise {error}("trouble of our own")
-    return kept(self, *rest)
-kept = getattr(sampler.TreeSampler, sys.argv[1])
-setattr(sampler.TreeSampler, sys.argv[1], trouble)
-sys.exit(cli.main(["run", "-q", "-i", "0.05", "--", "sh", "-c", "sleep 0.3; echo done; exit 3"]))
-"""
-
-
 @pytest.mark.parametrize(
     ("method", "call", "error"),
     [
@@ -177,10 +161,9 @@ sys.exit(cli.main(["run", "-q", "-i", "0.05", "--", "sh", "-c", "sleep 0.3; echo
 )
 def test_trouble_of_our_own_does_not_reach_the_job(method: str, call: int, error: str) -> None:
     """It ends the tracking with a warning; the job runs to its end, and its exit status is passed on."""
-    program = TROUBLE.replace("{error}", error)
-    done = subprocess.run(
-        [sys.executable, "-c", program, method, str(call)], capture_output=True, text=True, timeout=ENDS_WITHIN_SECONDS
-    )
+    words = ["run", "-q", "-i", "0.05", "--", "sh", "-c", "sleep 0.3; echo done; exit 3"]
+    tracker = failing(f"tree.sampler:TreeSampler.{method}", call, error)
+    done = subprocess.run([*tracker, *words], capture_output=True, text=True, timeout=ENDS_WITHIN_SECONDS)
     assert (done.returncode, done.stdout) == (3, "done\n")
     assert done.stderr.startswith("proctally: "), "also with -q"
     assert "Traceback" not in done.stderr

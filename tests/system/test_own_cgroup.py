@@ -20,7 +20,21 @@ import proctally
 from proctally.linux import own_cgroup
 from proctally.linux.cgroup import V2, parse_mountinfo, places
 from proctally.linux.machine import Machine
-from tracked import PROCTALLY, PYTHON, Done, environment, gaps, reason, record, run, runs, samples, until, whole
+from tracked import (
+    PROCTALLY,
+    PYTHON,
+    Done,
+    environment,
+    failing,
+    gaps,
+    reason,
+    record,
+    run,
+    runs,
+    samples,
+    until,
+    whole,
+)
 from truth import ENTER
 
 NOBODY = 65534
@@ -386,21 +400,11 @@ def test_one_source_alone_whatever_leaves_it(tmp_path: Path) -> None:
     assert gaps(summary, "cpu") == {"cgroup_left": {}}
 
 
-BROKEN = """
-import sys
-from proctally.cli import main as cli
-from proctally.tree import sampler
-def broken(self, **named):
-    raise RuntimeError("broken on purpose")
-sampler.TreeSampler.sample = broken
-sys.exit(cli.main(sys.argv[1:]))
-"""
-
-
 @needs(V2)
 def test_after_a_fault_of_ours_it_is_removed(tmp_path: Path) -> None:
-    words = [sys.executable, "-c", BROKEN, "run", "-q", "--cgroup", "--", "sh", "-c", "sleep 0.1; exit 3"]
-    done = subprocess.run(words, env=environment(tmp_path), capture_output=True, timeout=30)
+    words = ["run", "-q", "--cgroup", "--", "sh", "-c", "sleep 0.1; exit 3"]
+    tracker = [*failing("tree.sampler:TreeSampler.sample"), *words]
+    done = subprocess.run(tracker, env=environment(tmp_path), capture_output=True, timeout=30)
     assert done.returncode == 3
     assert done.stderr.count(b"broken on purpose") == 1
     assert record(tmp_path)[-1]["type"] == "summary"

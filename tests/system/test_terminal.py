@@ -9,7 +9,6 @@ import signal
 import subprocess
 import termios
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,15 +18,6 @@ from terminal_session import CTRL_BACKSLASH, CTRL_C, CTRL_Z, Terminal
 from tracked import PATIENCE, PROCTALLY, PYTHON, Lines, Puppet, environment, record, samples, state, until, whole
 
 STOP_SECONDS = 0.5
-
-
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    made = Terminal()
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 class Shell:

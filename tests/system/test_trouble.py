@@ -24,6 +24,7 @@ from tracked import (
     Puppet,
     User,
     environment,
+    failing,
     gaps,
     of_type,
     record,
@@ -296,23 +297,11 @@ def test_hardly_any_descriptors(tmp_path: Path, limit: int) -> None:
 
 # -- a mistake of ours -----------------------------------------------------------------------------------------------
 
-BROKEN = """
-import sys
-from proctally.cli import main as cli
-from proctally.tree import sampler
-
-def broken(self, *_):
-    raise {error}("a mistake of ours")
-
-sampler.TreeSampler.{method} = broken
-sys.exit(cli.main(sys.argv[1:]))
-"""
-
 
 @pytest.mark.parametrize("method", ["scan", "ended", "reaped", "finish"])
 @pytest.mark.parametrize("error", ["AssertionError", "MemoryError"])
 def test_mistake_in_the_tracker_does_not_cost_the_status_of_the_job(tmp_path: Path, method: str, error: str) -> None:
-    tracker = [sys.executable, "-c", BROKEN.format(error=error, method=method), "run", "-q", "-i", "0.05", "--"]
+    tracker = [*failing(f"tree.sampler:TreeSampler.{method}", error=error), "run", "-q", "-i", "0.05", "--"]
     with Puppet(tmp_path, tracker=tracker, reports=("SIGTERM",)) as puppet:
         puppet.do("time.sleep(0.2)")
         if method == "scan":
@@ -323,20 +312,11 @@ def test_mistake_in_the_tracker_does_not_cost_the_status_of_the_job(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "fault", ["tracking.session.Session.end", "views.summary.render", "tracking.session.Session.close"]
+    "fault", ["tracking.session:Session.end", "views.summary:render", "tracking.session:Session.close"]
 )
 def test_mistake_at_the_end_is_a_line_and_the_status_is_the_jobs(tmp_path: Path, fault: str) -> None:
-    room, module, name = fault.split(".", 2)
-    code = (
-        f"import sys, proctally.{room}.{module} as module\n"
-        "def broken(*arguments, **named):\n    raise RuntimeError('broken on purpose')\n"
-        f"module.{name} = broken\n"
-        "from proctally.cli.main import main\n"
-        "sys.exit(main(['run', '--', 'sh', '-c', 'sleep 0.1; echo out; exit 3']))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, timeout=PATIENCE
-    )
+    words = [*failing(fault), "run", "--", "sh", "-c", "sleep 0.1; echo out; exit 3"]
+    done = subprocess.run(words, env=environment(tmp_path), capture_output=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout) == (3, b"out\n")
     assert done.stderr.count(b"broken on purpose") == 1
     assert b"Traceback" not in done.stderr

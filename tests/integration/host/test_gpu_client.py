@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,15 +21,6 @@ from proctally.linux.gpu import has_nvidia
 from proctally.linux.machine import Machine
 
 pytestmark = pytest.mark.skipif(CC is None, reason="no C compiler")
-
-
-@pytest.fixture
-def rig(tmp_path: Path, library: Path) -> Iterator[Rig]:
-    made = Rig(tmp_path, library)
-    yield made
-    if made.gpus is not None:
-        made.gpus.poller.close()
-        wait_until(made.gpus.poller.reap)
 
 
 # -- the helper ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from captured import unpack
 from fake_gpus import FakeGpus
 from proctally.host.sampler import HostPeaks, HostSampler, slim
 from proctally.views.summary import render
-from tracked import PYTHON, environment, of_type, record, samples
+from tracked import PYTHON, environment, failing, of_type, record, samples
 
 # -- what is said of it ----------------------------------------------------------------------------------------------
 
@@ -144,23 +144,6 @@ def test_a_run_that_begins_slowly_has_the_machine_as_well(tmp_path: Path) -> Non
     assert record(tmp_path)[-1]["system"] is not None
 
 
-BROKEN = """
-import sys
-from proctally.cli import main as cli
-from proctally.host import sampler as surroundings
-calls = 0
-def broken(self, *rest, **named):
-    global calls
-    calls += 1
-    if calls >= int(sys.argv[2]):
-        raise RuntimeError("broken on purpose")
-    return kept(self, *rest, **named)
-kept = getattr(surroundings.HostSampler, sys.argv[1])
-setattr(surroundings.HostSampler, sys.argv[1], broken)
-sys.exit(cli.main(sys.argv[3:]))
-"""
-
-
 @pytest.mark.parametrize("method", ["_begin", "_fds", "_timeout", "_sample", "_ask", "_devices", "_host_line"])
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_fault_with_the_machine_costs_the_machine_alone(tmp_path: Path, method: str, number: int) -> None:
@@ -173,7 +156,7 @@ def test_a_fault_with_the_machine_costs_the_machine_alone(tmp_path: Path, method
         "-c",
         "import time\nwhile time.process_time() < 0.2: pass\nraise SystemExit(3)",
     ]
-    words = [sys.executable, "-c", BROKEN, method, str(number), *job]
+    words = [*failing(f"host.sampler:HostSampler.{method}", number), *job]
     done = subprocess.run(words, env=environment(tmp_path), capture_output=True, timeout=20)
     assert done.returncode == 3
     lines = record(tmp_path)
@@ -188,7 +171,7 @@ def test_a_fault_with_the_machine_costs_the_machine_alone(tmp_path: Path, method
 @pytest.mark.parametrize("command", ["system", "attach"])
 def test_the_same_for_those_that_start_nothing(tmp_path: Path, command: str) -> None:
     what = [str(os.getpid())] if command == "attach" else []
-    words = [sys.executable, "-c", BROKEN, "_sample", "2", command, "-i", "0.1", "--duration", "0.4", *what]
+    words = [*failing("host.sampler:HostSampler._sample", 2), command, "-i", "0.1", "--duration", "0.4", *what]
     done = subprocess.run(words, env=environment(tmp_path), capture_output=True, timeout=20)
     assert done.returncode == 0
     sections = [sample["system"] for sample in samples(record(tmp_path))]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from captured import put
-from gpu_rig import Rig, on_host, wait_until
+from gpu_rig import Rig, on_host
 from nvml_library import CC, TWO
 from proctally.host.gpu_helper import aliases
 from proctally.host.gpus import derive
@@ -21,15 +20,6 @@ from proctally.linux.machine import Machine
 from proctally.linux.nvml_calls import UNREADABLE
 
 pytestmark = pytest.mark.skipif(CC is None, reason="no C compiler")
-
-
-@pytest.fixture
-def rig(tmp_path: Path, library: Path) -> Iterator[Rig]:
-    made = Rig(tmp_path, library)
-    yield made
-    if made.gpus is not None:
-        made.gpus.poller.close()
-        wait_until(made.gpus.poller.reap)
 
 
 # -- what the devices tell -------------------------------------------------------------------------------------------

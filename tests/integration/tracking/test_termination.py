@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 from compiled import NO_COMPILER, built
 from proctally.tracking import termination
-from tracked import PATIENCE, PYTHON, Done, User, environment, gaps, reason, runs
+from tracked import PATIENCE, PYTHON, Done, User, environment, failing, gaps, reason, runs
 
 # -- what cannot be ended --------------------------------------------------------------------------------------------
 
@@ -66,26 +65,9 @@ def test_what_cannot_be_killed_is_not_waited_for(
 # -- when tracking itself has failed ---------------------------------------------------------------------------------
 
 
-BROKEN = """
-import sys
-from proctally.cli import main as cli
-from proctally.tree import sampler
-calls = 0
-def broken(self, *rest, **named):
-    global calls
-    calls += 1
-    if calls >= int(sys.argv[2]):
-        raise RuntimeError("broken on purpose")
-    return kept(self, *rest, **named)
-kept = getattr(sampler.TreeSampler, sys.argv[1])
-setattr(sampler.TreeSampler, sys.argv[1], broken)
-sys.exit(cli.main(["run", *sys.argv[3:]]))
-"""
-
-
 def broken(home: Path, method: str, call: int, *arguments: str) -> Done:
     """`proctally run ARGUMENTS` whose sampler fails from this call of a method on."""
-    words = [sys.executable, "-c", BROKEN, method, str(call), *arguments]
+    words = [*failing(f"tree.sampler:TreeSampler.{method}", call), "run", *arguments]
     done = subprocess.run(words, env=environment(home), capture_output=True, timeout=PATIENCE)
     assert b"Traceback" not in done.stderr
     return Done(home, done)
