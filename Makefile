@@ -12,7 +12,7 @@ PIP := -m pip --disable-pip-version-check --quiet install
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-all schema bench clean lint unit tools
+.PHONY: help demo test test-unit test-all schema bench clean lint test-unit-full tools
 
 help:
 	@echo "make demo      track a small job and print its summary"
@@ -26,10 +26,9 @@ help:
 demo: .venv/installed-wheel
 	.venv/bin/proctally run -- sh examples/build.sh
 
-# Unit tests share the cores, and keep their many small files in memory where there is a /dev/shm. Of the other tests,
-# those with the mark `shared` do too; they wait more than they work, so there are four at once on any machine. The rest
-# measures cores, disks and moments, and runs one after the other. What fails in either is repeated once, alone: other
-# work on the machine can be in a measurement.
+# Unit tests share the cores, and keep their many small files in memory where there is a /dev/shm. The other tests wait
+# more than they work, so there are four at once on any machine; those with the mark `alone` measure, and run one after
+# the other. What fails in either is repeated once, by itself: other work on the machine can be in a measurement.
 PYTEST = .venv/bin/python -m pytest
 SPREAD = -n auto --maxprocesses 4
 AGAIN = --last-failed --last-failed-no-failures none
@@ -37,9 +36,9 @@ UNIT = TMPDIR=$(or $(wildcard /dev/shm),$(TMPDIR),/tmp) $(PYTEST) $(SPREAD)
 REST = --hypothesis-profile=full tests/project tests/integration tests/system
 
 test: .venv/made
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync tools lint unit
-	$(PYTEST) -n 4 --dist loadfile -m shared $(REST) || $(PYTEST) $(AGAIN) -m shared $(REST); shared=$$?; \
-	{ $(PYTEST) -m "not shared" $(REST) || $(PYTEST) $(AGAIN) -m "not shared" $(REST); } && exit $$shared
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync tools lint test-unit-full
+	$(PYTEST) -n 4 --dist loadfile -m "not alone" $(REST) || $(PYTEST) $(AGAIN) -m "not alone" $(REST); shared=$$?; \
+	{ $(PYTEST) -m alone $(REST) || $(PYTEST) $(AGAIN) -m alone $(REST); } && exit $$shared
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check .
@@ -47,7 +46,7 @@ lint: .venv/installed-dev
 	.venv/bin/lint-imports
 	.venv/bin/mypy
 
-unit: .venv/installed-dev
+test-unit-full: .venv/installed-dev
 	$(UNIT) --hypothesis-profile=full tests/unit
 
 test-unit: .venv/installed-dev

@@ -19,7 +19,8 @@ from hidden_proc import show_all
 from nvml_library import library
 from places import TESTS
 from terminal_session import Terminal
-from tracked import User, ordinary_user, target
+from track_samplers import samplers
+from tracked import User, ordinary_user, target, until
 from truth import stolen_ns
 
 if TYPE_CHECKING:
@@ -43,25 +44,18 @@ settings.load_profile("quick")
 
 PROC = show_all()
 
-# Where tests measure neither cores, disks nor moments, and change nothing for the whole machine, they share the CPUs in
-# `make test`.
-SHARED = re.compile(
-    r"project/|integration/(analysis|exporters|library|public|record|text|tracking|views)/"
-    r"|integration/host/test_(cloud|gpu_client|sampler)\.py"
-    r"|integration/linux/test_(cgroup|damaged_machine|discovery|disks|gpu|machine|memory_readers|net|perf|proc|spawn|system)"
-    r"\.py"
-    r"|integration/tree/test_damaged_files\.py"
-    r"|system/test_(accuracy|advise|attach|cli|cpu_jobs|cpu_programs|diff|export|export_parquet|export_thinning|exporting"
-    r"|fuzz|gpu_run|hostile_records|interpreter|ls|memory_jobs|otlp|outputs|own_cgroup|procfs|prometheus|receivers"
-    r"|refused_files|report|run_tree|secrets|serve|served_files|shifted_clocks|signal_table|signals|system|terminal"
-    r"|termination|top|top_screen|track|track_nested|track_places|trouble|wrapper)\.py"
+# What measures cores, disks or moments, or changes something for the whole machine: perf's limits, CPUs that come and
+# go, cgroups of a crash that the next run removes. All else shares the CPUs in `make test`.
+ALONE = re.compile(
+    r"integration/(linux/test_gpu_real|tree/test_(perf_source|time_source))\.py"
+    r"|system/test_(own_cgroup|perf|time|without_perf)\.py"
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if SHARED.match(item.path.relative_to(TESTS).as_posix()):
-            item.add_marker(pytest.mark.shared)
+        if ALONE.match(item.path.relative_to(TESTS).as_posix()):
+            item.add_marker(pytest.mark.alone)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -107,6 +101,15 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("PROCTALLY_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("PROCTALLY_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def home(clean_environment: None, tmp_path: Path) -> Iterator[Path]:
+    """Where records of this very process lie."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    yield folder
+    until(lambda: not samplers(os.getpid()), "no sampler is left")
 
 
 @pytest.fixture

@@ -32,16 +32,6 @@ def begun(home: Path, code: str, **popen: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, start_new_session=True, **popen)
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where records of this very process lie."""
-    for name in [name for name in os.environ if name.startswith("PROCTALLY_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PROCTALLY_HOME", str(tmp_path))
-    yield tmp_path
-    until(lambda: not samplers(os.getpid()), "no sampler is left")
-
-
 # -- what is counted -------------------------------------------------------------------------------------------------
 
 

@@ -32,17 +32,6 @@ from proctally.views.summary import render
 from track_samplers import samplers
 from tracked import parent, records, samples, until, whole
 
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where records of this very process lie."""
-    for name in [name for name in os.environ if name.startswith("PROCTALLY_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PROCTALLY_HOME", str(tmp_path))
-    yield tmp_path
-    until(lambda: not samplers(os.getpid()), "no sampler is left")
-
-
 # -- the sampler -----------------------------------------------------------------------------------------------------
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captured import Clock, unpack
+from damage import KIND, damaged
 from proctally import system
 from proctally.host.derive import derive
 from proctally.host.facts import HostReader
@@ -22,24 +22,10 @@ from proctally.linux.system import SystemReader
 from proctally.tree.cgroups import Enclosure
 from system_files import fixed_size
 
-MOST = b"18446744073709551615"
-KINDS: dict[str, Callable[[bytes], bytes]] = {
-    "empty": lambda _: b"",
-    "garbled": lambda data: re.sub(rb"\d+", b"N/A", data),
-    "negative": lambda data: re.sub(rb"\b\d+\b", rb"-\g<0>", data),
-    "zeros": lambda data: re.sub(rb"\d+", b"0", data),
-    "2^64-1": lambda data: re.sub(rb"\b\d+\b", MOST, data),
-    "not UTF-8": lambda data: re.sub(rb"[a-z0-9]", b"\xff", data),
-}
 FILES = (
     "stat", "meminfo", "loadavg", "diskstats", "net/dev", "pressure/cpu", "pressure/memory", "pressure/io", "cpuinfo",
     "vmstat", "uptime", "self/mountinfo",
 )  # fmt: skip
-KIND = st.one_of(st.sampled_from(sorted(KINDS)), st.floats(0.0, 0.99).map(lambda part: round(part, 2)))
-
-
-def damaged(data: bytes, kind: str | float) -> bytes:
-    return data[: int(len(data) * kind)] if isinstance(kind, float) else KINDS[kind](data)
 
 
 def numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:

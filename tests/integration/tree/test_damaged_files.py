@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from errno import EFAULT, EINTR, EIO, ENOMEM, ENOTCONN, EOPNOTSUPP, ESTALE
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from damage import KIND, damaged
 from fakeroot import FakeHost
 from places import IN_MEMORY
 from proctally import process, processes
@@ -22,22 +22,7 @@ from proctally.tree.sampler import TreeSampler
 
 OWN, ROOT, CHILD = 77, 100, 101
 FILES = ("stat", "io", "status", "schedstat", "smaps_rollup", "children", "thread")
-MOST = b"18446744073709551615"
-KINDS: dict[str, Callable[[bytes], bytes]] = {
-    "empty": lambda _: b"",
-    "garbled": lambda data: re.sub(rb"\d+", b"N/A", data),
-    "negative": lambda data: re.sub(rb"\b\d+\b", rb"-\g<0>", data),
-    "zeros": lambda data: re.sub(rb"\d+", b"0", data),
-    "2^64-1": lambda data: re.sub(rb"\b\d+\b", MOST, data),
-    "not UTF-8": lambda data: re.sub(rb"[a-z0-9]", b"\xff", data),
-    "other keys": lambda data: data.replace(b"rchar", b"char").replace(b"Vm", b"vm").replace(b"Pss", b"pss"),
-}
 ERRNOS = (ENOMEM, EIO, EFAULT, ENOTCONN, EOPNOTSUPP, ESTALE, EINTR)
-
-
-def damaged(data: bytes, kind: str | float) -> bytes:
-    """Return a file that is damaged, or cut at this part of its length."""
-    return data[: int(len(data) * kind)] if isinstance(kind, float) else KINDS[kind](data)
 
 
 def path_of(host: FakeHost, pid: int, name: str) -> Path:
@@ -95,7 +80,6 @@ def check(found: dict[str, Any], right: dict[str, Any]) -> None:
                 assert value <= most + 0.001 or name.endswith(("age_seconds", "high_bytes")), name
 
 
-KIND = st.one_of(st.sampled_from(sorted(KINDS)), st.floats(0.01, 0.99).map(lambda part: round(part, 2)))
 quick = settings(deadline=None, max_examples=60)
 
 
