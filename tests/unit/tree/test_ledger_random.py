@@ -115,6 +115,13 @@ class Script:
         self.job.look(0.02 + amount / 1000)
         self.looking = False
 
+    def play(self, steps: list[tuple[str, int, int]]) -> None:
+        """Take these steps; the levels are right after each look."""
+        for step in steps:
+            self.step(*step)
+            if step[0] == "look":
+                self.check_levels()
+
     def check_levels(self) -> None:
         family = self.host.family(ROOT)
         sampler = self.job.sampler
@@ -150,10 +157,7 @@ def test_random_scripts_between_looks(steps: list[tuple[str, int, int]], clocks:
         job.start()
         script = Script(job)
         grow(script)
-        for step in steps:
-            script.step(*step)
-            if step[0] == "look":
-                script.check_levels()
+        script.play(steps)
         job.look()
         script.check_levels()
         job.finish()
@@ -183,10 +187,7 @@ def test_random_scripts_with_pids_used_again(steps: list[tuple[str, int, int]]) 
         job.start()
         script = Script(job, again=True)
         grow(script)
-        for step in steps:
-            script.step(*step)
-            if step[0] == "look":
-                script.check_levels()
+        script.play(steps)
         job.finish()
         job.exact()
 
@@ -198,10 +199,7 @@ def test_random_scripts_with_auto_reaped_children(steps: list[tuple[str, int, in
         job.start()
         script = Script(job)
         grow(script)
-        for step in steps:
-            script.step(*step)
-            if step[0] == "look":
-                script.check_levels()
+        script.play(steps)
         job.finish()
 
 

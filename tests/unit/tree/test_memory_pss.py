@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from memory_job import MIB, MemoryJob
 from proctally.linux.proc_memory import Rollup
 from proctally.tree.memory_families import Family, ProcessMemory
 from proctally.tree.memory_pss import BURST_NS, MAX_POSTPONED, PssBudget, shared_most, snapshot
+
+if TYPE_CHECKING:
+    from proctally.tree.memory_pss import Readings, Snapshot
 
 MS = 1_000_000
 
@@ -22,6 +27,16 @@ def pool(job: MemoryJob, workers: int = 2) -> tuple[ProcessMemory, list[ProcessM
 def family_of(process: ProcessMemory) -> Family:
     assert process.family is not None
     return process.family
+
+
+def begun(job: MemoryJob, pss: int) -> tuple[list[ProcessMemory], Family, Snapshot, Readings]:
+    """Three members whose PSS was read and not yet taken: they, their family, it before, and the readings."""
+    root, workers = pool(job)
+    job.scan()
+    family = family_of(root)
+    before = snapshot(family)
+    readings = {member: (member.faults, Rollup(pss * MIB, 0, 0, 100 * MIB)) for member, _, _ in before}
+    return [root, *workers], family, before, readings
 
 
 # -- what a reading says -------------------------------------------------------------------------------------------
@@ -99,11 +114,7 @@ def test_reading_all_denied_is_not_repeated() -> None:
 
 def test_reading_member_that_exited_during_it() -> None:
     job = MemoryJob()
-    root, (first, second) = pool(job)
-    job.scan()
-    family = family_of(root)
-    before = snapshot(family)
-    readings = {member: (member.faults, Rollup(40 * MIB, 0, 0, 100 * MIB)) for member, _, _ in before}
+    (root, first, second), family, before, readings = begun(job, 40)
     job.model.leave(second)
     job.model.take(family, before, readings)
     assert job.scan() == (100, 120)
@@ -111,11 +122,8 @@ def test_reading_member_that_exited_during_it() -> None:
 
 def test_reading_member_that_exited_before_its_turn() -> None:
     job = MemoryJob()
-    root, (first, second) = pool(job)
-    job.scan()
-    family = family_of(root)
-    before = snapshot(family)
-    readings = {member: (member.faults, Rollup(40 * MIB, 0, 0, 100 * MIB)) for member in (root, first)}
+    (root, first, second), family, before, readings = begun(job, 40)
+    del readings[second]
     job.model.leave(second)
     job.model.take(family, before, readings)
     assert job.scan() == (100, 120)
@@ -123,11 +131,7 @@ def test_reading_member_that_exited_before_its_turn() -> None:
 
 def test_reading_member_that_forked_during_it() -> None:
     job = MemoryJob()
-    root, (first, second) = pool(job)
-    job.scan()
-    family = family_of(root)
-    before = snapshot(family)
-    readings = {member: (member.faults, Rollup(40 * MIB, 0, 0, 100 * MIB)) for member, _, _ in before}
+    (root, first, second), family, before, readings = begun(job, 40)
     job.fork(root, faults=1)
     job.model.take(family, before, readings)
     low, high = job.scan()
@@ -137,11 +141,7 @@ def test_reading_member_that_forked_during_it() -> None:
 
 def test_reading_member_that_moved_before_its_turn_widens() -> None:
     job = MemoryJob()
-    root, (first, second) = pool(job)
-    job.scan()
-    family = family_of(root)
-    before = snapshot(family)
-    readings = {member: (member.faults, Rollup(40 * MIB, 0, 0, 100 * MIB)) for member, _, _ in before}
+    (root, first, second), family, before, readings = begun(job, 40)
     readings[second] = (second.faults + 10 * MIB, Rollup(40 * MIB, 0, 0, 80 * MIB))
     job.read(second, anon=80, faults=110)
     job.model.take(family, before, readings)
@@ -150,11 +150,7 @@ def test_reading_member_that_moved_before_its_turn_widens() -> None:
 
 def test_reading_parent_that_forked_during_it_can_copy() -> None:
     job = MemoryJob()
-    root, (first, second) = pool(job)
-    job.scan()
-    family = family_of(root)
-    before = snapshot(family)
-    readings = {member: (member.faults, Rollup(100 * MIB, 0, 0, 100 * MIB)) for member, _, _ in before}
+    (root, first, second), family, before, readings = begun(job, 100)
     job.fork(root)
     job.model.take(family, before, readings)
     job.scan()
