@@ -371,7 +371,8 @@ def ordinary_user() -> Iterator[User | None]:
     folder = Path(tempfile.mkdtemp(prefix="proctally-user-"))
     try:
         package = Path(proctally.__file__).parent
-        shutil.copytree(package, folder / "package/proctally")
+        ignored = shutil.ignore_patterns("*.pyc.*")  # another process writes it
+        shutil.copytree(package, folder / "package/proctally", ignore=ignored)
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
             if number is not None:

@@ -21,7 +21,7 @@ NO_TRUTH = available()
 pytestmark = [
     pytest.mark.skipif(NO_TRUTH is not None, reason=str(NO_TRUTH)),
     pytest.mark.skipif(NO_COMPILER is not None, reason=str(NO_COMPILER)),
-    pytest.mark.timeout(120),  # the first build of a Go program takes most of it
+    pytest.mark.timeout(240),  # the first build of a Go program takes most of it
 ]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -20,9 +19,8 @@ from places import SUPPORT
 from proctally.linux.cgroup import parse_mountinfo
 from proctally.linux.memory_levels import read_cgroup_levels
 from strict_schema import problems
-from tracked import PROCTALLY, PYTHON, User, environment, gaps, record, samples, whole, works_for
+from tracked import PROCTALLY, PYTHON, User, environment, gaps, record, records, samples, whole
 
-NOBODY = 65534
 MIB = 1 << 20
 MOUNTS = parse_mountinfo(Path("/proc/self/mountinfo").read_bytes())
 POINT = next((mount.point for mount in MOUNTS if "memory" in mount.names), "")
@@ -172,32 +170,19 @@ def test_job_whose_cgroups_are_hidden(tmp_path: Path, truth: Truth, shape: str) 
     assert lines[-1]["memory"]["peak_low_bytes"] > 0.8 * truth.peak - tracker
 
 
-def ordinary(folder: Path) -> User:
-    shutil.copytree(Path(proctally.__file__).parent, folder / "package" / "proctally")
-    candidates = (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}", "/usr/bin/python3")
-    return User(NOBODY, next(each for each in candidates if works_for(NOBODY, each)), folder)
-
-
 @pytest.mark.parametrize("shape", ["cow-write", "tmpfs"])
-def test_job_of_an_ordinary_user(truth: Truth, shape: str) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="proctally-memory-"))
-    try:
-        os.chmod(folder, 0o755)
-        user = ordinary(folder)
-        shutil.copy(JOB, folder / "shapes.py")
-        os.chown(folder, NOBODY, NOBODY)
-        os.chown(f"{truth.job}/cgroup.procs", NOBODY, NOBODY)
-        joining = Path(truth.session, "cgroup.procs")
-        os.chown(joining, NOBODY, NOBODY)
-        words = ["sh", "-c", JOIN, truth.job, *user.python, str(folder / "shapes.py"), shape, "20", "3", "1.6"]
-        done = user.call("run", "-q", "-i", "0.5", "--no-gpu", "--", *words, before=truth.join)
-        assert done.status == 0, done.stderr
-        lines = record(folder / "home")
-        assert check(samples(lines), truth) >= 2
-        memory = check_peak(lines[-1], truth)
-        assert memory["peak_low_bytes"] > 0.9 * truth.peak - 8 * MIB
-    finally:
-        shutil.rmtree(folder)
+def test_job_of_an_ordinary_user(truth: Truth, other_user: User, shape: str) -> None:
+    jobs = other_user.folder / "shapes.py"
+    jobs.write_bytes(Path(JOB).read_bytes())
+    for folder in (truth.job, truth.session):
+        os.chown(f"{folder}/cgroup.procs", other_user.number or 0, -1)
+    words = ["sh", "-c", JOIN, truth.job, *other_user.python, str(jobs), shape, "20", "3", "1.6"]
+    done = other_user.call("run", "-q", "-i", "0.5", "--no-gpu", "--", *words, before=truth.join)
+    assert done.status == 0, done.stderr
+    lines = records(other_user.folder / "home")[-1]
+    assert check(samples(lines), truth) >= 2
+    memory = check_peak(lines[-1], truth)
+    assert memory["peak_low_bytes"] > 0.9 * truth.peak - 8 * MIB
 
 
 def test_attached_job(tmp_path: Path, truth: Truth) -> None:
