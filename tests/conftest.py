@@ -44,11 +44,12 @@ settings.load_profile("quick")
 
 PROC = show_all()
 
-# What measures cores, disks or moments, or changes something for the whole machine: perf's limits, CPUs that come and
-# go, cgroups of a crash that the next run removes. All else shares the CPUs in `make test`.
+# What measures cores, disks or moments, changes something for the whole machine (perf's limits, CPUs that come and go,
+# cgroups of a crash that the next run removes), or sends a signal to its own process, of which a worker of xdist has
+# another thread. All else shares the CPUs in `make test`.
 ALONE = re.compile(
-    r"integration/(linux/test_gpu_real|tree/test_(perf_source|time_source))\.py"
-    r"|system/test_(own_cgroup|perf|time|without_perf)\.py"
+    r"integration/(linux/test_(child|gpu_real)|tree/test_(perf_source|time_source))\.py"
+    r"|system/test_(own_cgroup|perf|time|track|without_perf)\.py"
 )
 
 
