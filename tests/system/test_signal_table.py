@@ -335,7 +335,7 @@ def test_signal_before_it_is_ready_ends_it_with_a_summary(
     code = [sys.executable, "-c", EARLY, f"proctally.{room}.{kind}", str(int(number)), *words]
     done = subprocess.run(code, env=environment(tmp_path), capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0
-    assert b"ended: stopped by signal " in done.stderr.partition(b"\n")[0]
+    assert b"s: stopped by signal " in done.stderr.partition(b"\n")[0]
     assert reason(record(tmp_path)[-1]) == {"code": "stopped", "signal": number}
 
 

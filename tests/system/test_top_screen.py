@@ -245,7 +245,7 @@ def test_in_tmux(tmp_path: Path) -> None:
             lines = tmux("capture-pane", "-p").splitlines()
             assert len(lines) == 24 and lines[-1].startswith("q quit")
             puppet.exit(3)
-            until(lambda: "failed: exit status 3" in tmux("capture-pane", "-p"), "its end")
+            until(lambda: ": exit status 3" in tmux("capture-pane", "-p"), "its end")
             tmux("send-keys", "q")
             until(lambda: "left 0" in tmux("capture-pane", "-p"), "the shell again")
             assert "failed" not in tmux("capture-pane", "-p")

@@ -43,7 +43,7 @@ def ended(process: subprocess.Popen[str]) -> str:
     """Return its summary, without any warning."""
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
-    assert "\nproctally: " not in said and "  tracking " in said, said
+    assert "\nproctally: " not in said and "  record " in said, said
     return said
 
 

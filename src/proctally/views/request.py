@@ -33,6 +33,7 @@ class Recorded:
     """A run with its record. `evidence`: what it proves; without a record that is small enough, its summary alone."""
 
     def __init__(self, summary: JsonObject, path: str | None) -> None:
+        self.summary = summary
         self.evidence = Evidence()
         self._phases: list[JsonObject] = []
         if path is not None and (number_at(summary, "tracker.samples") or 0) > ENDS:
@@ -65,6 +66,10 @@ class Recorded:
             elif name in running:
                 running.remove(name)
         return running[-1] if running else None
+
+    def request(self) -> str:
+        """Return what to request for the next run as one line of text."""
+        return request(self.summary, self.evidence)
 
 
 def request(summary: JsonObject, run: Evidence) -> str:

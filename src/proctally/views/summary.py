@@ -44,11 +44,11 @@ def render(name: str, summary: JsonObject, path: str | None, look: Look = PLAIN,
     page = Page(look)
     page.rows.append(("title", _title(name, summary, look, look.width)))
     if "cpu" in summary:
-        from proctally.views.request import Recorded, request  # not where the title is all
-
-        _tree(page, summary, recorded := Recorded(summary, path))
+        recorded = _recorded(summary, path)
+        _tree(page, summary, recorded)
         _gpus(page, summary)
-        page.add("request", request(summary, recorded.evidence))
+        if recorded is not None:
+            page.add("request", recorded.request())
     else:
         _machine(page, summary)
         _gpus(page, summary)
@@ -65,6 +65,16 @@ def render(name: str, summary: JsonObject, path: str | None, look: Look = PLAIN,
         details(more, summary)
         lines += more.lines(most=1 << 16)
     return "".join(f"{look.encoded(line)}\n" for line in lines)
+
+
+def _recorded(summary: JsonObject, path: str | None) -> Recorded | None:
+    """Return the run with its record; None where a module is that of the program which tracks itself."""
+    try:
+        from proctally.views.request import Recorded  # not where the title is all
+
+        return Recorded(summary, path)
+    except Exception:
+        return None
 
 
 def _title(name: str, summary: JsonObject, look: Look, width: int) -> list[str]:
@@ -90,7 +100,7 @@ def _got(summary: JsonObject) -> float | None:
 # -- a process tree --------------------------------------------------------------------------------------------------
 
 
-def _tree(page: Page, summary: JsonObject, recorded: Recorded) -> None:
+def _tree(page: Page, summary: JsonObject, recorded: Recorded | None) -> None:
     cpu, processes = summary["cpu"], summary["processes"]
     _killed(page, summary)
     time = Time.of_summary(summary)
@@ -148,7 +158,7 @@ def _others(page: Page, summary: JsonObject, time: Time) -> None:
     page.add_list("others", start, [page.look.encoded(user.text(page.look.mark, width)) for user in others.users])
 
 
-def _memory(page: Page, summary: JsonObject, recorded: Recorded) -> None:
+def _memory(page: Page, summary: JsonObject, recorded: Recorded | None) -> None:
     memory, limit = summary["memory"], summary["limits"]["memory_bytes"]
     held = HeldMemory.of_summary(summary)
     usable = "no limit" if limit is None else f"of {size(limit)}"
@@ -165,7 +175,7 @@ def _memory(page: Page, summary: JsonObject, recorded: Recorded) -> None:
     page.add("memory", ", ".join([f"{held.short} held", *shown, usable]))
     if held.parts and summary["verdict"] != "oom":
         at = "at the peak" if held.at_seconds is None else f"at {brief(held.at_seconds)}"
-        phase = None if held.at_seconds is None else recorded.phase_at(held.at_seconds)
+        phase = None if held.at_seconds is None or recorded is None else recorded.phase_at(held.at_seconds)
         where = "" if phase is None else f" in {page.name(phase)}"
         page.add_list("", f"{at}{where}: ", _parts(page, held.parts, held.high or 0))
 
