@@ -65,7 +65,7 @@ def test_advise_without_anything_to_go_by(tmp_path: Path) -> None:
         (["name:machine"], 1, b"whole machine"),
         (["name:running"], 1, b"still runs"),
         (["nothing-such"], 1, b"no record"),
-        (["--for", "cray"], 2, b"'cray' is not known"),
+        (["--for", "cray"], 2, b"'cray' is not known; use slurm, "),
         (["--for", ","], 2, b"for which"),
         (["-f", "csv"], 2, b"text or markdown or json"),
         (["--since", "yesterday"], 2, b"no age"),

@@ -47,7 +47,7 @@ def _schedulers(text: str | None) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in SCHEDULERS:
-            raise UsageError(f"--for: {name[:40]!r} is not known; use of {', '.join(SCHEDULERS)}")
+            raise UsageError(f"--for: {name[:40]!r} is not known; use {', '.join(SCHEDULERS)}")
     if not names:
         raise UsageError(f"--for: for which? of {', '.join(SCHEDULERS)}")
     return names
