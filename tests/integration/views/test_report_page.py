@@ -33,3 +33,12 @@ def test_page_of_runs_without_charts(tmp_path: Path) -> None:
 
     path = str(made.written(tmp_path / "a.jsonl", made.run(), made.summary(1.0)))
     assert page([collect(path), collect(path)]).count("<html") == 1
+
+
+def test_line_of_one_point_is_drawn_as_dot(tmp_path: Path) -> None:
+    pytest.importorskip("bokeh", reason="the extra report is not installed")
+    from proctally.views.report.page import page
+
+    path = str(made.written(tmp_path / "a.jsonl", made.run(), made.sample(0.0), made.sample(1.0), made.summary(1.0)))
+    assert '"name":"Scatter"' in page([collect(path)])
+    assert '"name":"Scatter"' not in page([collect(str(made.whole(tmp_path / "b.jsonl", seconds=3)))])

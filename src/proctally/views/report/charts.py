@@ -24,6 +24,7 @@ from bokeh.models import (
     LinearAxis,
     Plot,
     Range1d,
+    Scatter,
     Span,
     Text,
     VSpan,
@@ -32,7 +33,7 @@ from bokeh.models import (
 from bokeh.models import Line as LineGlyph
 from bokeh.resources import Resources
 from numpy import array as ndarray
-from numpy import zeros
+from numpy import isfinite, zeros
 
 from proctally.record.schema import BYTES
 from proctally.views.report.plots import UNITS
@@ -100,6 +101,9 @@ class Canvas:
         for column, table, _, colour, dash in reversed(chart.lines):  # the first, the job's, over the others
             glyph = LineGlyph(x="time", y=column, line_color=colour, line_width=1.6, line_dash=dash, line_join="round")
             plot.add_glyph(self.tables[table], glyph)
+            if isfinite(self.tables[table].data[column]).sum() == 1:  # a line needs two
+                dot = Scatter(x="time", y=column, size=5, fill_color=colour, line_color=colour)
+                plot.add_glyph(self.tables[table], dot)
         for level in chart.levels:
             plot.add_layout(Span(location=level, dimension="width", line_color="#d6455d", line_dash="dashed"))
         if len(self.tables) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from proctally.record.schema import BYTES
 from proctally.text.markdown import code, escaped, fenced, table
 from proctally.text.units import UNKNOWN, duration
 from proctally.views.report import request, run_facts, waits
@@ -54,7 +55,7 @@ def _one(facts: Facts) -> list[str]:
                     code(row["command"]),
                     UNKNOWN if row["cpu"] is None else f"{row['cpu']:,.3f}",
                     f"{row['processes'] or 0:,.0f}",
-                    run_facts.said("bytes", row["rss"]),
+                    run_facts.said(BYTES, row["rss"]),
                 ]
                 for row in found_commands[:COMMANDS]
             ],

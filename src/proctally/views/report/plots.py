@@ -51,7 +51,7 @@ PLOTS = (
         Line("tree.memory_high_bytes", "held, at most", main="Memory, upper bound"),
         Line("tree.memory_low_bytes", "held, at least", main="Memory, lower bound"),
         Line("tree.mapped_file_bytes", "mapped files", dull=True),
-        Line("tree.pss_bytes", "sum of PSS", main="Memory, sum of PSS"),
+        Line("tree.pss_bytes", "sum of PSS", main="Memory, sum of PSS", dull=True),
         Line("tree.rss_bytes", "sum of RSS", main="Memory, sum of RSS"),
         Line("tree.swap_bytes", "in swap", dull=True),
         Line("cgroup.memory_bytes", "its cgroup, page cache included", dull=True),

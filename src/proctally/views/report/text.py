@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 from proctally.record.schema import CORES, field
-from proctally.text.cells import cut, cut_middle, fitted, indented, sparkline
+from proctally.text.cells import cut, cut_middle, fitted, indented, sparkline, wrapped
 from proctally.text.escape import printable
 from proctally.text.units import UNKNOWN, duration
 from proctally.views.report import request, run_facts, waits
@@ -21,7 +23,7 @@ SPARK = 32
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII = "_.-:=+*#"
 COMMANDS = 10
-BESIDE = 24  # columns for each of several runs
+CELL = 27  # width of a figure of one of several runs, after 3 spaces
 
 
 def text(runs: Sequence[Facts], *, blocks: bool) -> str:
@@ -133,12 +135,11 @@ def _several(runs: Sequence[Facts], signs: str) -> list[str]:
     lines = [f"{len(runs)} runs"]
     for first in range(0, len(runs), 2):  # two beside each other have room
         part = slice(first, first + 2)
-        lines += ["", " " * LABEL + "".join(f"{cut(printable(name), BESIDE):>{BESIDE + 4}}" for name in names[part])]
-        for label, values in run_facts.side_by_side(runs):
-            lines.append(
-                f"{label:<{LABEL + 4}}"[: LABEL + 4]
-                + "".join(f"{value:>{BESIDE}}    " for value in values[part]).rstrip()
-            )
+        lines.append("")
+        for label, values in [("", [cut(printable(name), CELL) for name in names]), *run_facts.side_by_side(runs)]:
+            cells = (wrapped(value, CELL, CELL) for value in values[part])
+            for start, *row in zip_longest([label], *cells, fillvalue=""):
+                lines.append(f"{start:<19}" + "".join(f"{cell:>{CELL + 3}}" for cell in row).rstrip())
     wall = max(one.wall for one in runs)
     bounds = ("tree.memory_high_bytes", "Memory, upper bound")
     memory = bounds if all(one.story.peak(bounds[0]) is not None for one in runs) else ("tree.pss_bytes", "Memory, PSS")
