@@ -54,15 +54,15 @@ def decode(data: bytes) -> Any:
 def upgrader(path: str, run: JsonObject) -> Callable[[JsonObject], JsonObject] | None:
     """Return what turns the lines of this record into the current schema; None for one that needs nothing.
 
-    `run`: the first line of the record. Raises NoRecord for a schema of a later version.
+    `run`: the first line of the record. Raises NoRecord for any other schema.
     """
     schema = run.get("schema")
     if schema == "proctally/1":
         from proctally.record.schema1 import upgrade
 
         return upgrade
-    if isinstance(schema, str) and schema.startswith("proctally/") and schema != SCHEMA:
-        raise NoRecord(f"{path}: schema {schema[:40]} is unknown; update proctally")
+    if schema not in (SCHEMA, None):
+        raise NoRecord(f"{path}: schema {str(schema)[:40]} is unknown; update proctally")
     return None
 
 
@@ -117,7 +117,7 @@ class Reading:
             raise NoRecord(str(error)) from None
 
     def begin(self, run: JsonObject) -> None:
-        """Take the schema of the first line. Raises NoRecord for one of a later version."""
+        """Take the schema of the first line. Raises NoRecord for any other."""
         self._upgrade = upgrader(self.path, run)
 
     def admit(self, line: JsonObject) -> JsonObject:

@@ -547,6 +547,15 @@ def test_number_that_is_not_finite_is_unknown(tmp_path: Path, value: str) -> Non
     assert (glance(str(path)).summary or {})["cpu"] == expected
 
 
+@pytest.mark.parametrize("schema", ["other/2", ["proctally/2"], 2, {}])
+def test_schema_of_others_is_refused(tmp_path: Path, schema: object) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"type": "run", "schema": schema}) + '\n{"type":"summary"}\n')
+    for reading in (glance, lambda path: list(lines(path)), lambda path: list(read(path))):
+        with pytest.raises(NoRecord):
+            reading(str(path))
+
+
 @pytest.mark.parametrize("schema", ["proctally/3", "proctally/10", "proctally/1.5", "proctally/x"])
 def test_schema_of_a_later_version_is_refused(tmp_path: Path, schema: str) -> None:
     path = tmp_path / "a.jsonl"
