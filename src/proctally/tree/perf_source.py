@@ -78,6 +78,8 @@ class PerfSource:
         self._known_cpus: list[int] = []
         self._stolen: Stolen | None = None
         self._idle_ns = self._read_ns = 0
+        self._is_stale = False  # whether a reading was left out after the last one
+        self._late_since_ns: int | None = None
         self.unsure = False  # whether threads that were made during an attach may be missing
 
     def open(
@@ -219,18 +221,26 @@ class PerfSource:
         try:
             if self._rings is not None:
                 self.total_ns = self._rings.read()
-            elif self._counter is not None and not (is_idle and self._is_recent()):
+            elif self._counter is not None and not self._leaves_out(is_idle):
                 self.total_ns = self._counter.read()
         except OSError:
             pass  # what was read before stands
         return self.total_ns
 
-    def _is_recent(self) -> bool:
+    def _leaves_out(self, is_idle: bool) -> bool:
         now = self.machine.monotonic_ns()
-        if now - self._read_ns < self._idle_ns:
+        if is_idle and now - self._read_ns < self._idle_ns:
+            self._is_stale = True
             return True
-        self._read_ns = now
+        if self._is_stale and self._late_since_ns is None:
+            self._late_since_ns = self._read_ns
+        self._is_stale, self._read_ns = False, now
         return False
+
+    def take_late(self) -> int | None:
+        """Return since when what came with the last reading may have run, if readings were left out; else None."""
+        late, self._late_since_ns = self._late_since_ns, None
+        return late
 
     @property
     def has_lost_processes(self) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from proctally.tree.member import Member, ScanState
     from proctally.tree.membership import Membership
     from proctally.tree.memory_guard import MemoryGuard
+    from proctally.tree.perf_source import PerfSource
     from proctally.tree.readings import Readings
 
 SHORT_NS = 50_000_000
@@ -50,6 +51,7 @@ class Samples:
         memory: MemoryGuard,
         time: TimeGuard,
         enclosure: Enclosure | None,
+        perf: PerfSource | None,
         *,
         interval_ns: int,
     ) -> None:
@@ -61,6 +63,7 @@ class Samples:
         self.memory = memory
         self.time = time
         self.enclosure = enclosure
+        self.perf = perf
         self.interval_ns = interval_ns
         self.count = 0
         self.rss_sampled: int | None = None
@@ -119,7 +122,7 @@ class Samples:
 
         Readings lag by up to a tick of the scheduler and by the rounding of stat: an interval too short for that (the
         last one, as a rule; not one that is shorter by what the sample before was late) is taken together with the one
-        before. What comes with a hidden process is of its whole lifetime.
+        before. What comes with a hidden process is of its whole lifetime, and what perf shows late of all that time.
         """
         cores = None
         if self._rates:
@@ -128,6 +131,9 @@ class Samples:
                 from proctally.tree.hidden import backdate
 
                 backdate(self._rates, now, levels, begin, self.machine.cpu_count())
+            late = None if self.perf is None else self.perf.take_late()
+            if late is not None:
+                spread(self._rates, now, levels, late)
             since, before = self._rates[-1]
             if now - since < min(SHORT_NS, self.interval_ns // 2) and len(self._rates) > 1:
                 since, before = self._rates[-2]
@@ -246,3 +252,11 @@ def _rss(member: Member) -> int:
 
 def _cpu_since_sample(member: Member) -> int:
     return member.cpu - member.cpu_sampled
+
+
+def spread(rates: list[tuple[int, dict[str, int]]], now: int, levels: dict[str, int], begin: int) -> None:
+    """Raise the levels of perf in `rates` as if it had been read then: what came late ran evenly from `begin` on."""
+    arrived = levels.get("perf", 0) - rates[-1][1].get("perf", 0)
+    for moment, known in rates:
+        if "perf" in known:
+            known["perf"] += arrived * max(0, moment - begin) // max(1, now - begin)

@@ -102,7 +102,7 @@ class TreeSampler:
             peaks_from_now=peaks_from_now,
         )
         self.samples = Samples(
-            tree, ledger, state, readings, memory_guard, time_guard, enclosure, interval_ns=interval_ns
+            tree, ledger, state, readings, memory_guard, time_guard, enclosure, perf, interval_ns=interval_ns
         )
 
     # -- beginning -----------------------------------------------------------------------------------------------

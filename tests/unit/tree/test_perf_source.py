@@ -13,6 +13,7 @@ from perf_made import fake
 from proctally.linux import perf_attach
 from proctally.linux.machine import NANOSECONDS, Machine
 from proctally.tree.perf_source import PerfSource
+from proctally.tree.sample import spread
 
 
 class Refusing:
@@ -92,9 +93,16 @@ def test_counters_of_an_idle_tree_are_read_every_ten_seconds(tmp_path: Path, mon
     library, _ = fake(lambda call: 0)
     now[0] = 20 * NANOSECONDS
     source.attach(library, lambda: [1])
-    assert [source.read(), source.read(), source.read(is_idle=True), source.read(is_idle=True)] == [1, 2, 3, 3]
+    assert [source.read(), source.read(), source.read(is_idle=True), source.read(is_idle=True)] == [1, 2, 2, 2]
     now[0] += 10 * NANOSECONDS - 1
-    assert source.read(is_idle=True) == 3
+    assert (source.read(is_idle=True), source.take_late()) == (2, None)
     now[0] += 1
-    assert [source.read(is_idle=True), source.read(is_idle=True), source.read()] == [4, 4, 5]
+    assert (source.read(is_idle=True), source.take_late(), source.take_late()) == (3, 20 * NANOSECONDS, None)
+    assert (source.read(is_idle=True), source.read(), source.take_late()) == (3, 4, 30 * NANOSECONDS)
     source.close()
+
+
+def test_what_perf_shows_late_ran_since_it_was_read() -> None:
+    rates = [(second * NANOSECONDS, {"perf": NANOSECONDS, "procfs": 0}) for second in (8, 9)]
+    spread(rates, 10 * NANOSECONDS, {"perf": 11 * NANOSECONDS}, 0)
+    assert rates == [(second * NANOSECONDS, {"perf": (second + 1) * NANOSECONDS, "procfs": 0}) for second in (8, 9)]
