@@ -10,6 +10,10 @@ from proctally.text.cells import cut_middle
 from proctally.text.escape import label, printable
 from proctally.text.units import UNKNOWN, size
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 MAX_USERS = 5
 NAME = 24  # cells of the name of a user or of a command at most
 
@@ -27,10 +31,13 @@ class OtherUser:
         self.cores = number_at(entry, "cpu_cores")
         self.rss = number_at(entry, "rss_bytes")
 
-    def text(self, mark: str = "…", width: int = NAME, *, with_memory: bool = False) -> str:
-        """Return user, command and cores, such as `root cc1 x 4 0.41`; each name in at most `width` cells."""
+    def text(
+        self, mark: str = "…", width: int = NAME, encoded: Callable[[str], str] = str, *, with_memory: bool = False
+    ) -> str:
+        """Return user, command and cores, such as `root cc1 x 4 0.41`; names are encoded and then cut to `width`."""
         times = f" x {self.processes:,}" if self.processes and self.processes > 1 else ""
-        names = f"{cut_middle(self.user, width, mark)} {cut_middle(self.command, width, mark)}{times}"
+        user, command = (cut_middle(encoded(name), width, mark) for name in (self.user, self.command))
+        names = f"{user} {command}{times}"
         cores = UNKNOWN if self.cores is None else f"{self.cores:.2f}"
         return f"{names} {cores} cores, {size(self.rss)}" if with_memory else f"{names} {cores}"
 

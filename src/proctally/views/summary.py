@@ -155,7 +155,7 @@ def _others(page: Page, summary: JsonObject, time: Time) -> None:
         return
     start = f"{others.text_of_cores(number_at(summary, 'system.cpus'))}: "
     width = min(NAME, page.room // 3)
-    page.add_list("others", start, [page.look.encoded(user.text(page.look.mark, width)) for user in others.users])
+    page.add_list("others", start, [user.text(page.look.mark, width, page.look.encoded) for user in others.users])
 
 
 def _memory(page: Page, summary: JsonObject, recorded: Recorded | None) -> None:

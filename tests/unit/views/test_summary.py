@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from made import GIB, MIB, gap, reason
+from proctally.analysis.others import OtherUser
 from proctally.text import words
 from proctally.text.cells import columns_of
 from proctally.text.terminal import WIDTH, Look
@@ -473,3 +474,9 @@ def test_wide_names_keep_to_the_width(width: int, blocks: bool) -> None:
     )
     assert max(map(columns_of, text.splitlines())) <= width
     assert len(text.splitlines()) <= 16
+
+
+def test_escaped_name_of_another_user_keeps_to_its_width() -> None:
+    user = {"user": "名" * 40, "command": "e\u0301" * 7, "processes": 1, "cpu_cores": 0.8}
+    text = OtherUser(user).text("~", 12, Look(blocks=False).encoded)
+    assert (text.isascii(), columns_of(text)) == (True, 12 + 1 + 12 + len(" 0.80"))
