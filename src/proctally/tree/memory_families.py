@@ -184,7 +184,13 @@ class Family:
         self._drop(child, huge)
 
     def _drop(self, process: ProcessMemory, huge: int) -> None:
-        """Forget an exited process without children: its pages are gone."""
+        """Forget an exited process without children, its pages are gone; and then such ones above it."""
+        last: ProcessMemory | None = process
+        while last is not None:  # no recursion: a chain of forks can be deeper than the stack
+            last = self._drop_one(last, huge)
+
+    def _drop_one(self, process: ProcessMemory, huge: int) -> ProcessMemory | None:
+        """Forget one; return its parent where that is the next one to forget."""
         self.carried_high -= process.carried_high
         self.carried_huge -= process.carried_huge
         self.own_high -= process.own_high
@@ -195,13 +201,13 @@ class Family:
             self._release(process)
         parent, process.parent = process.parent, None
         if parent is None:
-            return
+            return None
         del parent.children[process]
         parent.new_children -= process.is_new
         if parent in self.members:
             self.weigh(parent, huge)
-        elif not parent.children:
-            self._drop(parent, huge)
+            return None
+        return None if parent.children else parent
 
     def _release(self, process: ProcessMemory) -> None:
         """Take an exited process out of the carried bound.

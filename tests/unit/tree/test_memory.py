@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +50,17 @@ def test_family_last_member_leaves_nothing() -> None:
     job.scan()
     job.model.leave(root)
     assert job.scan() == (0, 0)
+    assert not job.model.families and not job.model.members
+
+
+def test_family_chain_deeper_than_stack_is_left() -> None:
+    job = MemoryJob()
+    chain = [job.start(anon=1)]
+    for _ in range(sys.getrecursionlimit()):
+        chain.append(job.fork(chain[-1]))
+        job.scan()
+    for process in chain:
+        job.model.leave(process)
     assert not job.model.families and not job.model.members
 
 
