@@ -149,7 +149,10 @@ class Series:
                 if signal.number in ENDING:
                     self._stopped_by = signal.number
                 if signal.code <= 0:  # of a process, not of the kernel
-                    os.kill(pid, signal.number)
+                    try:
+                        os.kill(pid, signal.number)
+                    except ProcessLookupError:  # it ended, and SIGCHLD is ignored
+                        pass
             if ready:
                 part = os.read(answer, PIPE_BYTES)
                 if not part:

@@ -57,12 +57,15 @@ def test_each_process_is_told_apart(tmp_path: Path) -> None:
 
 def test_io_of_a_child_that_was_waited_for_is_no_news(tmp_path: Path) -> None:
     path = tmp_path / "written"
-    script = f"(dd if=/dev/zero of={path} bs=1M count=8 conv=fsync 2>/dev/null; echo done; read x); echo waited; read y"
+    write = f"dd if=/dev/zero of={path} bs=1M count=8 conv=fsync 2>/dev/null"
+    script = f"(read x; {write}; echo done; read x); echo waited; read y"
     job = subprocess.Popen(["sh", "-c", f"{script}; :"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert job.stdin is not None and job.stdout is not None
     try:
         live = LiveTree(job.pid, 1.0)
         live.sample()
+        job.stdin.write(b"x\n")
+        job.stdin.flush()
         assert job.stdout.readline() == b"done\n"
         shell = {process["pid"]: process for process in live.sample()["processes"]}
         if shell[job.pid]["write_bytes_per_second"] is None:
