@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from proctally.tree.summary import TreeSummary
 
 
-LATE_NS = 1_000_000_000  # from this age on late modules are loaded: a short job ends before
+LATE_NS = 10_000_000_000  # from this age on late modules are loaded: a short job does not pay for them
 LATE_STEP_NS = 10_000_000  # time from one to the next; each takes up to 4 ms
 
 
