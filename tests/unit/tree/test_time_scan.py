@@ -102,6 +102,19 @@ def test_scans_between_samples_read_memory_where_it_is_cheap(host: FakeHost, is_
     assert sampler.memory.low() != before, "each sample reads it"
 
 
+def test_scan_that_reads_memory_counts_in_the_budget_of_time(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = host.spawn(ROOT, 1, pages=1000).pid
+    sampler = TreeSampler(host.machine(), descriptors=0, time=True)
+    sampler.attach(root, None)
+    sampler.scan()
+    before, costs = sampler.memory.low(), list[int]()
+    monkeypatch.setattr(sampler.time.reader, "note_cost", costs.append)
+    host.advance(0.1)
+    host.run(root, 0.05, minor=2000, pages=3000)
+    sampler.scan(between=True)
+    assert sampler.memory.low() != before and len(costs) == 1
+
+
 def test_memory_that_no_scan_saw_is_searched_for(host: FakeHost) -> None:
     root = host.spawn(ROOT, 1, pages=1000).pid
     sampler = TreeSampler(host.machine(), descriptors=0)
