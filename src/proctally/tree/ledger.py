@@ -27,6 +27,7 @@ from proctally.tree.member import (
     USER,
     add,
     amount_of,
+    limit_split,
     shown_before,
     shown_of_children,
     subtract,
@@ -362,7 +363,7 @@ class Ledger:
         total[CPU] = choice.total_ns
         if choice.source == "cgroup" and self.cpu.enclosed_split is not None:
             total[USER], total[SYSTEM] = self.cpu.enclosed_split
-        return total
+        return limit_split(total)
 
     def advance(self) -> Amount:
         """Return the total as it is shown: what was shown before, where that was more."""

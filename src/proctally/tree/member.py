@@ -167,3 +167,12 @@ def subtract(of: Amount, amount: Amount) -> None:
     """Subtract an amount in place."""
     for place, value in enumerate(amount):
         of[place] -= value
+
+
+def limit_split(amount: Amount) -> Amount:
+    """Limit user and system time to the total: `stat` has them in ticks, a CPU clock has it in nanoseconds."""
+    split = amount[USER] + amount[SYSTEM]
+    if split > amount[CPU]:
+        amount[SYSTEM] = amount[CPU] * amount[SYSTEM] // split
+        amount[USER] = amount[CPU] - amount[SYSTEM]
+    return amount

@@ -169,24 +169,27 @@ class Family:
             self._drop(process, huge)
 
     def _orphan(self, child: ProcessMemory, huge: int) -> None:
-        """Forget the parent of a process: what it inherited is no longer bounded."""
-        parent, child.parent = child.parent, None
-        if parent is not None:
-            del parent.children[child]
-            parent.new_children -= child.is_new
-        child.is_new = False
-        if child in self.members:
-            self.heads[child] = None
-            self.weigh(child, huge)
-            return
-        for grandchild in list(child.children):
-            self._orphan(grandchild, huge)
-        self._drop(child, huge)
+        """Forget the parent of a process: what it inherited is not bounded. Those of one that exited follow."""
+        orphans, exited = [child], []
+        for process in orphans:  # no recursion: a chain of forks can be deeper than the stack
+            parent, process.parent = process.parent, None
+            if parent is not None:
+                del parent.children[process]
+                parent.new_children -= process.is_new
+            process.is_new = False
+            if process in self.members:
+                self.heads[process] = None
+                self.weigh(process, huge)
+            else:
+                exited.append(process)
+                orphans.extend(process.children)
+        for process in reversed(exited):
+            self._drop(process, huge)
 
     def _drop(self, process: ProcessMemory, huge: int) -> None:
         """Forget an exited process without children, its pages are gone; and then such ones above it."""
         last: ProcessMemory | None = process
-        while last is not None:  # no recursion: a chain of forks can be deeper than the stack
+        while last is not None:  # no recursion, as above
             last = self._drop_one(last, huge)
 
     def _drop_one(self, process: ProcessMemory, huge: int) -> ProcessMemory | None:

@@ -663,6 +663,17 @@ def test_member_that_is_seen_late_but_started_before_the_attach(attached: Job) -
     assert attached.cpu() == pytest.approx(0.75, abs=1e-3)
 
 
+def test_user_and_system_time_are_not_above_a_total_below_a_tick(attached: Job) -> None:
+    host = attached.host
+    host.run(ROOT, user=0.009, system=0.009)
+    attached.start()
+    host.run(ROOT, user=0.002, system=0.002)
+    total = attached.look()
+    assert total[CPU] == pytest.approx(0.004 * SECOND, abs=10)
+    assert total[USER] == pytest.approx(total[SYSTEM], abs=10)
+    assert total[USER] + total[SYSTEM] == total[CPU]
+
+
 def test_orphan_of_an_attached_tree_goes_on_counting(attached: Job) -> None:
     host = attached.host
     host.spawn(200, ROOT)

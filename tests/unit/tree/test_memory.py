@@ -14,6 +14,10 @@ from proctally.linux.proc_memory import HIDDEN_PROGRAM, Rollup
 from proctally.tree.memory import PROCESS_BYTES, THREAD_BYTES, MemoryModel
 from proctally.tree.memory_pss import snapshot
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from proctally.tree.memory_families import ProcessMemory
+
 # -- families (rule 2) ---------------------------------------------------------------------------------------------
 
 
@@ -53,15 +57,29 @@ def test_family_last_member_leaves_nothing() -> None:
     assert not job.model.families and not job.model.members
 
 
-def test_family_chain_deeper_than_stack_is_left() -> None:
-    job = MemoryJob()
+def deep_chain(job: MemoryJob) -> list[ProcessMemory]:
     chain = [job.start(anon=1)]
     for _ in range(sys.getrecursionlimit()):
         chain.append(job.fork(chain[-1]))
         job.scan()
-    for process in chain:
+    return chain
+
+
+def test_family_chain_deeper_than_stack_is_left() -> None:
+    job = MemoryJob()
+    for process in deep_chain(job):
         job.model.leave(process)
     assert not job.model.families and not job.model.members
+
+
+def test_family_chain_deeper_than_stack_loses_its_head() -> None:
+    job = MemoryJob()
+    chain = deep_chain(job)
+    job.scan()
+    for process in chain[1:-1]:
+        job.model.leave(process)
+    job.execute(chain[0], anon=3)
+    assert job.scan() == (4, 4)
 
 
 # -- fork (rule 4) -------------------------------------------------------------------------------------------------
