@@ -29,11 +29,11 @@ TRACKERS = (
     "proctally.linux.other_user", "proctally.linux.own_cgroups", "proctally.linux.perf_attach",
 )  # fmt: skip
 BEFORE_THE_START = {
-    "difflib", "html", "importlib.util", "urllib.parse", "proctally.cli.interpreter", "proctally.cli.repeat",
-    "proctally.record.catalogue",
+    "difflib", "html", "importlib", "importlib.util", "urllib.parse", "proctally.cli.interpreter",
+    "proctally.cli.repeat", "proctally.record.catalogue",
 }  # fmt: skip
 OF_HELPERS = {"http.client", "socket", "threading"}
-OF_OTHER_RECORDS = {"zlib", "proctally.record.schema1"}
+OF_OTHER_RECORDS = {"zlib", "proctally.record.schema1", "proctally.analysis.statistics"}
 PRINTERS = {"cli", "text", "views", "library/ipython.py"}  # the last one prints into its cell
 
 
@@ -102,8 +102,8 @@ def test_all_that_a_run_needs_after_its_start_is_loaded_while_it_goes_on() -> No
     """An upgrade of the package takes away what is not loaded by then."""
     code = f"""
 import sys
-from proctally.tracking.late import MODULES
-for name in {TRACKERS} + MODULES: __import__(name)
+from proctally.tracking.late import MODULES, OF_SUMMARY
+for name in {TRACKERS} + MODULES + OF_SUMMARY: __import__(name)
 for name, module in sys.modules.items(): print(name, getattr(module, "__file__", None))
 """
     command = [sys.executable, "-S", "-c", code]

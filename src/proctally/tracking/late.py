@@ -19,18 +19,20 @@ MODULES = (
     "proctally.tree.bounds", "proctally.tree.hidden", "proctally.tree.outer_parent", "proctally.tree.phase_peaks",
     "proctally.tracking.phases", "proctally.tracking.helpers", "proctally.text.units", "proctally.text.words",
     "proctally.record.values", "proctally.analysis.memory", "proctally.analysis.time", "proctally.text.cells",
-    "proctally.views.summary", "proctally.views.summary_page", "proctally.views.details", "proctally.analysis.waits",
-    "proctally.analysis.others", "proctally.tracking.neighbours", "proctally.host.neighbours", "proctally.linux.users",
-    "proctally.record.reader", "proctally.analysis.statistics", "proctally.analysis.evidence",
-    "proctally.analysis.advice", "proctally.views.request", "enum", "re", "textwrap", "signal", "unicodedata", "json",
-    "proctally.text.secret_table", "proctally.text.secret_names", "proctally.text.secret_text",
-    "proctally.text.secret_words",
+    "proctally.views.summary", "proctally.tracking.neighbours", "proctally.host.neighbours", "proctally.linux.users",
+    "enum", "re", "signal", "unicodedata", "json", "proctally.text.secret_table", "proctally.text.secret_names",
+    "proctally.text.secret_text", "proctally.text.secret_words",
+)  # fmt: skip
+OF_SUMMARY = (
+    "proctally.views.summary_page", "proctally.views.details", "proctally.analysis.waits", "proctally.analysis.others",
+    "proctally.record.reader", "proctally.analysis.evidence", "proctally.analysis.advice", "proctally.views.request",
+    "textwrap",
 )  # fmt: skip
 
 
-def load() -> Iterator[None]:
-    """Load one of those that are missing at each step."""
-    for name in MODULES:
+def load(*, quiet: bool) -> Iterator[None]:
+    """Load one of those that are missing at each step. `quiet`: whether no summary is printed at the end."""
+    for name in MODULES if quiet else MODULES + OF_SUMMARY:
         if name not in modules:
             try:
                 __import__(name)

@@ -156,7 +156,7 @@ class Tracker(Source):
             except ImportError:  # the package is gone already
                 self._late_ns = None
                 return
-            self._late = load()
+            self._late = load(quiet=self.session.options.quiet)
         self._late_ns = None if next(self._late, self) is self else now + LATE_STEP_NS
 
     def is_machine_due(self, now: int, *, last: bool) -> bool:
