@@ -41,7 +41,7 @@ class Clocks:
         A clock is None where the member is gone, or the machine has no such clocks.
         """
         tree, state = self.tree, self.state
-        state.read_ns = self.machine.monotonic_ns()
+        state.begin_ns = state.read_ns = self.machine.monotonic_ns()
         if tree.changed:
             self._order = list(tree.members.values())
             self._ids = [member.clock for member in self._order]

@@ -106,16 +106,17 @@ class ScanState:
     """The present scan, as all rooms of the tree know it.
 
     `tick`: its number. `started_ns`: monotonic clock from which elapsed time counts. `read_ns`: when the clocks of the
-    members were read; intervals are between these moments. `ran`: members that ran since the last sample. `again`:
-    members that the next scan reads, regardless of their clocks. `idle`: members that had their turn at the slow pace.
-    `grown`: whether a parent shows more of its children than it did before.
+    members were read; intervals are between these moments. `begin_ns`, `end_ns`: start and end of the reading.
+    `ran`: members that ran since the last sample. `again`: members that the next scan reads, regardless of their
+    clocks. `idle`: members that had their turn at the slow pace. `grown`: whether a parent shows more of its children
+    than it did before.
     """
 
-    __slots__ = ("again", "grown", "idle", "ran", "read_ns", "started_ns", "tick")
+    __slots__ = ("again", "begin_ns", "end_ns", "grown", "idle", "ran", "read_ns", "started_ns", "tick")
 
     def __init__(self, now: int) -> None:
         self.tick = 0
-        self.started_ns = self.read_ns = now
+        self.started_ns = self.begin_ns = self.read_ns = self.end_ns = now
         self.ran: dict[Member, None] = {}
         self.again: set[Member] = set()
         self.idle: list[Member] = []

@@ -74,6 +74,7 @@ class Samples:
         self.peak_cores: float | None = None
         self._sampled_ns: int | None = None
         self._rates: list[tuple[int, dict[str, int]]] = []  # moment and CPU time by source of the last two samples
+        self._begins: list[int] = []  # when their readings began
 
     def note_peaks(self) -> None:
         """Take in the levels of a scan."""
@@ -116,6 +117,7 @@ class Samples:
         self._sampled_ns = self.state.read_ns
         self.ledger.advance()
         self._rates = [(self.state.read_ns, self.ledger.levels())]
+        self._begins = [self.state.begin_ns]
 
     def _cores(self, now: int, source: str, levels: dict[str, int]) -> float | None:
         """CPU seconds per second since the last sample, by the source of the total; None in the first.
@@ -135,14 +137,21 @@ class Samples:
             if late is not None:
                 spread(self._rates, now, levels, late)
             since, before = self._rates[-1]
+            first_ns = self._begins[-1]
             if now - since < min(SHORT_NS, self.interval_ns // 2) and len(self._rates) > 1:
                 since, before = self._rates[-2]
+                first_ns = self._begins[-2]
             for name, used in self._rates[-1][1].items():
                 levels[name] = max(used, levels.get(name, 0))
             if source not in before:
                 source = "procfs"
-            cores = round((levels[source] - before[source]) / max(1, now - since), 4)
+            used, interval = levels[source] - before[source], max(1, now - since)
+            if used > interval:
+                extra = since - first_ns + self.state.end_ns - now
+                used = within(used, interval, extra, self.machine.cpu_count())
+            cores = round(used / interval, 4)
         self._rates = [*self._rates[-1:], (now, levels)]
+        self._begins = [*self._begins[-1:], self.state.begin_ns]
         return cores
 
     def _levels(self, total: list[int], cores: float | None) -> JsonObject:
@@ -252,6 +261,14 @@ def _rss(member: Member) -> int:
 
 def _cpu_since_sample(member: Member) -> int:
     return member.cpu - member.cpu_sampled
+
+
+def within(used: int, interval: int, extra: int, cpus: int) -> int:
+    """Return the nanoseconds of CPU time that belong to an interval: at most those of its CPUs.
+
+    The rest of `used` ran during the readings at both ends, which lasted `extra` nanoseconds.
+    """
+    return min(used, max(cpus * interval, used - cpus * extra))
 
 
 def spread(rates: list[tuple[int, dict[str, int]]], now: int, levels: dict[str, int], begin: int) -> None:

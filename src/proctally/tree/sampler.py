@@ -209,6 +209,7 @@ class TreeSampler:
         lifecycle.remove(gone)
         lifecycle.settle()
         self.clocks.align(ran, self._read_counters)
+        state.end_ns = self.machine.monotonic_ns()
         lifecycle.root_lives()
         self.time.scan(ran)
         now = self.machine.monotonic_ns()

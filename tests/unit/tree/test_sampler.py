@@ -431,6 +431,28 @@ def test_readings_that_took_long_are_brought_to_one_moment(tmp_path: Path) -> No
     assert sample["tree"]["cpu_cores"] == pytest.approx(1.08 / 1.05, abs=0.025)
 
 
+def test_cores_after_a_slow_reading_are_within_the_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    job = Job(tmp_path, descriptors=0)
+    host = job.host
+    host.spawn(101, ROOT)
+    host.spawn(102, ROOT)
+
+    def work(seconds: float) -> None:
+        host.advance(seconds)
+        host.run(ROOT, user=seconds)
+        host.run(101, user=seconds)
+
+    job.sample()
+    host.once("102/clock", lambda: work(0.9))
+    job.sample(0.1)
+    work(1)
+    sample = job.sample(0)
+    assert sample["interval_seconds"] == pytest.approx(1)
+    assert sample["tree"]["cpu_seconds"] == pytest.approx(3.8, abs=0.001)
+    assert sample["tree"]["cpu_cores"] == pytest.approx(2.0, abs=0.001)
+
+
 def test_one_that_ran_and_whose_stat_says_the_same(tmp_path: Path) -> None:
     job = Job(tmp_path)
     host = job.host
