@@ -85,7 +85,8 @@ def test_advise_of_a_real_run(tmp_path: Path) -> None:
     assert held < found["memory"]["used"] < held + 60 * MIB
     assert found["memory"]["request"] >= found["memory"]["used"] + 32 * MIB
     time = found["time"]
-    assert time["request"] in (120, 180) or (time["request"] is None and "starved" in time["basis"])  # a busy machine
+    is_starved = time["request"] is None and time["why"]["next_step"] == "free_machine"  # a busy machine
+    assert time["request"] in (120, 180) or is_starved
     assert 0 < (found["cores"]["request"] or found["cores"]["at_least"]) <= 2
 
 
@@ -102,4 +103,4 @@ def test_advise_of_a_run_that_its_timeout_ended(tmp_path: Path) -> None:
     run(tmp_path, "-q", "-i", "0.05", "--timeout", "0.4", "--", "sleep", "20")
     found = json.loads(told(call(tmp_path, "advise", "-f", "json")))["advice"]
     assert found["time"]["request"] is None and found["time"]["at_least"] >= 0.4
-    assert "timeout" in found["time"]["basis"]
+    assert found["time"]["why"]["verdict"] == "timeout" and found["time"]["trial"] == 60

@@ -6,8 +6,7 @@ What each takes a number for, by its own source or documentation; the tests read
   HH:MM:SS or D-HH:MM:SS, rounded up to minutes (src/common/parse_time.c, time_str2secs, time_str2mins).
 - PBS: `mem=512mb` is 512 x 2^20 bytes, a suffix shifting by 10, 20, 30 bits (OpenPBS, src/lib/Libattr/attr_fn_size.c,
   to_size); walltime is HH:MM:SS, with as many hours as it takes (attr_fn_time.c, decode_time).
-- Kubernetes: `Mi` is 2^20, `M` 10^6; `m` is a thousandth of a core, the finest that may be asked for
-  (kubernetes.io, Managing Resources for Containers, Resource units).
+- Kubernetes: `Mi` is 2^20, `M` 10^6 (kubernetes.io, Managing Resources for Containers, Resource units).
 - docker: `--memory 512m` is 512 x 2^20 bytes (docker/go-units, size.go, RAMInBytes); `--cpus` is a number of cores.
 - Nextflow: `'512 MB'` is 512 x 2^20 bytes (nextflow.util.MemoryUnit); `'10m'` is ten minutes (nextflow.util.Duration).
 - Snakemake: `mem_mb` is 10^6 bytes, `runtime` minutes (docs, Standard Resources; snakemake.resources has mem_mib beside
@@ -19,15 +18,13 @@ stands as a comment, and is not asked for.
 
 from __future__ import annotations
 
-import math
-
 from proctally.analysis.advice import LABELS, NOT_ENOUGH, more_than
 from proctally.analysis.evidence import CORES, GPUS, MEMORY, TIME
 from proctally.text.units import job_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from proctally.analysis.advice import Advice
 
@@ -38,18 +35,17 @@ KUBERNETES_GPUS = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu", "intel": "g
 class Request:
     """The numbers, each None where there is none to ask for."""
 
-    __slots__ = ("cores", "gpus", "memory", "millicores", "missing", "seconds", "vendor")
+    __slots__ = ("cores", "gpus", "memory", "missing", "seconds", "vendor")
 
-    def __init__(self, advice: Mapping[str, Advice], vendor: str | None, *, has_gpus: bool) -> None:
-        cores = advice[CORES]
-        self.cores = cores.whole
-        self.millicores = None if cores.request is None else math.ceil(round(cores.request * 1000, 3))
-        self.memory = advice[MEMORY].whole
-        self.seconds = advice[TIME].whole
-        self.gpus = advice[GPUS].whole or None
+    def __init__(self, rows: Iterable[Advice], vendor: str | None) -> None:
+        rows = list(rows)
+        whole = {row.resource: row.whole for row in rows}
+        self.cores = whole.get(CORES)
+        self.memory = whole.get(MEMORY)
+        self.seconds = whole.get(TIME)
+        self.gpus = whole.get(GPUS) or None
         self.vendor = vendor
-        told = [each for each in advice.values() if each.resource != GPUS or has_gpus]
-        self.missing = [_missing(each) for each in told if each.request is None]
+        self.missing = [_missing(row) for row in rows if row.request is None]
 
     def mebibytes(self) -> int | None:
         """Memory, in units of 2^20 bytes."""
@@ -99,7 +95,7 @@ def kubernetes(request: Request) -> list[str]:
     container within each 100 ms even on an idle node, and makes it slower for nothing.
     """
     requests = [
-        *_given("    cpu: {}m", request.millicores),
+        *_given("    cpu: {}", request.cores),
         *_given("    memory: {}Mi", request.mebibytes()),
     ]
     device = KUBERNETES_GPUS.get(request.vendor or "nvidia", "nvidia.com/gpu")
@@ -179,9 +175,7 @@ LANGUAGES = {
 }
 
 
-def directives(
-    advice: Mapping[str, Advice], names: Sequence[str], *, vendor: str | None = None, has_gpus: bool = False
-) -> dict[str, list[str]]:
-    """The lines for each of these schedulers. `vendor`: of the GPUs, where it is known; `has_gpus`: were there any."""
-    request = Request(advice, vendor, has_gpus=has_gpus)
+def directives(rows: Iterable[Advice], names: Sequence[str], *, vendor: str | None = None) -> dict[str, list[str]]:
+    """Return the lines for each of these schedulers. `vendor`: of the GPUs, where it is known."""
+    request = Request(rows, vendor)
     return {name: SCHEDULERS[name](request) for name in names}

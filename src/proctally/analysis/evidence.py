@@ -6,11 +6,13 @@ False, with the reason), and nobody is to plan with it as if it were the whole.
 
 from __future__ import annotations
 
+import math
+
 from proctally.analysis import causes
 from proctally.analysis.causes import Cause
 from proctally.analysis.measures import figure
 from proctally.analysis.memory import HeldMemory
-from proctally.analysis.time import READY, Time
+from proctally.analysis.time import READY, WAITS, Time
 from proctally.analysis.waits import (
     PRESSED_SHARE,
     STARVED_CORES,
@@ -21,8 +23,6 @@ from proctally.analysis.waits import (
 )
 from proctally.record import codes
 from proctally.record.values import number, number_at, objects_at, section_at, value_at, was_killed
-from proctally.text import words
-from proctally.text.units import UNKNOWN, exact_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ SLOWER = 0.05  # so much longer a run may take on the cores that are advised
 NEAR_HIGH = 0.95  # of memory.high, from where on the kernel takes memory away
 UNCLAIMED_SHARE = 0.01  # of the memory at the peak, above which unclaimed shared memory is noted
 FILES_SHARE = 0.10  # of the memory that is needed, above which it is noted that mapped files can be dropped
+WANTED_PART = 0.95  # of the time, in which a trial of cores has all that a run wanted
 TRIAL = 2.0  # times the limit at which a run was ended: what to try next
 NOT_WHOLE = {"attach": causes.FROM_ATTACH, "track": causes.ONE_BLOCK}  # kinds whose time is not that of the job
 
@@ -46,8 +47,9 @@ class Proof:
     """What a run proves of one resource, in cores, bytes, seconds or devices.
 
     `value`: what it used, None where it is unknown. `complete`: whether that is all it needed; otherwise it needed at
-    least this, and `why` is what kept it from more. `notes`: facts that a reader needs for it. `parts`: how the value
-    is made up, as text; empty where it is one figure. `trial`: what to try next where it needed more; no run proves it.
+    least this, and `why` is what kept it from more. `notes`: facts that a reader needs for it. `parts`: what the value
+    is the sum of; empty where it is one figure. `trial`: what to try next where it needed more, and what that rests on;
+    no run proves it.
     """
 
     __slots__ = ("complete", "notes", "parts", "trial", "value", "why")
@@ -56,16 +58,16 @@ class Proof:
         self,
         value: float | None,
         why: Cause | None = None,
-        notes: Iterable[str] = (),
-        parts: str = "",
-        trial: float | None = None,
+        notes: Iterable[Cause] = (),
+        parts: dict[str, float | None] | None = None,
+        trial: tuple[float, Cause] | None = None,
     ) -> None:
         self.trial = None if why is None else trial
         self.value = value
         self.complete = value is not None and why is None
         self.why = why if self.complete or why is not None else Cause(causes.UNKNOWN_VALUE)
         self.notes = list(notes)
-        self.parts = parts
+        self.parts = parts or {}
 
 
 class Evidence:
@@ -75,7 +77,8 @@ class Evidence:
         self.path = path
         self.run: JsonObject = {}
         self.summary: JsonObject | None = None
-        self._loads: list[tuple[float, float]] = []  # cores, for so many seconds
+        self._loads: list[tuple[float, float]] = []  # cores used, for how many seconds
+        self._wants: list[tuple[float, float]] = []  # cores wanted, likewise
         self._sums: float | None = None  # PSS and swap of a sample of an older record
         self._held: HeldMemory | None = None  # the sample that needed most
         self._elapsed = 0.0
@@ -107,10 +110,12 @@ class Evidence:
         tree = section_at(line, "tree")
         if not tree:
             return
+        delay = (number(tree.get("run_delay_seconds")) or 0.0) - (number(self._tree.get("run_delay_seconds")) or 0.0)
         self._tree = tree
         cores, pss, interval = tree.get("cpu_cores"), tree.get("pss_bytes"), line.get("interval_seconds")
         if cores is not None and interval:
             self._loads.append((cores, interval))
+            self._wants.append((cores + max(0.0, delay) / interval, interval))
         memory = HeldMemory.of_sample(tree)
         if memory.needed is not None:
             if self._held is None or memory.needed > (self._held.needed or 0):
@@ -131,6 +136,11 @@ class Evidence:
     def kind(self) -> str:
         """run, attach, system or track."""
         return str(self.run.get("kind") or "")
+
+    @property
+    def started_at(self) -> float:
+        """Unix seconds of the start; 0 where it is unknown."""
+        return number(self.run.get("started_at")) or 0.0
 
     @property
     def verdict(self) -> str:
@@ -163,6 +173,32 @@ class Evidence:
         """Of `cores`, `memory`, `time` or `gpus`."""
         return {CORES: self._cores, MEMORY: self._memory_proof, TIME: self._time, GPUS: self._gpu_proof}[resource]()
 
+    def used(self, resource: str) -> tuple[float | None, float | None]:
+        """Return what it used of a resource, at least and at most, whether or not that is all it needed."""
+        if resource == MEMORY:
+            held = HeldMemory.of_summary(self.summary)
+            if held.is_known:
+                return held.low, held.high
+            return (self._memory_proof().value,) * 2
+        if resource == TIME:
+            return (self.wall(),) * 2
+        mean = figure("cores").of(self.summary)
+        return (mean if resource == CORES else self._gpus.used(),) * 2
+
+    def had(self, resource: str) -> float | None:
+        """Return what it had of a resource: the limits in force; None without a limit."""
+        if resource == GPUS:
+            return len(self._gpus.seen) or None
+        if resource == CORES:
+            return self.usable_cores()
+        return self._memory_limit() if resource == MEMORY else self._time_limit()
+
+    def _memory_limit(self) -> float | None:
+        return number_at(self.summary or self.run, "limits.memory_bytes")
+
+    def _time_limit(self) -> float | None:
+        return self.number("reason.limit_seconds") if self.verdict == "timeout" else None
+
     def _cores(self) -> Proof:
         need = self._cores_needed()
         limited = self.throttled() or self.starved()
@@ -172,35 +208,34 @@ class Evidence:
             return Proof(None, limited or Cause(causes.TOO_SHORT))
         notes = []
         if self.cut() is not None and self.verdict != "failed":
-            notes.append("as far as it went")
+            notes.append(Cause(causes.AS_FAR))
         usable = self.usable_cores()
         if limited is None and usable is not None and need > usable - 0.5:
-            notes.append(f"it used all it had ({usable:g} cores): whether more make it faster is not known")
-        slowed = limited is not None and limited.code in (causes.THROTTLED, causes.CPU_WAIT)
-        return Proof(need, limited, notes, trial=Time.of_summary(self.summary).wanted_cores if slowed else None)
+            notes.append(Cause(causes.ALL_USED, cores=usable))
+        return Proof(need, limited, notes, trial=None if limited is None else self._cores_trial(limited, need))
+
+    def _cores_trial(self, limited: Cause, need: float) -> tuple[float, Cause] | None:
+        """Return what a starved or throttled run wanted: what suffices for that, at most its 95th percentile."""
+        time = Time.of_summary(self.summary)
+        wanted = time.wanted_cores
+        if limited.code not in (causes.THROTTLED, causes.CPU_WAIT) or wanted is None:
+            return None
+        most = wanted
+        if wants := [(min(cores, time.usable or cores), seconds) for cores, seconds in self._wants]:
+            most = max(need, wanted, min(_sufficient(wants), _percentile(wants, WANTED_PART)))
+        return most, Cause(causes.WANTED, cores=wanted)
 
     def usable_cores(self) -> float | None:
         """How many it might use: its quota, cpuset and affinity."""
         return number_at(self.summary or self.run, "limits.cpu_cores")
 
     def _cores_needed(self) -> float | None:
-        """The fewest cores on which its work would have taken at most 5 % longer.
-
-        What ran on more cores than N at a time is done later by N of them. So the time grows by at most
-        sum((cores - N) x seconds) / N over the intervals with more than N; that is at most 5 % of all for every N that
-        is no less than S / (T + 5 % of all), where S and T sum the core seconds and seconds of the k busiest
-        intervals, whatever k.
-        """
-        whole = sum(seconds for _, seconds in self._loads)
-        work = time = need = 0.0
-        for cores, seconds in sorted(self._loads, reverse=True):
-            work += cores * seconds
-            time += seconds
-            need = max(need, work / (time + SLOWER * whole))
+        """Return the fewest cores on which its work would have taken at most 5 % longer."""
         mean = figure("cores").of(self.summary)
         if not self._loads:
             return mean if mean is None else max(mean, figure("peak-cores").of(self.summary) or 0.0)
-        return max(need, (mean or 0.0) / (1 + SLOWER))  # what ran between the start and the first sample
+        # what ran between the start and the first sample is in the mean alone
+        return max(_sufficient(self._loads), (mean or 0.0) / (1 + SLOWER))
 
     def peak_cores(self) -> float | None:
         """Most cores over an interval."""
@@ -243,18 +278,16 @@ class Evidence:
         most = max((each for each in (held, self._held) if each is not None), key=lambda each: each.needed or 0)
         known = (figure("memory").of(self.summary), held.low, self._sums) if most.needed is None else (most.needed,)
         used = max((each for each in known if each is not None), default=None)
-        limit = value_at(self.summary or self.run, "limits.memory_bytes")
+        limit = self._memory_limit()
         high = value_at(self.summary or self.run, "limits.memory_high_bytes")
         if self.verdict == "oom" or was_killed(self.summary):
             used = max((each for each in (used, self._killed_at(limit)) if each is not None), default=None)
-        parts = _parts(most) if used == most.needed else ""
+        parts = _parts(most) if used == most.needed else {}
         pressed, wall = self.number("cgroup.memory_pressure_seconds"), self.wall()
         if used is None:
             return Proof(None, self.cut() or Cause(causes.TOO_SHORT))
         if self.cut() is not None:
-            killed_at = self._killed_at(limit)
-            trial = None if killed_at is None else max(TRIAL * killed_at, used + killed_at / 2)
-            return Proof(used, self.cut(), parts=parts, trial=trial)
+            return Proof(used, self.cut(), parts=parts, trial=self._memory_trial(used, self._killed_at(limit)))
         denied = self._gap(codes.PSS_DENIED)
         if denied is not None and not held.is_known:
             return Proof(used, Cause(causes.PSS_DENIED, gap=denied))
@@ -264,8 +297,14 @@ class Evidence:
             return Proof(used, Cause(causes.MEMORY_PRESSURE, share=pressed / wall))
         notes = _bracket_notes(held, most) if held.is_known else self._stale()
         if self.kind == "track":
-            notes.append("of the tracked block: what its program does elsewhere may need more")
+            notes.append(Cause(causes.OF_BLOCK))
         return Proof(used, None, notes, parts)
+
+    @staticmethod
+    def _memory_trial(used: float, killed_at: float | None) -> tuple[float, Cause] | None:
+        if killed_at is None:
+            return None
+        return max(TRIAL * killed_at, used + killed_at / 2), Cause(causes.TWICE_LIMIT, limit=killed_at, unit="By")
 
     def _killed_at(self, limit: float | None) -> float | None:
         """Return the limit at which the kernel killed, in bytes: samples come before it."""
@@ -273,10 +312,10 @@ class Evidence:
         found += [self.at("reason.memory_limit_bytes"), limit if self.verdict == "oom" else None]
         return max((each for each in found if each is not None), default=None)
 
-    def _stale(self) -> list[str]:
+    def _stale(self) -> list[Cause]:
         """Return the gap of PSS that was not up to date, of an older record."""
         stale = self._gap(codes.PSS_STALE)
-        return [] if stale is None else [words.gap(stale)]
+        return [] if stale is None else [Cause(causes.GAP, gap=stale)]
 
     def _gap(self, code: str) -> JsonObject | None:
         """Return the gap of this code in memory."""
@@ -289,11 +328,18 @@ class Evidence:
             cut = Cause(NOT_WHOLE[self.kind])
         starved = self.starved()
         if cut is None and starved is not None and starved.code == causes.CPU_WAIT:
-            return Proof(None, starved)  # how much others leave next time is unknown
-        slow = self.throttled() or starved
-        notes = [] if slow is None else ["it waited for CPUs: with more of them it may take less"]
-        limit = self.number("reason.limit_seconds") if self.verdict == "timeout" else None
-        return Proof(self.wall(), cut, notes, trial=None if limit is None else TRIAL * limit)
+            return Proof(None, self._starved_time() or starved)  # how much others leave next time is unknown
+        notes = [Cause(causes.WAITED)] if self.throttled() or starved else []
+        limit = self._time_limit()
+        trial = None if limit is None else (TRIAL * limit, Cause(causes.TWICE_LIMIT, limit=limit, unit="s"))
+        return Proof(self.wall(), cut, notes, trial=trial)
+
+    def _starved_time(self) -> Cause | None:
+        """Return about how long a starved run takes on the cores that it wanted."""
+        time, trial = Time.of_summary(self.summary), self._cores().trial
+        if trial is None:
+            return None
+        return Cause(causes.STARVED_TIME, cores=math.ceil(trial[0]), about=time.seconds * (1 - time.share(*WAITS)))
 
     def _gpu_proof(self) -> Proof:
         used = self._gpus.used()
@@ -301,9 +347,9 @@ class Evidence:
             return Proof(None, Cause(causes.GPU_USE_UNKNOWN if self._gpus.was_read else causes.GPUS_NOT_READ))
         notes = []
         if self._gpus.held() > used:
-            notes.append(f"it held memory on {self._gpus.held()} and used {used}")
+            notes.append(Cause(causes.GPUS_HELD, held=self._gpus.held(), gpus=used))
         if self._gpus.is_partly_unknown:
-            notes.append("of some it could not be told at times")
+            notes.append(Cause(causes.GPUS_PARTLY))
         return Proof(used, self.cut() if self.verdict == "failed" else None, notes)
 
     @property
@@ -317,26 +363,51 @@ class Evidence:
         return bool(self._gpus.seen)
 
 
-def _parts(memory: HeldMemory) -> str:
-    """Return what a request of memory is made of."""
+def _sufficient(loads: list[tuple[float, float]]) -> float:
+    """Return the fewest cores on which work of these cores and seconds takes at most 5 % longer.
+
+    What ran on more cores than N at a time is done later by N of them. So the time grows by at most
+    sum((cores - N) x seconds) / N over the intervals with more than N; that is at most 5 % of all for every N that
+    is no less than S / (T + 5 % of all), where S and T sum the core seconds and seconds of the k busiest
+    intervals, for each k.
+    """
+    whole = sum(seconds for _, seconds in loads)
+    work = time = need = 0.0
+    for cores, seconds in sorted(loads, reverse=True):
+        work += cores * seconds
+        time += seconds
+        need = max(need, work / (time + SLOWER * whole))
+    return need
+
+
+def _percentile(loads: list[tuple[float, float]], part: float) -> float:
+    """Return the cores that were enough for a part of the seconds."""
+    rest = (1 - part) * sum(seconds for _, seconds in loads)
+    for cores, seconds in sorted(loads, reverse=True):
+        rest -= seconds
+        if rest < 0:
+            return cores
+    return 0.0
+
+
+def _parts(memory: HeldMemory) -> dict[str, float | None]:
+    """Return what a request of memory is the sum of, in bytes."""
     if memory.high is None:
-        return ""
-    named = [("held", memory.high), ("mapped files", memory.mapped_file), ("kernel", memory.kernel)]
-    named += [("swap", memory.swap)] if memory.swap else []
-    return ", ".join(f"{UNKNOWN if value is None else exact_size(value)} {name}" for name, value in named)
+        return {}
+    parts = {"held": memory.high, "mapped_file": memory.mapped_file, "kernel": memory.kernel}
+    return parts | ({"swap": memory.swap} if memory.swap else {})
 
 
-def _bracket_notes(held: HeldMemory, most: HeldMemory) -> list[str]:
+def _bracket_notes(held: HeldMemory, most: HeldMemory) -> list[Cause]:
     """Return what makes a request of memory larger than the job might need, and what might make it too small."""
     notes = []
     if not held.is_narrow:
-        notes.append(f"it held {held.text}" + (f": {held.cause}" if held.cause else ""))
+        notes.append(Cause(causes.WIDE, low=held.low, high=held.high, gap=held.widest))
     if held.unclaimed and held.high and held.unclaimed > UNCLAIMED_SHARE * held.high:
-        notes.append(f"{exact_size(held.unclaimed)} of it is shared memory that might belong to another job")
+        notes.append(Cause(causes.UNCLAIMED, bytes=held.unclaimed))
     if most.mapped_file and most.needed and most.mapped_file > FILES_SHARE * most.needed:
-        notes.append(f"the kernel can drop the {exact_size(most.mapped_file)} of mapped files, and read them again")
-    if late := held.late():
-        notes.append(late)
+        notes.append(Cause(causes.DROPPABLE, bytes=most.mapped_file))
+    notes += [Cause(causes.GAP, gap=gap) for gap in held.gaps if gap.get("code") == codes.LATE_LOOK][:1]
     return notes
 
 

@@ -97,7 +97,7 @@ class HeldMemory:
     @property
     def text(self) -> str:
         """The bounds: `1.71 GiB`, or `between 0.90 and 1.20 GiB`."""
-        return _text(self.low, self.high, "between {} and {}")
+        return between_bounds(self.low, self.high)
 
     @property
     def short(self) -> str:
@@ -118,12 +118,17 @@ class HeldMemory:
         return self.high + sum(value for value in (self.mapped_file, self.kernel, self.swap) if value is not None)
 
     @property
-    def cause(self) -> str:
-        """The gap that makes the bounds wide, as text; empty where they are narrow or no gap is known."""
+    def widest(self) -> JsonObject | None:
+        """The gap that makes the bounds wide; None where they are narrow or no gap is known."""
         if self.is_narrow or self.high is None:
-            return ""
+            return None
         found = [gap for gap in self.gaps if gap.get("code") != codes.LATE_LOOK]
-        return words.gap(max(found, key=_width)) if found else ""
+        return max(found, key=_width, default=None)
+
+    @property
+    def cause(self) -> str:
+        """The same as text; empty without one."""
+        return words.gap(self.widest) if self.widest else ""
 
     def late(self) -> str:
         """Return the gap of scans that took long, as text; empty without one."""
@@ -145,6 +150,11 @@ def _bounds(section: object, low: str, high: str) -> tuple[float | None, float |
     if least is not None and most is not None and least > most:
         return None, most
     return least, most
+
+
+def between_bounds(low: float | None, high: float | None) -> str:
+    """Return bounds in bytes as text: `1.71 GiB`, or `between 0.90 and 1.20 GiB`."""
+    return _text(low, high, "between {} and {}")
 
 
 def _text(low: float | None, high: float | None, form: str) -> str:

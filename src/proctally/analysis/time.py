@@ -42,12 +42,13 @@ class TimePart:
 class Time:
     """The parts of one wall time. `seconds`: their sum; `parts`: those that are shown, none where they are unknown.
 
-    `wanted_cores`: mean number of threads that wanted a CPU; None where it is unknown.
+    `wanted_cores`: mean number of threads that wanted a CPU, `usable`: cores for them; None where it is unknown.
     """
 
-    __slots__ = ("parts", "seconds", "wanted_cores")
+    __slots__ = ("parts", "seconds", "usable", "wanted_cores")
 
     def __init__(self, section: object) -> None:
+        self.usable: float | None = None
         self.wanted_cores = number_at(section, "wanted_cores")
         values = {name: _seconds(section, name, "") for name, _ in PARTS}
         known = [value for value in values.values() if value is not None]
@@ -67,9 +68,9 @@ class Time:
         """Return the parts of a summary; a job wants no more cores than there are for it, but for a quota."""
         time = cls(value_at(summary, "time"))
         has_quota = bool(number_at(summary, "waiting.throttled_seconds"))
-        usable = number_at(summary, "system.cpus" if has_quota else "limits.cpu_cores")
-        if usable and time.wanted_cores is not None:
-            time.wanted_cores = min(time.wanted_cores, usable)
+        time.usable = number_at(summary, "system.cpus" if has_quota else "limits.cpu_cores") or None
+        if time.usable and time.wanted_cores is not None:
+            time.wanted_cores = min(time.wanted_cores, time.usable)
         return time
 
     def share(self, *names: str) -> float:

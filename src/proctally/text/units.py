@@ -81,6 +81,15 @@ def exact_size(count: float) -> str:
     return f"{_three(count / factor)} {unit}"
 
 
+def one_unit(named: list[tuple[float, str]]) -> str:
+    """Format bytes with their names, the unit once where one suits all: `58 held, 9 of files, 32 MiB more`."""
+    factor, unit = _binary(max((value for value, _ in named), default=0))
+    if any(value < 0.1 * factor for value, _ in named):
+        return ", ".join(f"{exact_size(value)} {name}" for value, name in named)
+    *numbers, last = (_three(value / factor) for value, _ in named)
+    return ", ".join(f"{value} {name}" for value, (_, name) in zip((*numbers, f"{last} {unit}"), named, strict=True))
+
+
 def _binary(count: float) -> tuple[int, str]:
     """Return the divisor and the name of the unit that shows bytes with at most three digits before the point."""
     for power, unit in enumerate(("B", "KiB", "MiB", "GiB")):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proctally.analysis.advice import LABELS, Advice, advise_on, asked, is_of_interest
+from proctally.analysis.advice import LABELS, asked, request_rows
 from proctally.analysis.directives import LANGUAGES, directives
 from proctally.analysis.evidence import Evidence
 from proctally.errors import NoRecord
@@ -31,7 +31,7 @@ class Found:
     def __init__(self, runs: list[Evidence], told: list[str]) -> None:
         self.runs = runs
         self.told = told
-        self.advice = advise_on(runs)
+        self.rows = request_rows(runs)
 
     @property
     def title(self) -> str:
@@ -41,16 +41,11 @@ class Found:
             return f"{names[0]} {str(self.runs[0].run.get('run_id') or '')[:8]}, {self.runs[0].verdict}"
         return f"{names[0] if len(names) == 1 else f'{len(names)} names'}, {len(self.runs)} runs"
 
-    @property
-    def shown(self) -> list[Advice]:
-        """What is told."""
-        return [each for each in self.advice.values() if is_of_interest(each, self.runs)]
-
     def directives(self, names: Sequence[str]) -> dict[str, list[str]]:
         """The lines for these schedulers."""
         vendors = {run.gpu_vendor for run in self.runs} - {None}
         vendor = vendors.pop() if len(vendors) == 1 else None
-        return directives(self.advice, names, vendor=vendor, has_gpus=any(run.saw_gpus for run in self.runs))
+        return directives(self.rows, names, vendor=vendor)
 
 
 # -- which runs ------------------------------------------------------------------------------------------------------
@@ -99,11 +94,11 @@ def as_text(found: Found, names: Sequence[str], *, colour: bool) -> str:
         return f"{code}{text}{RESET}" if colour else text
 
     out = [paint(f"proctally advise  {printable(found.title)}", BOLD)]
-    for each in found.shown:
+    for each in found.rows:
         request = asked(each)
         painted = paint(request, YELLOW if each.request is None else BOLD)
         out.append(f"  {paint(f'{LABELS[each.resource]:<{LABEL}}', DIM)}{painted}")
-        for text in (each.basis, *(f"note: {note}" for note in each.notes)):
+        for text in (each.note.text, *(f"note: {note.text}" for note in each.notes)):
             out += indented(printable(text), " " * (LABEL + 2), WIDTH)
     out += [paint(f"  note: {text}", YELLOW) for text in found.told]
     for name, text_lines in found.directives(names).items():
@@ -115,8 +110,8 @@ def as_markdown(found: Found, names: Sequence[str]) -> str:
     """A table, and a block of code for each scheduler."""
     out = [f"What to request next time for {escaped(found.title)}", ""]
     rows = []
-    for each in found.shown:
-        why = "; ".join([each.basis, *each.notes])
+    for each in found.rows:
+        why = "; ".join(note.text for note in (each.note, *each.notes))
         rows.append([LABELS[each.resource], escaped(asked(each)), escaped(why)])
     out += table(("", "request", "why"), rows, left=3)
     out += ["", *(f"- {escaped(text)}" for text in found.told)] if found.told else []
@@ -138,13 +133,17 @@ def as_json(found: Found, names: Sequence[str]) -> str:
                 "enough_evidence": each.request is not None,
                 "at_least": each.at_least,
                 "trial": each.trial,
+                "used_low": each.used_low,
                 "used": each.used,
+                "had": each.had,
+                "proven": each.proven,
                 "runs": each.runs,
                 "other_runs": each.others,
-                "basis": each.basis,
-                "notes": each.notes,
+                "why": None if each.why is None else each.why.data,
+                "note": each.note.data,
+                "notes": [note.data for note in each.notes],
             }
-            for each in found.advice.values()
+            for each in found.rows
         },
         "notes": found.told,
         "directives": found.directives(names),

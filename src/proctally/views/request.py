@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 
-from proctally.analysis.advice import LABELS, advise_on, is_of_interest, quantity
+from proctally.analysis import causes
+from proctally.analysis.advice import LABELS, quantity, request_rows
 from proctally.analysis.evidence import CORES, GPUS, MEMORY, TIME, Evidence
-from proctally.analysis.time import WAITS, Time
 from proctally.errors import NoRecord
 from proctally.record import codes
 from proctally.record.values import number, number_at, value_at
-from proctally.text.units import brief, size
+from proctally.text.units import size
 from proctally.text.words import counted
 
 TYPE_CHECKING = False
@@ -69,12 +69,12 @@ class Recorded:
 
     def request(self) -> str:
         """Return what to request for the next run as one line of text."""
-        return request(self.summary, self.evidence)
+        return request(self.evidence)
 
 
-def request(summary: JsonObject, run: Evidence) -> str:
+def request(run: Evidence) -> str:
     """Return cores, memory and time to request as one line of text, what is a trial, and what is unknown."""
-    found = [each for each in advise_on([run]).values() if is_of_interest(each, [run])]
+    found = request_rows([run])
     known = [text for each in found if (text := _asked(each))]
     unknown = [LABELS[each.resource] for each in found if each.request is None and each.trial is None]
     if not known:
@@ -86,7 +86,7 @@ def request(summary: JsonObject, run: Evidence) -> str:
         figure, unit = needed.split()
         text += f": it needed more than {figure if trial.endswith(unit) else needed}"
     if unknown:
-        return f"{text}; {' and '.join(unknown)} unknown{_without_waits(summary, found)}"
+        return f"{text}; {' and '.join(unknown)} unknown{_without_waits(found)}"
     is_trial = any(each.request is None and each.trial is not None for each in found)
     return text if is_trial else f"{text}; from one run (more: proctally advise)"
 
@@ -108,11 +108,9 @@ def _minutes(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
-def _without_waits(summary: JsonObject, found: list[Advice]) -> str:
+def _without_waits(found: list[Advice]) -> str:
     """Return about how long a starved run takes on the cores that it wanted."""
-    trial = next((each.trial for each in found if each.resource == CORES), None)
-    time = Time.of_summary(summary)
-    if trial is None or not time.parts or summary["verdict"] != "ok":
+    note = next(each.note for each in found if each.resource == TIME)
+    if note.code != causes.STARVED_TIME:
         return ""
-    rest = time.seconds * (1 - time.share(*WAITS))
-    return f" (on {counted(trial, NOUNS[CORES])} about {brief(rest if rest < 10 else round(rest))})"
+    return f" (on {counted(note.values['cores'], NOUNS[CORES])} about {note.shown['about']})"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from directives_of import made
 from made import GIB, MIB, gpu, lines
-from proctally.analysis.advice import advise_on
+from proctally.analysis.advice import request_rows
 from proctally.analysis.directives import SCHEDULERS, directives
 from proctally.analysis.evidence import Evidence
 
@@ -251,7 +251,7 @@ def test_never_less_than_was_advised(name: str, cores: float, memory: int, secon
 def test_a_peak_of_636_mib_is_no_request_of_128(name: str) -> None:
     """From a record to what the scheduler understands."""
     runs = [Evidence.of(lines(memory=636 * MIB, process=636 * MIB, wall=4000.0, cores=[3.7] * 50))]
-    asked = RULES[name](directives(advise_on(runs), [name])[name])
+    asked = RULES[name](directives(request_rows(runs), [name])[name])
     assert asked.memory is not None and 636 * MIB * 1.2 < asked.memory < 636 * MIB * 1.3
     assert asked.cores is not None and 3.5 < asked.cores <= 4
     assert name == "docker" or (asked.seconds is not None and 6000 <= asked.seconds <= 6300)
@@ -262,7 +262,7 @@ def test_what_is_not_known_is_a_comment_and_not_asked_for(name: str) -> None:
     cut = lines(
         memory=3 * GIB, wall=50.0, verdict="oom", evidence="evil\n#SBATCH --mem=1", limits={"memory_bytes": 4 * GIB}
     )
-    text = directives(advise_on([Evidence.of(cut)]), [name])[name]
+    text = directives(request_rows([Evidence.of(cut)]), [name])[name]
     asked = RULES[name](text)
     assert asked.memory is None and asked.seconds is None and asked.cores == 1
     assert any("memory: not enough evidence, more than 4 GiB needed" in line for line in asked.comments)
@@ -272,10 +272,10 @@ def test_what_is_not_known_is_a_comment_and_not_asked_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", RULES)
 def test_nothing_known_is_nothing_asked_for(name: str) -> None:
-    asked = RULES[name](directives(made(None, None, None, None), [name])[name])
+    asked = RULES[name](directives(made(None, None, None), [name])[name])
     assert (asked.cores, asked.memory, asked.seconds, asked.gpus) == (None, None, None, None)
     assert len(asked.comments) == 3
-    assert len(RULES[name](directives(made(None, None, None, None), [name], has_gpus=True)[name]).comments) == 4
+    assert len(RULES[name](directives(made(None, None, None, None), [name])[name]).comments) == 4
 
 
 def test_a_day_and_more() -> None:
@@ -305,5 +305,5 @@ def test_gpus_of_a_vendor(vendor: str | None, kubernetes: str, docker: str) -> N
 
 def test_gpus_from_a_record() -> None:
     listed = [gpu(0, ratio=0.5, memory=GIB), gpu(1, memory=GIB), gpu(2)]
-    found = directives(advise_on([Evidence.of(lines(gpus=listed))]), ["slurm"])["slurm"]
+    found = directives(request_rows([Evidence.of(lines(gpus=listed))]), ["slurm"])["slurm"]
     assert "#SBATCH --gres=gpu:1" in found

@@ -122,35 +122,33 @@ def test_memory_is_the_upper_bound_where_it_is_known() -> None:
 def test_request_is_of_three_parts_that_the_basis_shows() -> None:
     made = bounded(lines(), 4 * GIB, 4 * GIB, mapped_file_bytes=1 * GIB, kernel_bytes=64 * MIB)
     found = advice(made)
-    assert found.used == 5 * GIB + 64 * MIB
-    assert "(4 GiB held, 1 GiB mapped files, 64 MiB kernel)" in found.basis
-    assert found.request is not None and found.request >= 1.25 * found.used
-    assert any("can drop the 1 GiB of mapped files" in note for note in found.notes)
-    several = advice(made, bounded(lines(number=1), GIB, GIB, mapped_file_bytes=0, kernel_bytes=0))
-    assert "(4 GiB held, 1 GiB mapped files, 64 MiB kernel; median" in several.basis
+    assert found.proven == 5 * GIB + 64 * MIB
+    assert found.note.text == "4 GiB held, 1 GiB of files, 64 MiB of kernel, 1.27 GiB more"
+    assert found.request is not None and found.request >= 1.25 * found.proven
+    assert any("can drop the 1 GiB of mapped files" in note.text for note in found.notes)
 
 
 def test_unknown_part_is_not_zero_in_the_basis() -> None:
-    assert "unknown mapped files, unknown kernel" in advice(bounded(lines(), GIB, GIB)).basis
+    assert advice(bounded(lines(), GIB, GIB)).note.text == "1 held, 0.25 GiB more; files and kernel unknown"
 
 
 def test_swap_is_added_where_there_is_any() -> None:
     found = advice(bounded(lines(), GIB, GIB, mapped_file_bytes=0, kernel_bytes=0, swap_bytes=GIB))
-    assert found.used == 2 * GIB and "1 GiB swap" in found.basis
+    assert found.proven == 2 * GIB and found.note.text == "1 held, 1 of swap, 0.50 GiB more"
 
 
 def test_sample_that_needs_more_than_the_peak_counts() -> None:
     made = bounded(lines(), GIB, GIB, mapped_file_bytes=0, kernel_bytes=0)
     made[2]["tree"] |= {"memory_high_bytes": GIB // 2, "mapped_file_bytes": 3 * GIB}
     found = advice(made)
-    assert found.used == 3.5 * GIB and "512 MiB held, 3 GiB mapped files" in found.basis
+    assert found.proven == 3.5 * GIB and found.note.text.startswith("0.50 held, 3 of files, 0.88 GiB more")
 
 
 def test_sample_above_the_peak_was_narrowed_later() -> None:
     made = bounded(lines(), GIB, GIB, mapped_file_bytes=0, kernel_bytes=0)
     made[2]["tree"] |= {"memory_high_bytes": 3 * GIB, "mapped_file_bytes": MIB}
     found = advice(made)
-    assert found.used == GIB + MIB and "1 GiB held, 1 MiB mapped files" in found.basis
+    assert found.proven == GIB + MIB and "1 GiB held, 1 MiB of files" in found.note.text
 
 
 def test_record_without_an_end_has_the_bounds_of_its_samples() -> None:
@@ -160,7 +158,7 @@ def test_record_without_an_end_has_the_bounds_of_its_samples() -> None:
 
 def test_unclaimed_shared_memory_is_noted_apart() -> None:
     made = bounded(lines(gaps=[UNCLAIMED]), GIB, GIB + 300 * MIB, unclaimed_shmem_bytes=300 * MIB)
-    notes = advice(made).notes
+    notes = [note.text for note in advice(made).notes]
     assert "300 MiB of it is shared memory that might belong to another job" in notes
     assert any("between 1.00 and 1.29 GiB" in note and "another job" in note for note in notes)
     assert not advice(bounded(lines(), GIB, GIB, unclaimed_shmem_bytes=0)).notes
@@ -170,12 +168,12 @@ def test_denied_pss_is_evidence_where_there_is_an_upper_bound() -> None:
     denied = gap("memory", "pss_denied", count=3, high_bytes=GIB)
     assert advice(lines(gaps=[denied])).request is None
     found = advice(bounded(lines(gaps=[denied]), GIB, 2 * GIB))
-    assert found.request is not None and found.used == 2 * GIB
-    assert any("PSS of 3 processes is denied" in note for note in found.notes)
+    assert found.request is not None and found.proven == 2 * GIB
+    assert any("PSS of 3 processes is denied" in note.text for note in found.notes)
 
 
 def test_scan_that_took_long_is_noted() -> None:
-    assert any("50 ms" in note for note in advice(bounded(lines(gaps=[LATE]), GIB, GIB)).notes)
+    assert any("50 ms" in note.text for note in advice(bounded(lines(gaps=[LATE]), GIB, GIB)).notes)
 
 
 def test_limit_of_an_oom_kill_above_the_peak_has_no_parts() -> None:

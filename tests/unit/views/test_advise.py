@@ -20,4 +20,4 @@ def test_of_many_runs_the_newest_count(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("proctally.views.advise.MOST_RUNS", 2)
     found = found_runs([], Filter(name="train"), {"PROCTALLY_HOME": str(tmp_path)})
     assert found.told == ["from the newest 2 of 5 runs"]
-    assert found.advice[TIME].runs == 2 and found.advice[TIME].used == 200.0
+    assert [(row.runs, row.used) for row in found.rows if row.resource == TIME] == [(2, 200.0)]

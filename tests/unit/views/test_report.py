@@ -324,7 +324,7 @@ def test_what_failed_or_was_attached_to_may_need_more(tmp_path: Path) -> None:
     assert "measured from the attach on only" in request.next_time(attached)
     told = request.next_time(facts(made.whole(tmp_path / "c.jsonl")))
     assert [line.partition(":")[0] for line in told[:3]] == ["cores", "memory", "time"]
-    assert told[1].startswith("memory: 640 MiB (512 MiB in the one run")
+    assert told[1].startswith("memory: 640 MiB (128 MiB more")
     assert told[-1].endswith("proctally advise --name made")
 
 

@@ -10,7 +10,7 @@ import pytest
 import made
 from made import GIB, MIB, lines, reason
 from proctally.views import request as module
-from proctally.views.request import Recorded, request
+from proctally.views.request import Recorded
 
 TIME = {
     "running_seconds": 2.0, "ready_seconds": 7.0, "throttled_seconds": 0.0, "disk_seconds": 0.0, "asleep_seconds": 1.0,
@@ -20,7 +20,7 @@ TIME = {
 
 def text(path: Path | None = None, **changes: Any) -> str:
     summary = made.summary(**changes)
-    return request(summary, Recorded(summary, None if path is None else str(path)).evidence)
+    return Recorded(summary, None if path is None else str(path)).request()
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_request_counts_gpus(tmp_path: Path) -> None:
     made_lines = lines(gpus=[made.gpu(0, ratio=0.5, memory=MIB) | {"tree_utilization_ratio": 0.5}])
     path = made.written(tmp_path / "a.jsonl", *made_lines)
     summary = made_lines[-1]
-    assert ", 1 GPU; from one run" in request(summary, Recorded(summary, str(path)).evidence)
+    assert ", 1 GPU; from one run" in Recorded(summary, str(path)).request()
 
 
 def test_phase_of_a_moment_is_the_innermost_that_runs(tmp_path: Path) -> None:

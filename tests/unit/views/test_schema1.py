@@ -51,4 +51,4 @@ def test_decisions_on_schema_1_need_no_sentence(path: Path) -> None:
     cut = evidence.cut()
     whole = evidence.verdict == "ok" or path.stem in ("attach", "attach_tree")
     assert (cut is None) == whole
-    assert all(advice.basis for advice in advise_on([evidence]).values())
+    assert all(advice.note.text for advice in advise_on([evidence]).values())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from examples import examples
 from made import admitted, gpu, lines
-from proctally.analysis.advice import advice_lines, advise_on
+from proctally.analysis.advice import advice_lines, request_rows
 from proctally.analysis.comparison import Diff, Side
 from proctally.analysis.directives import SCHEDULERS, directives
 from proctally.analysis.evidence import Evidence
@@ -64,7 +64,7 @@ def test_anything_may_stand_anywhere(changes: list[tuple[tuple[Any, ...], Any]])
     made = admitted(*made)
     runs = [Evidence.of(made), Evidence.of(RECORD)]
     assert advice_lines(runs) is not None
-    for name, text in directives(advise_on(runs), list(SCHEDULERS), has_gpus=True).items():
+    for name, text in directives(request_rows(runs), list(SCHEDULERS)).items():
         assert not re.search(r"nan|inf\b|=-|:-|: -|e\+", "".join(text)), (name, text)
     sides = [
         Side(title, "w", [Past("p", each[0], each[-1], 1, 0.0)]) for title, each in (("BASE", made), ("NEW", RECORD))
