@@ -69,6 +69,15 @@ def test_a_job_that_ends_at_once(tmp_path: Path) -> None:
         assert 0 < command["cpu_seconds"] <= summary["cpu"]["total_seconds"] + 0.001
 
 
+def test_exits_do_not_wake_the_tracker(tmp_path: Path, cpu_jobs: str) -> None:
+    """Each exit wakes whoever polls a ring, within the kernel: that took more CPU time than all else."""
+    script = f"{cpu_jobs} forks 5000 0; grep ^voluntary /proc/$PPID/status"
+    done = run(tmp_path, "-q", *RINGS, "--", "sh", "-c", script)
+    summary = ran(done, 0)
+    assert summary["processes"]["started"] == 5003
+    assert int(done.stdout.split()[-1]) < 500
+
+
 # -- commands against the counter ------------------------------------------------------------------------------------
 
 

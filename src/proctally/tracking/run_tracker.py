@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from proctally.errors import NO_PROCFS, UNREADABLE
-from proctally.linux.machine import Machine
+from proctally.linux.machine import NANOSECONDS, Machine
 from proctally.linux.proc import read_children, read_stat
 from proctally.record.codes import JUST_STARTED
 from proctally.tracking.job import Job
@@ -27,20 +27,55 @@ if TYPE_CHECKING:
 
 REST_DIVISOR = 50
 
+MANY_BYTES = 15_000  # of records in a second: about 100 processes
+ENOUGH = 0.25  # of a ring: below it the records wait for more
+WAITING_NS, CHECKING_NS = 20_000_000, 250_000_000  # least time between two choices: poll(2) or clock
+
 
 class Rings(Source):
-    """The rings of perf, drained before they are full."""
+    """The rings of perf, drained before they are full.
+
+    Every exit in the tree wakes who waits for a ring by poll(2) (kernel: perf_event_exit_event), and that takes longer
+    than its records. While many processes or threads start, the rings are checked by the clock instead.
+    """
 
     def __init__(self, perf: PerfSource) -> None:
         self._perf = perf
         self._fds = perf.fds
+        self._pace_ns = perf.pace_ns
+        self._due_ns: int | None = None  # the next check; None while poll(2) waits
+        self._judged_ns = perf.machine.monotonic_ns()
+        self._written = 0
 
     def fds(self, now: int) -> list[int]:
-        return self._fds
+        return self._fds if self._due_ns is None else []
+
+    def timeout(self, now: int) -> int | None:
+        return None if self._due_ns is None else max(0, self._due_ns - now)
 
     def act(self, now: int, ready: Collection[int]) -> None:
-        if any(fd in self._fds for fd in ready):
-            self._perf.take()
+        if self._due_ns is None:
+            if any(fd in self._fds for fd in ready):
+                self._perf.take()
+            self._judge(now, WAITING_NS)
+        elif now >= self._due_ns:
+            filled = self._perf.filled()
+            if filled > ENOUGH:
+                self._perf.take()
+            self._due_ns = now + (self._pace_ns if filled < 2 * ENOUGH else self._pace_ns // 8)
+            self._judge(now, CHECKING_NS)
+
+    def _judge(self, now: int, after_ns: int) -> None:
+        """Choose between clock and poll(2) by the records of the time since the last choice."""
+        elapsed = now - self._judged_ns
+        if elapsed < after_ns:
+            return
+        written = self._perf.written()
+        if (written - self._written) * NANOSECONDS < MANY_BYTES * elapsed:
+            self._due_ns = None
+        elif self._due_ns is None:
+            self._due_ns = now + self._pace_ns
+        self._written, self._judged_ns = written, now
 
 
 class Marked(Marks, Source):

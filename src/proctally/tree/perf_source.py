@@ -266,6 +266,19 @@ class PerfSource:
         if last:
             self.lost = self._rings.lost()
 
+    @property
+    def pace_ns(self) -> int:
+        """Nanoseconds between two checks of the rings; no ring is full before the next one."""
+        return 0 if self._rings is None else self._rings.pace_ns
+
+    def written(self) -> int:
+        """Return the bytes of records so far."""
+        return 0 if self._rings is None else self._rings.written()
+
+    def filled(self) -> float:
+        """Return the share of the fullest ring that is filled."""
+        return 0.0 if self._rings is None else self._rings.filled()
+
     def lived(self) -> tuple[int, int] | None:
         """Return how many processes lived at once, and how many started, since the last call; None if unlisted."""
         if self._rings is None or self.roll is None:

@@ -711,7 +711,7 @@ def test_rings_become_smaller_as_the_users_memory_is_used_up() -> None:
                 after = len(open_fds())
                 number = error.errno
                 break
-            sizes.append(rings._rings[0]._size)
+            sizes.append(rings._rings[0].size)
             kept.append(rings)
         counter = perf.open_counter(events(), held.pid)  # the counter alone needs no memory
         held.release()
