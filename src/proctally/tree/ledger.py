@@ -106,7 +106,7 @@ class Ledger:
         self.top = Pending([0] * SIZE)  # of those whose reaper is this process: `reaped` shows them exactly
         self.own = 0  # nanoseconds that CPU clocks of members showed; the rest comes with reaped processes
         self.dropped = 0  # amounts above the slack that no growth showed: 0 in a run whose processes were all reaped
-        self.io_known = False
+        self.io_known: bool | None = None  # False: of all that was reaped it is unknown; None: none was read yet
         self.delay_known = False  # whether this kernel shows run delays (CONFIG_SCHED_INFO)
         self.waited = 0  # processes that this process has reaped
         self.attached = attached
@@ -147,7 +147,8 @@ class Ledger:
 
     def update_io(self, member: Member, io: tuple[int, ...]) -> None:
         """Take in a new reading of `/proc/PID/io` that differs from the last one."""
-        self.io_known = True
+        if self.io_known is None:
+            self.io_known = True
         old = member.io or NO_IO
         for place in range(IO_FIELDS):
             self._live[IO + place] += io[place] - old[place]

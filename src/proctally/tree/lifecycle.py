@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from proctally.errors import UNREADABLE
 from proctally.record.codes import IO_UNREADABLE
+from proctally.tree.member import IO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -312,7 +313,8 @@ class Lifecycle:
         self.ledger.reap(usage)
         if io is not None:
             self.ledger.reap_io(io)
-        elif self.ledger.io_known:
+        elif self.ledger.io_known is not None:
+            self.ledger.io_known = any(self.ledger.reaped[IO:])  # without any of them, the total says nothing
             self.readings.io_unread[(self.tree.own or 0) if member is None else member.pid] = IO_UNREADABLE
         self.memory.note_maxrss(usage.ru_maxrss * 1024)
 

@@ -307,8 +307,8 @@ class TreeSampler:
 
     @property
     def io_known(self) -> bool:
-        """True if the I/O of some process could be read."""
-        return self.ledger.io_known
+        """True if the total of I/O is known."""
+        return self.ledger.io_known is True
 
     @property
     def tick(self) -> int:

@@ -569,6 +569,22 @@ def test_denied_io_is_known_when_it_is_reaped(tmp_path: Path) -> None:
     assert job.sampler.readings.io_unread.keys() == {ROOT, 200}
 
 
+def test_io_of_reaped_that_is_unreadable_is_unknown(job: Job) -> None:
+    job.host.spawn(200, ROOT)
+    job.host.run(200, io=IO_OF)
+    job.look()
+    assert job.sampler.sample()["tree"]["read_bytes"] == IO_OF[4]
+    job.host.exit(ROOT)
+    seen = job.sampler.ended(ROOT)
+    job.sampler.reaped(seen, 0, job.host.reap(ROOT).usage, None)
+    job.settle()
+    assert job.sampler.sample()["tree"]["read_bytes"] is None
+    assert job.sampler.readings.io_unread == {ROOT: "io_unreadable"}
+    job.host.end(200)
+    job.look()
+    assert job.sampler.sample()["tree"]["read_bytes"] is None
+
+
 def test_faults_of_children(job: Job) -> None:
     host = job.host
     host.spawn(200, ROOT)
