@@ -22,10 +22,10 @@ _FOLDERS = (
 )
 # A value that only refers to a secret: a variable, a command, a file, a template; or a switch.
 _REFERENCE = re.compile(
-    rf"""\*\*\* | \$+ | (?-i:\$(?:[A-Z_][A-Z0-9_]*|[a-z_]+|\d)) | \$\{{\w+\}}
+    rf"""\*\*\* | \$+ | (?-i:\$(?:[A-Z_][A-Z0-9_]*|[a-z_]+|\d)) | \$\{{\w+(?::?[?+][^}}]*|:?[-=](?:\$\w+)?)?\}}
     | \$\$?\((?!echo|printf)[^()]*\) | `(?!echo|printf)(?:[^`]*\s[^`]*|[/.][^`]*|[a-z_-]+)` | %[A-Z_]+\d?%
     | \$?\{{\{{[^{{}}]*\}}\}} | </?\|?[A-Z_ .-]+\|?> | (?-i:\[[A-Z]+\]) | \{{[A-Z_.]*\}}
-    | (?:env|file|fd|fp|op|ssm|vault|secretsmanager|arn)://?/?[\w./:@-]+
+    | (?:env|fileb?|fd|fp|op|ssm|vault|secretsmanager|arn)://?/?[\w./:@-]+
     | @[\w./~-]*[/.][\w./-]+ | \W{{1,3}} | (?:s3|gs)://[\w./-]+
     | (?:true|false|yes|no|none|null|nil|undefined|optional|required|missing|invalid|incorrect|expired|auto
     |prompt|ask|stdin|on|off|-?0)
@@ -50,6 +50,7 @@ _PHRASES = (
     (  # machine h login u password X
         (" pass", "\tpass", "\npass"),
         r"(?i)(\b(?:login|user(?:name)?|account)\s{1,8}[^\s\0;|&-][^\s\0;|&]{0,256}\s{1,8}(?:passw(?:or)?d|pass)\s{1,8})"
+        + r"(?!(?i:from)\b)"
         + _BARE,
     ),
     (  # PASSWORD 'X'; IDENTIFIED WITH plugin BY 'X'; PASSWORD FOR u = 'X'; PASSWORD('X')
@@ -58,9 +59,21 @@ _PHRASES = (
         r"|password\s{1,8}for\s{1,8}\S{1,128}\s{0,8}=)(?:\s{1,8}|\s{0,8}\(\s{0,8}|(?<==))(?:(?:password|to|from)\s{0,8}\(?\s{0,8})?"
         r"[EN]?[\"'])" + _TEXT,
     ),
+    (  # PASSWORD FROM 'old' TO 'X'
+        ("password from",),
+        r"(?i)(\bpassword\s{1,8}from\s{1,8}[EN]?[\"'][^'\"\0]{1,4096}[\"']\s{1,8}to\s{1,8}[EN]?[\"'])" + _TEXT,
+    ),
+    (  # PASSWORD $$X$$, $tag$X$tag$ of PostgreSQL
+        ("password $", "password \\$"),
+        r"(?i)(\bpassword\s{1,8}\\?\$(\w{0,64})\\?\$)((?:(?!\\?\$\2\\?\$)[^\0]){1,4096})",
+    ),
     (  # ALTER USER u IDENTIFIED BY X
         ("identified",),
         r"(?i)(\b(?:user|role)\s{1,8}\S{1,128}\s{1,8}identified\s{1,8}by\s{1,8})" + _BARE,
+    ),
+    (  # IDENTIFIED BY new REPLACE X
+        ("replace",),
+        rf"(?i)(\bidentified\s{{1,8}}by\s{{1,8}}\S{{1,256}}\s{{1,8}}replace\s{{1,8}}[\"']?)(?:{_TEXT}|{_BARE})",
     ),
     (  # PRAGMA key = 'X'
         ("pragma",),
@@ -104,6 +117,7 @@ _BARE_LOGIN = (  # user:X@host:port, user:X@tcp(host)
     r"(?:(?P<sure>[\w-]+(?:\.[\w-]+)*:[\d/]|localhost\b|(?:tcp|unix)\(|\d+(?:\.\d+){3}|[A-Za-z][\w-]*(?:\.[\w-]+)+)"
     r"|[A-Za-z][\w-]*(?:/|\s|$)))"
 )
+_DEFAULT = re.compile(r"(\$\{(\w{1,128}):?[=-])(\$\{\w*\}|[^\s}]+)")  # ${NAME:-X}
 _MIXED = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z]).{6}")  # letters and digits
 _LONE = re.compile(r"[^\s@:/]{8,}(?=@[\w.-]+:\d+(?:[/?#]|$))")  # SECRET@host:port
 
@@ -111,7 +125,7 @@ _HEAD = re.compile(
     r"(?<![\w.-])(?<!\$\{)(?<![\w/]/)([\w.-]++)"
     r"(?:(\\*[\"'\]}]{0,2}[ \t]{0,8}(?:=>|:=|(?:\|\||\?\??)?=(?![=~])|:(?!:|//))[ \t]{0,8})|(>)(?=[^<>\s]))"
 )
-_DELIMITER = r"[&;,)}\]|](?=\s|$|[&;,)}\]|\"'<]|\\*[\"']?[\w.-]{1,64}+\\*[\"'\]]?\s?[=:])"
+_DELIMITER = r"[&;,)}\]|](?=\s|$|[&;,)}\]|\"'<]|\\*[\"']?[\w.-]{1,64}+\\*[\"'\]]?\s?[=:])|\)(?=\.[A-Za-z_]|->)"
 _QUOTED = r"\"(?:[^\"\\]|\\.)*+\"?|'(?:[^'\\]|\\.)*+'?"
 _VALUE = re.compile(
     rf"\\+\"(?:[^\"\\]|\\(?!\").|\\{{3}}\")*+(?:\\+\")?|(?:{_QUOTED}|\$'(?:[^'\\]|\\.)*+'|(?!{_DELIMITER}|/>)(?:\\.|[^\s\"'<>]))++",
@@ -142,6 +156,8 @@ def mask_text(text: str, *, prose: bool = False) -> str:
         text = _URL.sub(_masked_url, text)
     if "@" in text:
         text = _LONE.sub(_masked_lone, _compiled(_BARE_LOGIN).sub(_masked_login, text))
+    if "${" in text:
+        text = _DEFAULT.sub(_masked_default, text)
     if "alue" in text or "ALUE" in text:
         text = _compiled(_NAMED).sub(_masked_named, text)
     if "(" in text:
@@ -227,6 +243,10 @@ def _masked_login(found: re.Match[str]) -> str:
 
 def _masked_lone(found: re.Match[str]) -> str:
     return found[0] if _PLAIN_USER.fullmatch(found[0]) else MASK
+
+
+def _masked_default(found: re.Match[str]) -> str:
+    return found[1] + (masked_value(found[2], found[3]) if is_secret(found[2]) else found[3])
 
 
 # -- phrases and pairs ------------------------------------------------------------------------------------------------

@@ -52,9 +52,13 @@ _PROSE = (
     "--reason",
 )  # fmt: skip
 _CODE = re.compile(r"-[A-Za-z]{0,6}[ceEr]|(?:--)?eval")
-_INTERPRETERS = ("python", "perl", "ruby", "node", "nodejs", "php", "Rscript", "lua", "julia", "deno", "bun")
+_INTERPRETERS = ("python", "perl", "ruby", "node", "nodejs", "php", "Rscript", "lua", "julia", "deno", "bun", "mongo")
 _FILTERS = ("awk", "gawk", "mawk", "sed", "jq", "yq", "grep", "egrep", "fgrep", "rg", "ag")
-_FROM_STDIN = re.compile(r"-*[\w-]*stdin(?:-pass)?|--with-token|--passphrase-fd|-k?S")
+_FROM_STDIN = re.compile(
+    r"-*[\w-]*stdin(?:-pass)?|--with-token|-k?S|fd:\d+|file:/dev/\S+|[a-z_]\w*=-"
+    r"|--[\w-]*pass[\w-]*(?:fd|file)(?:=.*)?"
+)
+_PASSING_ON = ("tee", "cat", "tr", "base64", "head", "tail", "cut", "sed")  # what they read is what they print
 
 
 def _options() -> dict[str, list[tuple[str, str, str]]]:
@@ -301,6 +305,8 @@ _TOKEN = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _PIECE = re.compile(r"""\\(.)|'([^']*)'|"((?:[^"\\]|\\.)*+)"|\$'((?:[^'\\]|\\.)*+)'""", re.DOTALL)
+# a part that is not a command: a here-document, a call with texts, a pair with one (so is what an open quote precedes)
+_TEXTUAL = re.compile(r"<<|\([\[{]?[\"'{]|(?:=>|:) ?[\"']")
 _ESCAPED = re.compile(r'\\(["\\$`\n])')
 _NEEDS_QUOTES = re.compile(r"[\s'\"\\;&|()<>`]")
 
@@ -310,8 +316,7 @@ def mask_script(script: str, depth: int) -> str:
     pieces: list[str] = []  # alternately what is between the words, and a word
     commands: list[list[int]] = [[]]  # the words of each command, as indices of `pieces`
     operators = [""]  # before each command
-    # whether a part is not a command: in a here-document, after an open quote, a call with texts
-    is_text = any(sign in script for sign in ("<<", '("', "('"))
+    is_text = _TEXTUAL.search(script) is not None
     for found in _TOKEN.finditer(script):
         is_text = is_text or found["open"] is not None
         pieces.append(mask_text(found[0]) if found["comment"] else found[0])
@@ -319,7 +324,8 @@ def mask_script(script: str, depth: int) -> str:
             commands[-1].append(len(pieces) - 1)
         elif found["operator"] and not found[0].rstrip("&|").endswith(("<", ">")):
             commands.append([])
-            operators.append(found[0])
+            sign = pieces[-2][-1:] if len(pieces) > 1 else ""
+            operators.append(sign + found[0] if sign + found[0] in ("<(", "$(", " `") else found[0])
     end = ""  # of a here-document with a secret
     is_inside = False
     for number, command in enumerate(commands):
@@ -330,42 +336,57 @@ def mask_script(script: str, depth: int) -> str:
         elif is_inside:
             _show(pieces, command, plain, [MASK] * len(plain))
         elif command:
-            reader = [pieces[index] for index in _reader(pieces, commands, operators, number)]
-            end = _mask_command(pieces, command, plain, reader, depth) or end
+            before = [pieces[index] for index in commands[number - 1]] if number else []
+            is_read = _is_value(before, operators[number], depth) or _reads_secret(
+                [pieces[index] for index in _reader(pieces, commands, operators, number)]
+            )
+            end = _mask_command(pieces, command, plain, depth, is_read=is_read) or end
     masked = "".join(pieces)
     return mask_text(masked) if is_text else masked
 
 
 def _reader(pieces: list[str], commands: list[list[int]], operators: list[str], number: int) -> list[int]:
-    """Return the command that reads what this one prints, perhaps in a group: (echo a; echo b) | command."""
+    """Return the command that reads what this one prints: (echo a; echo b) | tee f | command, command < <(echo a)."""
+    if operators[number] == "<(":
+        return commands[number - 1]
     is_closed = True
     for later in range(number + 1, min(number + MAX_GROUP, len(commands))):
         is_closed = is_closed or ")" in operators[later]
-        if operators[later] == "|" and is_closed:
-            return commands[later]
         words = [pieces[index] for index in commands[later]]
+        if operators[later] == "|" and is_closed:
+            if _program(words) not in _PASSING_ON or _reads_secret(words):
+                return commands[later]
+            continue
         is_closed = words == ["}"] or (not words and is_closed)
         if words and words[0] not in ("echo", "printf", "}"):
             break
     return []
 
 
-def _mask_command(pieces: list[str], command: list[int], plain: list[str], reader: list[str], depth: int) -> str:
-    """Mask one command of a script, and what it prints into a command that reads a secret, or reads itself.
+def _is_value(before: list[str], operator: str, depth: int) -> bool:
+    """Return whether what a command prints is a secret of the command before: --password $(echo X), TOKEN=`echo X`."""
+    if operator not in ("$(", "`", " `") or not before:
+        return False
+    probe = [*before, "`echo"] if operator == " `" else [*before[:-1], before[-1] + operator[-1] + "echo"]
+    return mask_words(probe, depth)[-1] != probe[-1]
+
+
+def _mask_command(pieces: list[str], command: list[int], plain: list[str], depth: int, *, is_read: bool) -> str:
+    """Mask one command of a script, and what it prints, where that `is_read` as a secret, or what it reads.
 
     Returns the word that ends its here-document if that has a secret.
     """
     masked = mask_words(plain, depth)
     end = ""
     program = _program(plain)
-    is_read = _reads_secret(reader)
+    is_read = is_read or _writes_secret(pieces, command)
     if program in ("echo", "printf", "yes") and is_read:
         for number in range(plain.index(program) + 1, len(plain)):
             if plain[number][:1] not in ("-", "%"):
                 masked[number] = masked_value("password", masked[number])
     if is_read or _reads_secret(plain):
         for number, index in enumerate(command):
-            before = "".join(pieces[max(0, index - 2) : index]).rstrip()
+            before = _redirection(pieces, index)
             if before.endswith("<<<"):
                 masked[number] = masked_value("password", plain[number])
             elif before.endswith("<<"):
@@ -382,8 +403,24 @@ def _reads_secret(command: list[str]) -> bool:
     """Return whether a command reads a secret from its standard input."""
     if any(option == "<" for option, _, _ in OPTIONS.get(_program(command).rpartition("/")[2], ())):
         return True
+    if _program(command) in ("read", "tee"):
+        return any(map(_is_secret_file, command[1:]))
     is_login = any(word in ("login", "secret", "secrets") for word in command[1:3]) and command[1][:1] != "-"
     return is_login or any(_FROM_STDIN.fullmatch(word) for word in command)
+
+
+def _writes_secret(pieces: list[str], command: list[int]) -> bool:
+    """Return whether a command writes into a file with a secret name: echo X > ~/.vault-token."""
+    return any(_redirection(pieces, index)[-1:] == ">" and _is_secret_file(pieces[index]) for index in command)
+
+
+def _redirection(pieces: list[str], index: int) -> str:
+    """Return the operator before a word, with what precedes it."""
+    return "".join(pieces[max(0, index - 2) : index]).rstrip()
+
+
+def _is_secret_file(path: str) -> bool:
+    return is_secret(path.rpartition("/")[2].removesuffix(".txt"))
 
 
 def _show(pieces: list[str], command: list[int], plain: list[str], masked: list[str]) -> None:

@@ -19,7 +19,7 @@ STEMS = (
     "secret", "token", "key", "cred", "auth", "bearer", "cookie", "otp=", "otp ", "otp:", "mfa", "2fa", "pat=",
     "pat ", "pat:", 'pat"', "sig=", "signature", "jwt", "psk", "mnemonic", "session", "sid=", "sas=", "sas ",
     "webhook", "/hook", "hooks.", "/bot", "identified", "http-basic", "securestring", "login(", "bindpw", "community",
-    "-pin", "verification", "sudo -s", "sudo -ks", "requirepass", "storepass", "cert:",
+    "-pin", "verification", "sudo -", "requirepass", "storepass", "cert:",
 )  # fmt: skip
 # -u USER -p X, of any program
 USER_OPTIONS = ("-u", "-U", "-l", "--user", "--username", "-user", "-username", "--login")
@@ -48,9 +48,9 @@ PROGRAM_NAMES = """
     gpg-preset-passphrase gpg2 gradle gradlew grafana grafana-cli groupmod hatch hdbsql helm hey htpasswd http httpie
     https hydra imp impacket-psexec impala-shell impdp influx ipa-client-install ipa-replica-install ipa-server-install
     ipmi-sensors ipmitool iredis isql isql-fb iw iwconfig jarsigner jira journalctl k3s kadmin kadmin.local keytool
-    kinit kubectl ldapadd ldapcompare ldapdelete ldapmodify ldapmodrdn ldappasswd ldapsearch ldapwhoami lftp litecli
-    lsar maas mariadb mariadb-admin mariadb-backup mariadb-check mariadb-dump mariadb-import mariadb-show mc mcrcon
-    mcrypt medusa mimirtool monerod mongo mongodump mongoexport mongoimport mongorestore mongosh mosquitto_passwd
+    kinit knife kubectl ldapadd ldapcompare ldapdelete ldapmodify ldapmodrdn ldappasswd ldapsearch ldapwhoami lftp
+    litecli lsar maas mariadb mariadb-admin mariadb-backup mariadb-check mariadb-dump mariadb-import mariadb-show mc
+    mcrcon mcrypt medusa mimirtool monerod mongo mongodump mongoexport mongoimport mongorestore mongosh mosquitto_passwd
     mosquitto_pub mosquitto_rr mosquitto_sub mqtt mupdf mutool mvn mycli mysql mysqladmin mysqlbinlog mysqlcheck
     mysqldump mysqlimport mysqlpump mysqlsh mysqlshow mysqlslap ncftp ncftpget ncftpls ncftpput neo4j-admin nerdctl net
     netbird netexec netsh networksetup ngrok nikto nmblookup nmcli ntfy nuget nxc nzsql oathtool oc odoo odoo-bin oha
@@ -60,10 +60,11 @@ PROGRAM_NAMES = """
     rpcclient samba-tool sdl-freerdp sdl-freerdp3 secret-tool security sendEmail sendemail signtool skopeo slappasswd
     smbcacls smbclient smbget smbmap smbpasswd smbtree snmpbulkget snmpbulkwalk snmpget snmpgetnext snmpset snmptable
     snmptrap snmpwalk snowsql snyk softhsm2-util sonar-scanner sqlcl sqlcmd sqlldr sqlplus ss-local ss-server ssh-keygen
-    sshpass steam steghide stegseek stegsnow swaks tpm2_create tpm2_createprimary tpm2_unseal transmission-remote travis
-    tsql twine unar unrar unzip useradd usermod uv valkey-cli vault veracrypt vercel virsh vmrun vsql wandb wbinfo
-    winexe wlfreerdp wlfreerdp3 wpa_cli wpa_passphrase xfreerdp xfreerdp3 xh xhs xtightvncviewer ykman ykpersonalize
-    youtube-dl yt-dlp yubico-piv-tool zerotier-cli zip zipcloak zkCli.sh zrok zuluCrypt-cli
+    sshpass steam steamcmd steghide stegseek stegsnow swaks tpm2_create tpm2_createprimary tpm2_unseal
+    transmission-remote travis tsql twine unar unrar unzip useradd usermod uv valkey-cli vault veracrypt vercel virsh
+    vmrun vsql wandb wbinfo wg winexe wlfreerdp wlfreerdp3 wpa_cli wpa_passphrase xfreerdp xfreerdp3 xh xhs
+    xtightvncviewer ykman ykpersonalize youtube-dl yt-dlp yubico-piv-tool zerotier-cli zfs zip zipcloak zkCli.sh zrok
+    zuluCrypt-cli
 """
 
 

@@ -75,6 +75,18 @@ def test_harmless_form_is_kept(form: str) -> None:
         (["sh", "-c", "cat <<E\nit's\nE\nmysql -pX"], ["sh", "-c", "cat <<E\nit's\nE\nmysql -p***"]),
         (["sh", "-c", "cat <<E | oc login -u u\nX\nE\nb"], ["sh", "-c", "cat <<E | oc login -u u\n***\nE\nb"]),
         (["sh", "-c", "(echo X; echo Y) | passwd u; echo a"], ["sh", "-c", "(echo ***; echo ***) | passwd u; echo a"]),
+        (["redis-cli", "AUTH", "u", "X"], ["redis-cli", "AUTH", "***", "***"]),
+        (
+            ["sh", "-c", "echo X | tee f | oc login -u u; echo a"],
+            ["sh", "-c", "echo *** | tee f | oc login -u u; echo a"],
+        ),
+        (["sh", "-c", "c --pass $(echo X) --y"], ["sh", "-c", "c --pass $(echo ***) --y"]),
+        (["sh", "-c", "c ${PASS:-X} ${A:-b}"], ["sh", "-c", "c ${PASS:-***} ${A:-b}"]),
+        (["python", "-c", "Api(token='X').run(1)"], ["python", "-c", "Api(token='***').run(1)"]),
+        (
+            ["psql", "-c", "ALTER ROLE u PASSWORD $t$X$t$ LOGIN"],
+            ["psql", "-c", "ALTER ROLE u PASSWORD $t$***$t$ LOGIN"],
+        ),
         (["sshpass", "-pX", "ssh", "-p", "22", "h"], ["sshpass", "-p***", "ssh", "-p", "22", "h"]),
         (["curl", "-sb", "a=X", "h"], ["curl", "-sb", "***", "h"]),
         (["c", "-u", "u", "-p", "X", "-p", "80"], ["c", "-u", "u", "-p", "***", "-p", "80"]),
@@ -286,7 +298,9 @@ REPEATED = [
     "name=password,value=", 'f("a","', "f(a,", "pragma key=", "as a key '", "secret,", "(token 'x",
     "user a identified by ",
     "set a.key ", "-u a -p ", "docker login --stdin <<E\n", "echo x;", "(echo x)|", "$h{a}=", "auth: a b ", "SECRET ",
-    "password: is ", "token=a1.", "X-Api-Key: {", "a:a@a:1/", "u:", "a", "a.", "a1", " ",
+    "password: is ", "token=a1.", "X-Api-Key: {", "password $a$", "password from '", "${token:-", "b $(echo x",
+    "b `echo x ", "echo x > token ", "echo x | tee ", "a < <(", ": '", "identified by a replace ",
+    "a:a@a:1/", "u:", "a", "a.", "a1", " ",
 ]  # fmt: skip
 
 
