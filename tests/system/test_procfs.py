@@ -21,6 +21,7 @@ PLACES = pytest.mark.parametrize(
 )
 EVERY_CALL = """
 import os, sys
+MOVES = {"umount": "umount -l /proc", "exchange": "unshare -pf mount -t proc proc /proc"}
 from proctally import Tree, gauges, preload, process, processes, system, track
 from proctally.errors import NoProcfs
 own = os.getpid()
@@ -43,8 +44,8 @@ if move:
     calls += [lambda tracker=make(own), name=name: getattr(tracker, name)() for make, name in makers]
     calls += [system.disk_spaces]
     preload()
-    if move[0] == "umount":
-        os.system("umount -l /proc")
+    if move[0] in MOVES:
+        os.system(MOVES[move[0]])
     else:
         os.chroot(move[0])
         os.chdir("/")
@@ -146,19 +147,21 @@ def test_library_refuses_what_needs_procfs(place: tuple[str, ...], code: str) ->
     assert NO_PROCFS[code] in done.stderr
 
 
-@pytest.mark.parametrize("move", ["umount", "empty", "proc"])
+@pytest.mark.parametrize("move", ["umount", "exchange", "empty", "proc"])
 def test_library_refuses_when_procfs_goes(tmp_path: Path, move: str) -> None:
-    """After chroot(2) or umount(2) no process has ended, and no listing is empty."""
-    if move != "umount":
+    """After chroot(2) or umount(2) no process has ended, and no listing is empty, nor of another pid namespace."""
+    is_mount = move in ("umount", "exchange")
+    code = "procfs_foreign" if move == "exchange" else "procfs_missing"
+    if not is_mount:
         (tmp_path / "proc").mkdir()
         move = str(tmp_path / "proc" if move == "empty" else tmp_path)  # without a directory /proc, or with one
     private = (*MOUNTS, 'mount --make-rprivate / && exec "$0" "$@"')
     done = inside(private, sys.executable, "-c", EVERY_CALL, move)
     *said, processes, used = done.stdout.splitlines()
-    assert len(said) > 40 and set(said) == {"procfs_missing"}, done.stderr
+    assert len(said) > 40 and set(said) == {code}, done.stderr
     assert processes == "None None"
     total, samples = used.split()
-    if move == "umount":  # for the sampler too
+    if is_mount:  # for the sampler too
         assert (total, samples) == ("None", "0")
     else:
         assert float(total) > 0 and int(samples) > 0

@@ -87,7 +87,8 @@ class Machine:
     clocks of the schedule, of process starts, and of the calendar. `attend`: called every READS_ALONE files and
     between the parts of a long reading, so that a caller can do what is urgent.
 
-    What `host_machine` finds out: `procfs_missing`: the code that says why nothing of a process can be read, or None.
+    What `host_machine` finds out: `procfs_missing`: the code that says why nothing of a process can be read, or None;
+    `procfs_device`: the file system of which that is said.
     `has_wrong_clocks`: whether CPU clocks disagreed with times(2). `served`: paths of files and directories of procfs
     and sysfs that a daemon answers for; `refused`: those that were wanted. `aside`: returns what such a file below
     `proc` said, where another process reads it.
@@ -120,6 +121,7 @@ class Machine:
         self.attend: Callable[[], object] = nothing
         self._reads = 0
         self.procfs_missing: str | None = None
+        self.procfs_device: int | None = None
         self.has_wrong_clocks: bool = False
         self.served: frozenset[str] = frozenset()
         self.refused: set[str] = set()
@@ -215,12 +217,24 @@ class Machine:
 
     def classify(self, error: OSError) -> OSError:
         """Return the typed error. A missing file is a missing procfs after chroot(2) or umount(2), no ended process."""
-        if error.errno == ENOENT and not self._has_procfs():
-            return NoProcfs(PROCFS_MISSING, self.proc)
+        if error.errno == ENOENT and (missing := self.why_no_procfs()) is not None:
+            return NoProcfs(missing, self.proc)
         return classify(error)
 
-    def _has_procfs(self) -> bool:
-        return os.path.lexists(f"{self.proc}/self")
+    def why_no_procfs(self) -> str | None:
+        """Return the code that says why nothing of a process can be read at this moment; None where it can be.
+
+        Each procfs of another pid namespace is a file system of its own, with another device number.
+        """
+        if self.procfs_device is None:
+            return self.procfs_missing or (None if os.path.lexists(f"{self.proc}/self") else PROCFS_MISSING)
+        device = device_of(self.proc)
+        if device == self.procfs_device:
+            return self.procfs_missing
+        missing = why_no_procfs(self)
+        if missing is None:
+            self.procfs_device = device
+        return missing
 
     def path(self, path: str) -> str:
         """Return where a file below `proc` is. Raises `NoProcfs` or `FileServed` where it must not be opened."""
@@ -251,8 +265,7 @@ class Machine:
 
     def need_procfs(self) -> None:
         """Raise `NoProcfs` where nothing of a process can be read: from the start on, or at this moment."""
-        missing = self.procfs_missing or (None if self._has_procfs() else PROCFS_MISSING)
-        if missing is not None:
+        if (missing := self.why_no_procfs()) is not None:
             raise NoProcfs(missing, self.proc)
 
     def clocks(self, ids: list[int]) -> list[int | None]:
@@ -400,6 +413,7 @@ def host_machine() -> Machine:
     """
     machine = Machine()
     machine.note_served()
+    machine.procfs_device = device_of(machine.proc)
     machine.procfs_missing = why_no_procfs(machine)
     machine.has_wrong_clocks = not _agree(machine.tick_ns)
     if machine.has_wrong_clocks:
@@ -444,6 +458,14 @@ def _are_refused(machine: Machine) -> bool:
     return False
 
 
+def device_of(path: str) -> int:
+    """Return the device number of a file system; 0 without one."""
+    try:
+        return os.stat(path).st_dev
+    except OSError:
+        return 0
+
+
 def why_no_procfs(machine: Machine) -> str | None:
     """Return the code that says why nothing of a process can be read below `proc`; None where it can be.
 
@@ -459,7 +481,7 @@ def why_no_procfs(machine: Machine) -> str | None:
     except OSError as error:  # EINVAL: no link, thus no procfs
         return PROCFS_MISSING if error.errno == EINVAL else None
     try:
-        pids = machine.read("self/status").partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
+        pids = _read(machine.path("self/status"), to_end=False).partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
     except OSError:
         return None
     return PROCFS_FOREIGN if len(pids) > 1 else None
@@ -470,9 +492,9 @@ _is_told_of_forks = False
 
 
 def this_machine() -> Machine:
-    """The machine that this process runs on, as all functions here share it; a missing procfs can be mounted later."""
+    """The machine that this process runs on, as all functions here share it; procfs can be mounted later, or over it."""
     global _machine, _is_told_of_forks
-    if _machine is None or _machine.procfs_missing is not None:
+    if _machine is None or _machine.why_no_procfs() is not None:
         _machine = host_machine()
         _machine.forget_served()  # a caller of one function waits for the answer
         if not _is_told_of_forks:

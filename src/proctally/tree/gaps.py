@@ -63,7 +63,8 @@ def coverage(gaps: Iterable[Gap]) -> dict[str, str]:
     found = dict.fromkeys((CPU, MEMORY, IO, PROCESSES), codes.COMPLETE)
     for each in gaps:
         section = each["section"]
-        found.update(dict.fromkeys(UNKNOWN_SECTIONS.get(str(each["code"]), ()), codes.UNKNOWN))
+        if section == MACHINE:
+            found.update(dict.fromkeys(UNKNOWN_SECTIONS.get(str(each["code"]), ()), codes.UNKNOWN))
         if section in found and found[section] != codes.UNKNOWN and each["code"] != codes.SPLIT_UNKNOWN:
             found[section] = codes.UNKNOWN if each["code"] == codes.IO_UNAVAILABLE else codes.PARTIAL
     return found

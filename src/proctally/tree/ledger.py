@@ -147,8 +147,7 @@ class Ledger:
 
     def update_io(self, member: Member, io: tuple[int, ...]) -> None:
         """Take in a new reading of `/proc/PID/io` that differs from the last one."""
-        if self.io_known is None:
-            self.io_known = True
+        self.io_known = self.io_known is not False
         old = member.io or NO_IO
         for place in range(IO_FIELDS):
             self._live[IO + place] += io[place] - old[place]

@@ -280,13 +280,13 @@ def _candidate_high(candidate: Candidate) -> int:
 
 
 def gaps(
-    peaks: Peaks, *, denied: int = 0, late_scans: int = 0, anonymous_hidden: bool = False
+    peaks: Peaks, *, denied: int = 0, missing: str | None = None, late_scans: int = 0, anonymous_hidden: bool = False
 ) -> list[tuple[str, int | None, int | None]]:
     """Return what makes the peak a range: (code, count, bytes); count or bytes are None where there are none.
 
     A peak that is shown as one figure has none but spikes and late scans. PSS is not read for a width of
     `NARROW_BYTES`, which the lag of the machine's counters alone can make. `denied`: processes whose PSS this user
-    cannot read; `late_scans`: scans that took more than 50 ms; `anonymous_hidden`: whether this user cannot attribute
+    cannot read; `missing`: the code of a procfs that went; `late_scans`: scans that took more than 50 ms; `anonymous_hidden`: whether this user cannot attribute
     shared anonymous memory by `map_files`.
     """
     candidate = peaks.candidate
@@ -298,7 +298,7 @@ def gaps(
     least = max(bracket.low, peaks.low) * WIDE_RATIO
     width = min(candidate.anon_high - bracket.anon_low, range_bytes)
     if width > max(least, NARROW_BYTES):
-        found.append((PSS_DENIED, denied, width) if denied else (PSS_STALE, None, width))
+        found.append((PSS_DENIED, denied, width) if denied else (missing or PSS_STALE, None, width))
         if bracket.source == PROCESSES:
             found.append((SURROUNDINGS_HIDDEN, None, width))
     if peaks.spike > max(least, SMALLEST_SPIKE):

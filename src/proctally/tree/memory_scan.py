@@ -6,7 +6,7 @@ the shared memory around the tree moved: a tmpfs file is written without a fault
 
 from __future__ import annotations
 
-from proctally.errors import UNREADABLE, AccessDenied
+from proctally.errors import UNREADABLE, AccessDenied, NoProcfs
 from proctally.linux.machine import NANOSECONDS, cpu_ns
 from proctally.linux.memory_levels import MemoryLevels, parse_meminfo_levels, parse_memory_stat
 from proctally.linux.proc import parse_stat
@@ -95,6 +95,7 @@ class MemoryScan:
         self._claims = Claims(machine, since)
         self._budget = PssBudget(machine.monotonic_ns(), pss_ratio) if pss_ratio > 0 else None
         self.denied: set[int] = set()  # pids whose PSS is denied
+        self._procfs_missing: str | None = None  # code: procfs went, or another one is mounted
         self._scanned_ns = 0  # when a scan last saw a member, since the start
         self._missed_ns: int | None = None  # when much was unseen
         self.late = 0
@@ -251,6 +252,9 @@ class MemoryScan:
             stat = parse_stat(self._files.stat_bytes(member, member.pid))
             tid = self.members.living_thread(member.pid) if stat.state == b"Z" else None
             rollup = read_rollup(self._machine, member.pid, tid)
+        except NoProcfs as error:
+            self._procfs_missing = error.code
+            return None
         except AccessDenied:
             self.denied.add(member.pid)
             return None
@@ -283,7 +287,8 @@ class MemoryScan:
     def gaps(self) -> list[tuple[str, int | None, int | None]]:
         """Return code, count and bytes of each gap of the peak."""
         hidden = self._claims.is_hidden
-        return gaps(self.model.peaks, denied=len(self.denied), late_scans=self.late, anonymous_hidden=hidden)
+        denied, missing = len(self.denied), self._procfs_missing
+        return gaps(self.model.peaks, denied=denied, missing=missing, late_scans=self.late, anonymous_hidden=hidden)
 
     def parts(self) -> list[JsonObject] | None:
         """Return the largest parts of the last scan; None before a member was read."""

@@ -6,12 +6,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from fakeroot import INIT, PAGE, FakeHost, attach_to, reap_ours
+from proctally.errors import NoProcfs
 from proctally.linux.cgroup import Place
 from proctally.linux.machine import INITIAL_PID_NAMESPACE
+from proctally.record import codes
+from proctally.tree.gaps import coverage, gap
 from proctally.tree.memory_guard import HELD_SLACK
 from proctally.tree.memory_moments import Bracket
 from proctally.tree.memory_scan import MemoryScan
@@ -501,6 +505,18 @@ def test_denied_pss_is_a_gap(tmp_path: Path) -> None:
     assert tree["pss_bytes"] is job.sampler.samples.peak_pss is None
     assert job.sampler.memory.pss_denied == 1
     assert [code for code, _, _ in job.sampler.memory.gaps()] == ["pss_denied", "surroundings_hidden"]
+
+
+def test_pss_after_procfs_went_is_a_gap_of_procfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proctally.tree.memory_scan.read_rollup", Mock(side_effect=NoProcfs("procfs_missing")))
+    job = Job(tmp_path)
+    fork_pool(job)
+    for _ in range(4):
+        job.host.run(ROOT, minor=1)
+        job.sample()
+    assert job.sampler.memory.pss_denied == 0
+    found = [gap(codes.MEMORY, code) for code, _, _ in job.sampler.memory.gaps()]
+    assert (found[0]["code"], coverage(found)["memory"]) == ("procfs_missing", "partial")
 
 
 def test_without_a_budget_no_pss_is_read(tmp_path: Path) -> None:
