@@ -27,8 +27,8 @@ USAGE = [
     ([], 2, "proctally run"),
     (["nosuch"], 2, "there is no command 'nosuch'"),
     (["-q", "run"], 2, "'-q'"),
-    (["run"], CANNOT_RUN, "which command?"),
-    (["run", "--"], CANNOT_RUN, "which command?"),
+    (["run"], CANNOT_RUN, "run: no command; use"),
+    (["run", "--"], CANNOT_RUN, "run: no command; use"),
     (["run", "--nonsense", "true"], CANNOT_RUN, "--nonsense"),
     (["run", "-i", "soon", "true"], CANNOT_RUN, "soon"),
     (["run", "-o", "-", "true"], CANNOT_RUN, "stdout belongs to the command"),
@@ -46,7 +46,7 @@ USAGE = [
     (["attach", "9" * 5000], 2, "is not a process id"),
     (["attach", "99999999999"], 2, "is not a process id"),
     (["attach", "--nonsense", "1"], 2, "--nonsense"),
-    (["attach", str((1 << 31) - 1)], 1, "there is no process 2147483647"),
+    (["attach", str((1 << 31) - 1)], 1, "process 2147483647: No such process"),
 ]
 
 

@@ -169,7 +169,7 @@ def test_one_that_hangs_holds_nothing_up(tmp_path: Path) -> None:
         took = time.monotonic() - begun
         assert took < SLOW_END
         until(lambda: not runs(helper), "it is not left behind")
-        assert b"did not say the last in time" in puppet.stderr()
+        assert b"exporter: was not done in time" in puppet.stderr()
     whole(record(tmp_path))
     intervals = [sample["interval_seconds"] for sample in samples(record(tmp_path))[1:]]
     assert len(intervals) >= 4
@@ -183,7 +183,7 @@ def test_one_that_is_killed_costs_itself(tmp_path: Path) -> None:
         begun = time.monotonic()
         assert puppet.exit(7) == 7
         assert time.monotonic() - begun < 2
-        assert b"the exporter ended before the run did" in puppet.stderr()
+        assert b"exporter: ended before the run did" in puppet.stderr()
     assert whole(record(tmp_path))["exit_code"] == 7
 
 
@@ -219,7 +219,7 @@ def test_a_file_that_cannot_be_replaced_is_told_of(tmp_path: Path) -> None:
         until((folder / "x.prom").exists, "the file is there")
         shutil.rmtree(folder)
         assert puppet.exit(0) == 0
-        assert b"proctally: --textfile: No such file or directory" in puppet.stderr()
+        assert f"proctally: --textfile {folder}/x.prom: No such file or directory".encode() in puppet.stderr()
 
 
 def test_attach_and_system_export_too(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,6 +112,47 @@ def test_repeat_forwards_a_signal_and_stops(tmp_path: Path) -> None:
     assert stderr == b"proctally: sh: run 1 of 3: SIGTERM; no further run\n"
     (lines,) = records(tmp_path)
     assert (order(tmp_path), lines[-1]["signal"]) == (["a"], signal.SIGTERM)
+
+
+COUNTS = """
+import signal, sys, time
+count = 0
+def add(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGINT, add)
+print("ready", flush=True)
+ends = time.monotonic() + 1
+while time.monotonic() < ends:
+    time.sleep(0.05)
+sys.exit(count)
+"""
+
+
+def test_repeat_signal_to_the_group_reaches_the_job_as_often_as_under_run(tmp_path: Path) -> None:
+    for words in ([], ["--repeat", "2"]):
+        process = subprocess.Popen(
+            [*PROCTALLY, "run", "-q", *words, "--", sys.executable, "-c", COUNTS],
+            env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode in (1, 2), "two that wait at the same time are one"
+
+
+def test_repeat_run_that_is_killed_is_one_line_where_sigchld_is_ignored(tmp_path: Path) -> None:
+    words = [*PROCTALLY, "run", "-q", "--repeat", "2", "--", "sh", "-c", "kill -9 $PPID"]
+    code = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env=environment(tmp_path),
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    message = b"proctally: sh: run 1 of 2: exit status 137, without a summary\n"
+    assert (done.returncode, done.stderr) == (137, message)
 
 
 def test_repeat_shows_progress_on_a_terminal_and_ends_by_ctrl_c(terminal: Terminal, tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_who_else_can_ask_is_said(tmp_path: Path) -> None:
 def test_nobody_to_serve(tmp_path: Path) -> None:
     done = call(tmp_path, "serve", "--listen", "0", "4194300")
     assert done.status == 1
-    assert b"there is no process 4194300" in done.stderr
+    assert b"process 4194300: No such process" in done.stderr
 
 
 # -- Prometheus ------------------------------------------------------------------------------------------------------

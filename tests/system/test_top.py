@@ -115,7 +115,7 @@ def test_a_reader_that_has_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["4194305"], 1, "there is no process 4194305"),
+        (["4194305"], 1, "process 4194305: No such process"),
         (["nothing"], 1, "there is no record 'nothing'"),
         ([], 1, "no tracked job of yours is running"),
         (["1", "2"], 2, "top takes one process id or one record"),

@@ -52,7 +52,7 @@ def cannot_start(done: Done, status: int, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["no-such-program", "./no-such-program", "/no/such/program", ""])
 def test_command_not_found(tmp_path: Path, name: str) -> None:
-    cannot_start(run(tmp_path, "-q", "--", name, cwd=tmp_path), 127, name)
+    cannot_start(run(tmp_path, "-q", "--", name, cwd=tmp_path), 127, f"proctally: {name or repr(name)}: ")
 
 
 def test_command_below_a_file_is_not_executable(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ A value of another type or below 0 is unknown: None.
 
 from __future__ import annotations
 
+from proctally.record.codes import PARTIAL
 from proctally.record.values import number_at, objects_at, value_at
 from proctally.text.cells import cut_middle
 from proctally.text.escape import label, printable
@@ -43,15 +44,20 @@ class OtherUser:
 
 
 class Others:
-    """The largest users of CPU that are not of the run. `cores`: of all others; None where it is unknown."""
+    """The largest users of CPU that are not of the run. `cores`: of all others; None where it is unknown.
 
-    __slots__ = ("cores", "users")
+    `is_partial`: it is a lower bound.
+    """
+
+    __slots__ = ("cores", "is_partial", "users")
 
     def __init__(self, section: object) -> None:
         self.cores = number_at(section, "cpu_cores")
+        self.is_partial = value_at(section, "coverage") == PARTIAL
         self.users = [OtherUser(entry) for entry in objects_at(section, "largest")[:MAX_USERS]]
 
     def text_of_cores(self, cpus: float | None) -> str:
-        """Return the cores of all others, such as `1.63 of 2 cores`. `cpus`: of the machine."""
+        """Return the cores of all others, such as `at least 1.63 of 2 cores`. `cpus`: of the machine."""
         of = "" if cpus is None else f" of {cpus:g}"
-        return f"{UNKNOWN if self.cores is None else f'{self.cores:.2f}'}{of} cores"
+        least = "at least " if self.is_partial and self.cores is not None else ""
+        return f"{least}{UNKNOWN if self.cores is None else f'{self.cores:.2f}'}{of} cores"

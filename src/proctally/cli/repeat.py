@@ -12,12 +12,23 @@ import os
 from proctally.cli.streams import complain, show_end
 from proctally.errors import UsageError
 from proctally.linux.c_library import libc
-from proctally.linux.child import SIGHUP, SIGINT, SIGQUIT, SIGTERM, SignalFd, signal_names, stopping
+from proctally.linux.child import (
+    SIGHUP,
+    SIGINT,
+    SIGQUIT,
+    SIGTERM,
+    SignalFd,
+    default_child_signal,
+    ignore_child_signal,
+    queue_signal,
+    signal_names,
+    stopping,
+)
 from proctally.linux.descriptors import no_file
 from proctally.text.terminal import colour_wanted, say
 from proctally.text.units import duration
 from proctally.tracking.config import Options
-from proctally.tracking.job import NOT_EXECUTABLE, NOT_FOUND, exit_status
+from proctally.tracking.job import EMPTY, NOT_EXECUTABLE, NOT_FOUND, exit_status
 from proctally.tracking.run import CANNOT_RUN, run
 
 TYPE_CHECKING = False
@@ -62,7 +73,9 @@ class Series:
         self.environment = environment
         self.candidates = candidates
         self.count = options.repeat or 0
-        self._signals = SignalFd(libc(), stopping())
+        self._library = libc()
+        self._child_signal_ignored = default_child_signal()  # for the runs
+        self._signals = SignalFd(self._library, stopping())
         self._stopped_by: int | None = None
 
     def main(self) -> int:
@@ -83,7 +96,7 @@ class Series:
     def _run(self, candidate: Candidate, number: int) -> int:
         """Do one run, a warm-up where `number` is below 1; return the exit status that ends the series, or 0."""
         status, summary = self._track(candidate.command, self._options(is_warmup=number < 1))
-        where = f"{candidate.command[0]}: {f'run {number} of {self.count}' if number > 0 else 'warm-up'}"
+        where = f"{candidate.command[0] or EMPTY}: {f'run {number} of {self.count}' if number > 0 else 'warm-up'}"
         if self._stopped_by is not None:
             complain(f"{where}: {signal_names()[self._stopped_by]}; no further run")
             return status or 128 + self._stopped_by
@@ -116,10 +129,7 @@ class Series:
         os.close(end)
         data = self._await(pid, answer)
         os.close(answer)
-        try:
-            status = exit_status(os.waitpid(pid, 0)[1])
-        except ChildProcessError:  # SIGCHLD was ignored when this process started
-            status = CANNOT_RUN
+        status = exit_status(os.waitpid(pid, 0)[1])
         try:
             answered: tuple[int, JsonObject | None] = marshal.loads(data)
         except (EOFError, ValueError, TypeError):  # it was killed
@@ -129,6 +139,8 @@ class Series:
     def _become_run(self, command: list[str], options: Options, end: int) -> NoReturn:
         status = CANNOT_RUN
         try:
+            if self._child_signal_ignored:
+                ignore_child_signal()
             self._signals.close()
             ended = run(options, command, self.environment)
             status = show_end(ended, options, self.environment)
@@ -148,11 +160,10 @@ class Series:
             for signal in self._signals.take():
                 if signal.number in ENDING:
                     self._stopped_by = signal.number
-                if signal.code <= 0:  # of a process, not of the kernel
-                    try:
-                        os.kill(pid, signal.number)
-                    except ProcessLookupError:  # it ended, and SIGCHLD is ignored
-                        pass
+                if signal.value is not None and self._library is not None:
+                    queue_signal(self._library, pid, signal.number, signal.value)
+                elif signal.code <= 0:  # of a process, not of the kernel
+                    os.kill(pid, signal.number)
             if ready:
                 part = os.read(answer, PIPE_BYTES)
                 if not part:

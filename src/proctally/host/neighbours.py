@@ -10,6 +10,7 @@ from proctally.errors import UNREADABLE, AccessDenied
 from proctally.linux.machine import NANOSECONDS, clock_id
 from proctally.linux.proc import read_stat, scan
 from proctally.linux.users import owner, read_user_names
+from proctally.record.codes import COMPLETE, PARTIAL
 from proctally.text.escape import decode_name
 
 TYPE_CHECKING = False
@@ -49,6 +50,7 @@ class NeighbourReader:
         self._pause_ns = PAUSE_NS if pauses else 0
         self._before: Clocks = {}
         self._before_ns = 0
+        self._last_pid: int | None = None  # at the last reading
         self._parts: Generator[None, None, None] | None = None
         self._due_ns = 0  # of the next part
         self._next_ns = 0  # of the next result, at the earliest
@@ -87,16 +89,19 @@ class NeighbourReader:
     def _make(self) -> Generator[None, None, None]:
         clock = self.machine.monotonic_ns
         if not self._before or clock() - self._before_ns > STALE_NS:
+            self._last_pid = self.machine.last_pid()
             self._before = yield from self._read()
             self._before_ns = clock()
             self._due_ns = self._before_ns + WINDOW_NS
             yield
         if self.is_hidden:
             return
+        before, self._last_pid = self._last_pid, self.machine.last_pid()
         now = yield from self._read()
+        made = 0 if before is None or self._last_pid is None else self._last_pid - before
         yield
         if not self.is_hidden:
-            found = self._compare(self._before, now)
+            found = self._compare(self._before, now, made)
             self._found = None if self.is_hidden else found
         self._before, self._before_ns = now, max((at for _, at in now.values()), default=0)
 
@@ -127,8 +132,14 @@ class NeighbourReader:
                 ended = machine.monotonic_ns() + STEP_NS
         return clocks
 
-    def _compare(self, before: Clocks, now: Clocks) -> JsonObject:
-        """Return the cores of all others between two readings, and the largest of them."""
+    def _compare(self, before: Clocks, now: Clocks, made: int) -> JsonObject:
+        """Return the cores of all others between two readings, and the largest of them.
+
+        `made`: pids that were given out in between; those of threads and of processes that exited are not in `now`.
+        """
+        is_partial = made != len(now.keys() - before.keys()) or any(
+            pid not in now and not self._is_ours(pid) for pid in before
+        )
         used: list[tuple[float, int]] = []
         start = self._before_ns
         for pid, (clock, at) in now.items():
@@ -146,6 +157,7 @@ class NeighbourReader:
                 self.is_hidden = True  # hidepid=noaccess lists processes that it hides
                 continue
             except UNREADABLE:
+                is_partial = True
                 continue
             if self._is_ours(stat.ppid):  # started since the last scan of the tree
                 total -= cores
@@ -154,7 +166,7 @@ class NeighbourReader:
             for place, value in enumerate((cores, 1, stat.rss * self.machine.page_size)):
                 group[place] += value
         elapsed = max(at for _, at in now.values()) - start if now else 0
-        return section(elapsed / NANOSECONDS, total, groups)
+        return section(elapsed / NANOSECONDS, total, groups, is_partial=is_partial)
 
     def _user(self, uid: int) -> str:
         if self._users is None:
@@ -162,12 +174,15 @@ class NeighbourReader:
         return self._users.get(uid, str(uid))
 
 
-def section(interval: float, total: float, groups: dict[tuple[str, str], list[float]]) -> JsonObject:
+def section(
+    interval: float, total: float, groups: dict[tuple[str, str], list[float]], *, is_partial: bool
+) -> JsonObject:
     """Return the largest groups as a record has them: cores, number and bytes by user and command."""
     order = sorted(groups, key=lambda key: -groups[key][0])
     return {
         "interval_seconds": round(interval, 3),
         "cpu_cores": round(max(0.0, total), 3),
+        "coverage": PARTIAL if is_partial else COMPLETE,
         "largest": [
             {
                 "user": user,

@@ -113,7 +113,7 @@ class Tree:
         machine = host_machine()
         self._start = read_start(machine, self.pid)
         if is_thread(machine, self.pid):
-            raise ProcessGone(ESRCH, f"{pid} is a thread; give the id of its process")
+            raise ProcessGone(ESRCH, f"process {pid}: is a thread; give the id of its process")
         self._sampler = _make_sampler(machine, children=children, pss=pss)
         self._lock = threading.Lock()
         self._base: dict[str, Any] | None = None  # the counters of the first sample

@@ -303,6 +303,11 @@ def default_child_signal() -> bool:
     return bool(ignored)
 
 
+def ignore_child_signal() -> None:
+    """Ignore SIGCHLD: the kernel reaps each child."""
+    _signal.signal(SIGCHLD, _signal.SIG_IGN)
+
+
 def signals_for_exec(
     previous: set[int] | None, child_signal_ignored: bool, timers: Iterable[tuple[float, float]] = ()
 ) -> None:
@@ -314,7 +319,7 @@ def signals_for_exec(
     if _signal.getsignal(SIGINT) == _signal.default_int_handler:  # it would end the child with another status
         default_signals((SIGINT,))
     if child_signal_ignored:
-        _signal.signal(SIGCHLD, _signal.SIG_IGN)
+        ignore_child_signal()
     for which, (delay, interval) in zip(TIMERS, timers, strict=False):
         if delay:
             _signal.setitimer(which, delay, interval)

@@ -88,7 +88,7 @@ class Machine:
     between the parts of a long reading, so that a caller can do what is urgent.
 
     What `host_machine` finds out: `procfs_missing`: the code that says why nothing of a process can be read, or None;
-    `procfs_device`: the file system of which that is said.
+    `procfs_device`: device number of the file system for which that holds.
     `has_wrong_clocks`: whether CPU clocks disagreed with times(2). `served`: paths of files and directories of procfs
     and sysfs that a daemon answers for; `refused`: those that were wanted. `aside`: returns what such a file below
     `proc` said, where another process reads it.
@@ -224,7 +224,7 @@ class Machine:
     def why_no_procfs(self) -> str | None:
         """Return the code that says why nothing of a process can be read at this moment; None where it can be.
 
-        Each procfs of another pid namespace is a file system of its own, with another device number.
+        Each procfs of another pid namespace is a separate file system, with another device number.
         """
         if self.procfs_device is None:
             return self.procfs_missing or (None if os.path.lexists(f"{self.proc}/self") else PROCFS_MISSING)
@@ -492,7 +492,7 @@ _is_told_of_forks = False
 
 
 def this_machine() -> Machine:
-    """The machine that this process runs on, as all functions here share it; procfs can be mounted later, or over it."""
+    """The machine that this process runs on, as all functions here share it; procfs can be mounted later, or over."""
     global _machine, _is_told_of_forks
     if _machine is None or _machine.why_no_procfs() is not None:
         _machine = host_machine()

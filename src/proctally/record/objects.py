@@ -112,6 +112,7 @@ class Neighbours(Section):
 
     interval_seconds: float | None
     cpu_cores: float | None
+    coverage: str | None
     largest: list[Neighbour] | None
 
 

@@ -362,6 +362,8 @@ SCOPES = {scope.name: scope for scope in (
           "clock_gettime(2) of each process",
         ("interval_seconds float s info sum always", "time between the two readings", OURS),
         ("cpu_cores float {cpu} gauge mean always", "busy cores of all that lived at the second reading"),
+        ("coverage coverage - info last sometimes",
+         "partial: the cores are at least those; processes exited between the readings, or could not be read", OURS),
         ("largest list[neighbours.largest] - info last always", "the five largest users of CPU time"),
     ),
     Scope("neighbours.largest", "Neighbour", "Processes of one user and one command.", "/proc/PID/stat",

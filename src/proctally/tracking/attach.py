@@ -135,20 +135,20 @@ def _attach(options: Options, pid: int, environment: dict[str, str], machine: Ma
     descriptors = max(0, raise_limit() - WATCHED_MEMBERS)
     root_fd = pidfd_open(pid)
     if is_thread(machine, pid):
-        say_line(f"{pid} is a thread; give the id of its process")
+        say_line(f"process {pid}: is a thread; give the id of its process")
         return Ended(NOTHING)
     try:
         session = Session("attach", options, environment, machine, command_name(machine, pid))
         tracker = AttachTracker(session, pid, descriptors=descriptors)
         tracker.take_in()
     except ProcessGone:
-        say_line(f"there is no process {pid}")
+        say_line(f"process {pid}: No such process")
         return Ended(NOTHING)
     except NoProcfs as error:
         say_line(str(error.strerror))
         return Ended(NOTHING)
     except AccessDenied:
-        say_line(f"nothing of process {pid} can be read by this user")
+        say_line(f"process {pid}: Permission denied")
         return Ended(NOTHING)
     except UNREADABLE as error:
         say_line(f"process {pid}: {getattr(error, 'strerror', None) or error}")

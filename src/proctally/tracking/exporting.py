@@ -50,6 +50,7 @@ class Outlets:
     def __init__(self, options: Options, environment: dict[str, str], values: dict[str, str]) -> None:
         self.listening: Socket | None = None
         self.address: str | None = None
+        self._typed = options.textfile
         self._textfile = None if options.textfile is None else _textfile(options.textfile, values, environment)
         self._pushgateway = options.pushgateway
         self._keep = options.pushgateway_keep
@@ -83,6 +84,10 @@ class Outlets:
             "keep": self._keep,
             "otlp": self._otlp,
         }
+
+    def label(self, sink: str) -> str:
+        """Return the option of a way out, with the file that it names."""
+        return f"--{sink} {self._typed}" if sink == "textfile" else f"--{sink}"
 
     @property
     def is_loopback(self) -> bool:
@@ -266,7 +271,7 @@ class Exports(HelperClient):
             self.begin(command, stdout=None if listening is None else listening.fileno())
         except (OSError, NotImplementedError) as error:
             self.gone = True
-            self.trouble = f"the exporter cannot be started: {getattr(error, 'strerror', None) or error}"
+            self.trouble = f"exporter: {getattr(error, 'strerror', None) or error}"
         outlets.close()
         self.write(outlets.config())
 
@@ -303,7 +308,7 @@ class Exports(HelperClient):
                 self._queue.flush()
             except OSError:
                 self.gone = True
-                self.trouble = "the exporter ended before the run did"
+                self.trouble = "exporter: ended before the run did"
                 self.helper.receive(REPORT_BYTES)
                 self._leave()
                 self._queue.clear()
@@ -342,7 +347,7 @@ class Exports(HelperClient):
             left = deadline - self.machine.monotonic_ns()
             if left <= 0:
                 if self._outlets.pushes:
-                    self.trouble = "the exporter did not say the last in time; it may do so later"
+                    self.trouble = "exporter: was not done in time; the last state might still be sent"
                 return
             poller = select.poll()
             poller.register(self.helper.fileno(), select.POLLIN | (select.POLLOUT if is_open else 0))
@@ -360,11 +365,11 @@ class Exports(HelperClient):
 
         try:
             report = json.loads(helper.incoming)
-            self.troubles += [f"--{sink}: {why}" for sink, why in report["troubles"].items()]
+            self.troubles += [f"{self._outlets.label(sink)}: {why}" for sink, why in report["troubles"].items()]
             self.troubles += [f"--{sink}: {count} points were given up" for sink, count in report["dropped"].items()]
-            self.troubles += [f"the exporter: {fault}" for fault in report["faults"]]
+            self.troubles += [f"exporter: {fault}" for fault in report["faults"]]
         except (ValueError, KeyError, TypeError, AttributeError):
-            self.troubles.append("what the exporter said at its end cannot be read")
+            self.troubles.append("exporter: its report cannot be read")
 
     def _reap_soon(self) -> None:
         """It closed its socket and ends: reap it, if that takes a moment only."""
@@ -376,5 +381,5 @@ class Exports(HelperClient):
         """What went wrong, in words."""
         said = [] if self.trouble is None else [self.trouble]
         if self.dropped:
-            said.append(f"{self.dropped} lines were dropped, because the exporter did not read them")
+            said.append(f"exporter: {self.dropped} lines were dropped, because it did not read them")
         return said + self.troubles

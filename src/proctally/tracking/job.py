@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from proctally.linux.c_library import CLibrary
     from proctally.linux.machine import Machine
 
+EMPTY = "''"  # in a message: a command without a name
 STOPS = (SIGTSTP, SIGTTIN, SIGTTOU)
+RELAY_SECONDS = 1.0  # maximum time between a signal and the same one of a relay
 TO_LEADER = (SIGHUP, SIGCONT)
 STOP_SECONDS = 10.0  # so long a job may take to stop itself after Ctrl-Z; later, somebody else has stopped it
 NOT_FOUND = 127
@@ -74,13 +76,32 @@ class Reaped:
         self.io = io
 
 
+class Relay:
+    """A process that passes signals on to this one, which can have received them too (`run --repeat`); pid 0: none."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._received: dict[int, list[float]] = {}  # by number: when a signal came from another process
+
+    def is_double(self, signal: Signal) -> bool:
+        """Return whether a signal came before: it was sent to the process group."""
+        if not self.pid or signal.code > 0:
+            return False
+        moments = self._received.setdefault(signal.number, [])
+        if signal.sender != self.pid:
+            moments.append(monotonic())
+            return False
+        return bool(moments) and monotonic() - moments.pop(0) < RELAY_SECONDS
+
+
 class Job:
     """One command and what becomes of it.
 
-    `hold` forks a child that waits; `release` lets it exec. Then `signals` has all that arrives.
+    `hold` forks a child that waits; `release` lets it exec. Then `signals` has all that arrives. `relay`: pid of a
+    process that passes signals on.
     """
 
-    def __init__(self, library: Any, machine: Machine) -> None:
+    def __init__(self, library: Any, machine: Machine, relay: int = 0) -> None:
         self.own = os.getpid()
         self.library = library
         self.child_signal_ignored = default_child_signal()
@@ -95,6 +116,7 @@ class Job:
         self._report = -1
         self._asked_to_stop: float | None = None
         self._stopped_by: int | None = None
+        self._relay = Relay(relay)
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -193,7 +215,7 @@ class Job:
             self._asked_to_stop = monotonic()
         elif signal.number == SIGCONT:
             self._asked_to_stop = None
-        if self.status is not None:
+        if self.status is not None or self._relay.is_double(signal):
             return True
         for_leader = signal.code == SI_KERNEL and signal.number in TO_LEADER and os.getsid(0) == self.own
         if signal.code > 0 and not for_leader:

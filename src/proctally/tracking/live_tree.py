@@ -40,7 +40,7 @@ class LiveTree:
         self.machine = machine
         self.pid = pid
         if is_thread(machine, pid):
-            raise NoProcess(f"{pid} is a thread; give the id of its process")
+            raise NoProcess(f"process {pid}: is a thread; give the id of its process")
         kept = share(2, MAX_DESCRIPTORS)
         self._perf = PerfSource(machine)
         self._sampler = TreeSampler(
@@ -49,11 +49,11 @@ class LiveTree:
         try:
             self._root = self._sampler.attach(pid, os.getpid())
         except ProcessGone:
-            raise NoProcess(f"there is no process {pid}") from None
+            raise NoProcess(f"process {pid}: No such process") from None
         except NoProcfs as error:
             raise NoProcess(error.strerror) from None
         except AccessDenied:
-            raise NoProcess(f"nothing of process {pid} can be read by this user") from None
+            raise NoProcess(f"process {pid}: Permission denied") from None
         except NoDescriptors as error:
             raise NoProcess(f"cannot begin: {error.strerror}") from None
         self._neighbours = Neighbours(self._sampler, pauses=False)

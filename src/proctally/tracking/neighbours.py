@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from proctally.analysis.waits import CROWDED_SHARE, STARVED_SHARE
+from proctally.record.codes import PARTIAL
 from proctally.record.values import number_at
 
 TYPE_CHECKING = False
@@ -31,6 +32,7 @@ class Neighbours:
         self._ready: float | None = 0.0  # seconds so far in which the tree, or else its threads, waited for a CPU
         self._pressure: tuple[float, float] | None = None  # elapsed seconds, and those of CPU pressure
         self._seconds = self._core_seconds = 0.0
+        self._is_partial = False
         self._groups: dict[tuple[str, str], list[float]] = {}
 
     def _is_ours(self, pid: int) -> bool:
@@ -86,6 +88,7 @@ class Neighbours:
         seconds = found["interval_seconds"]
         self._seconds += seconds
         self._core_seconds += seconds * found["cpu_cores"]
+        self._is_partial |= found["coverage"] == PARTIAL
         for entry in found["largest"]:
             group = self._groups.setdefault((entry["user"], entry["command"]), [0.0, 0, 0])
             group[0] += seconds * entry["cpu_cores"]
@@ -102,4 +105,4 @@ class Neighbours:
         from proctally.host.neighbours import section
 
         means = {key: [group[0] / seconds, *group[1:]] for key, group in self._groups.items()}
-        return section(seconds, self._core_seconds / seconds, means)
+        return section(seconds, self._core_seconds / seconds, means, is_partial=self._is_partial)

@@ -13,7 +13,7 @@ from proctally.text.escape import argument_text
 from proctally.text.secrets import mask
 from proctally.text.terminal import say_line
 from proctally.tracking.config import NOT_PASSED_ON
-from proctally.tracking.job import Job, Reaped, exit_or_signal, exit_status
+from proctally.tracking.job import EMPTY, Job, Reaped, exit_or_signal, exit_status
 from proctally.tracking.loop import Loop, Source
 from proctally.tracking.marks import VARIABLE
 from proctally.tracking.run_tracker import Rings, RunTracker, children
@@ -56,7 +56,7 @@ class Runner(Source):
         self.error: Exception | None = None  # of proctally, after which nothing is tracked
         self._reserve = bytes(RESERVE_BYTES)
         self.machine = machine = host_machine()
-        self.job = Job(libc(), machine)
+        self.job = Job(libc(), machine, relay=os.getppid() if options.repeat else 0)
         name = argument_text(os.path.basename(command[0])) or "run"
         self.session = Session("run", options, environment, machine, name)
         self.tracker = RunTracker(self.session, self.job, command)
@@ -115,7 +115,7 @@ class Runner(Source):
             job.release()
         except CannotStart as error:
             self._discard()
-            say_line(f"{self.command[0]}: {error.reason}")
+            say_line(f"{self.command[0] or EMPTY}: {error.reason}")
             return Ended(error.exit_status)
         return None
 
@@ -175,7 +175,7 @@ class Runner(Source):
         try:
             call(*arguments)
         except Exception as error:
-            say_line(f"a fault of its own at the end ({said(error)})")
+            say_line(f"tracking: ended by a fault of its own at the end ({said(error)})")
 
     def _fault(self, source: Source, error: Exception) -> None:
         if source in self._ends:
@@ -191,7 +191,7 @@ class Runner(Source):
         self.tracker.marks.ignore()
         self._loop.replace([*self._ends, self.tracker.marks])
         warnings = self.session.warnings
-        warnings.append(f"tracking ended before the command did, by a fault of its own ({said(error)})")
+        warnings.append(f"tracking: ended before the command did, by a fault of its own ({said(error)})")
         if self.options.verbose:
             warnings.append(_where(error))
 

@@ -267,7 +267,7 @@ class RunTracker(TreeTracker):
         program = os.path.basename(self.command[0])
         client = program if program in gaps.CLIENTS else None
         if client is not None:
-            warnings.append(f"{client} is only a client: what it has others do is not counted")
+            warnings.append(f"{client}: is only a client; what it has others do is not counted")
         kills = oom_kills(self.enclosure, self.sampler.samples.rss_sampled, self.sampler.settle_kills())
         outcome = judge(self._job.status, fired=self.fired, kills=kills)
         left = None if failed else self.sampler.finish()

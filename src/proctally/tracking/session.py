@@ -224,7 +224,7 @@ class Session:
                 record = self._open_default()
             except OSError as error:
                 instead = "" if self.kind == "track" else "; see --output, --no-record"
-                self.warnings.append(f"no record was written: {_reason(error)}{instead}")
+                self.warnings.append(f"record: {_reason(error)}{instead}")
             else:
                 self.records.append(record)
         if self._spare is not None:
@@ -379,7 +379,7 @@ class Session:
         except OSError as failure:
             error = failure
         if error is not None:
-            self.warnings.append(f"the summary could not be written to {self._summary_file.path}: {error.strerror}")
+            self.warnings.append(f"--summary-json {self.options.summary_json}: {error.strerror}")
 
 
 def _shown_path(path: str, environment: dict[str, str]) -> str:

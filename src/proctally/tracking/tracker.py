@@ -226,7 +226,9 @@ class Tracker(Source):
         host = self.host
         if host is not None and host.fault is not None:
             why = said(host.fault)
-            self.session.warnings.append(f"reading the machine ended before the run did, by a fault of its own ({why})")
+            self.session.warnings.append(
+                f"machine: its reading ended before the run did, by a fault of its own ({why})"
+            )
         return [self.session.close, *([] if host is None else [host.close])]
 
     def close(self) -> None:

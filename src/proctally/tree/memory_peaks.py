@@ -286,8 +286,8 @@ def gaps(
 
     A peak that is shown as one figure has none but spikes and late scans. PSS is not read for a width of
     `NARROW_BYTES`, which the lag of the machine's counters alone can make. `denied`: processes whose PSS this user
-    cannot read; `missing`: the code of a procfs that went; `late_scans`: scans that took more than 50 ms; `anonymous_hidden`: whether this user cannot attribute
-    shared anonymous memory by `map_files`.
+    cannot read; `missing`: the code of a procfs that went; `late_scans`: scans that took more than 50 ms;
+    `anonymous_hidden`: whether this user cannot attribute shared anonymous memory by `map_files`.
     """
     candidate = peaks.candidate
     if candidate is None:

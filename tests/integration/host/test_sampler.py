@@ -164,7 +164,7 @@ def test_a_fault_with_the_machine_costs_the_machine_alone(tmp_path: Path, method
     assert lines[-1]["tracker"]["cpu_seconds"] < 0.3  # and nobody is woken again and again
     assert len(samples(lines)) >= 3
     if number == 1 or method in ("_fds", "_timeout", "_sample"):  # the others may not be called so often
-        assert b"reading the machine ended before the run did, by a fault of its own (RuntimeError" in done.stderr
+        assert b"machine: its reading ended before the run did, by a fault of its own (RuntimeError" in done.stderr
     assert b"Traceback" not in done.stderr
 
 

@@ -177,7 +177,7 @@ def test_queue_is_bounded_and_what_is_dropped_is_told(tmp_path: Path, size: int,
     assert exports.cpu_ns() > 0
     assert value(path, "exporter_lines_dropped_total") == exports.dropped
     assert value(path, "process_resident_memory_bytes") == 77
-    assert exports.warnings() == [f"{exports.dropped} lines were dropped, because the exporter did not read them"]
+    assert exports.warnings() == [f"exporter: {exports.dropped} lines were dropped, because it did not read them"]
 
 
 def test_one_that_cannot_be_started_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,4 +188,4 @@ def test_one_that_cannot_be_started_is_told_of(tmp_path: Path, monkeypatch: pyte
     exports = Exports(Machine(), {}, Outlets(options, {}, {}))
     exports.write({"type": "summary"})
     exports.finish()
-    assert exports.warnings() == ["the exporter cannot be started: there is no interpreter that could be started"]
+    assert exports.warnings() == ["exporter: there is no interpreter that could be started"]

@@ -105,7 +105,7 @@ def test_the_end_of_a_tree() -> None:
 def test_no_such_process() -> None:
     job = subprocess.Popen(["true"])
     job.wait()
-    with pytest.raises(NoProcess, match=f"there is no process {job.pid}"):
+    with pytest.raises(NoProcess, match=f"process {job.pid}: No such process"):
         LiveTree(job.pid, 1.0)
 
 

@@ -90,7 +90,7 @@ def test_orphans_are_killed_although_nobody_can_look(tmp_path: Path, call: int) 
     assert time.monotonic() - begun < 10
     assert done.status == 124
     assert not runs(int(done.stdout))
-    assert b"tracking ended before the command did, by a fault of its own" in done.stderr
+    assert b"tracking: ended before the command did, by a fault of its own" in done.stderr
 
 
 @pytest.mark.parametrize(

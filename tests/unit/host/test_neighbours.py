@@ -42,7 +42,7 @@ def found_in(host: FakeHost, reader: NeighbourReader, seconds: float, **cores: f
 def test_neighbours_are_the_users_of_cpu_that_are_not_ours(host: FakeHost) -> None:
     reader = NeighbourReader(host.machine(), OURS.__contains__)
     found = found_in(host, reader, 2.0, p100=0.5, p200=0.25, p201=0.5, p202=0.1)
-    assert found is not None
+    assert found is not None and found["coverage"] == "complete"
     assert found["interval_seconds"] == pytest.approx(0.5, abs=0.05)
     assert found["cpu_cores"] == pytest.approx(0.85, abs=0.05)
     assert [(row["user"], row["command"], row["processes"], row["rss_bytes"]) for row in found["largest"]] == [
@@ -50,6 +50,22 @@ def test_neighbours_are_the_users_of_cpu_that_are_not_ours(host: FakeHost) -> No
     ]  # fmt: skip
     assert [row["cpu_cores"] for row in found["largest"]] == pytest.approx([0.75, 0.1], abs=0.05)
     assert not [path for path in host.accesses if "cmdline" in path or "environ" in path]
+
+
+@pytest.mark.parametrize("made", [0, 1])
+def test_cores_of_neighbours_are_a_lower_bound_where_some_exited(
+    host: FakeHost, made: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = host.machine()
+    monkeypatch.setattr(machine, "last_pid", iter((300, 300 + made)).__next__)
+    reader = NeighbourReader(machine, OURS.__contains__)
+    reader.want()
+    reader.step(host.now_ns)
+    if not made:
+        host.exit(203)
+        host.reap(203)
+    found = found_in(host, reader, 2.0, p200=0.25)
+    assert found is not None and found["coverage"] == "partial"
 
 
 def test_neighbours_are_read_at_most_each_ten_seconds(host: FakeHost) -> None:

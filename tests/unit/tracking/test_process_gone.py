@@ -33,11 +33,11 @@ def test_attach_to_process_that_exits_names_it(
     monkeypatch.setattr(attach, "SignalFd", lambda *_: None)
     host.once(f"{PID}/stat", lambda: vanish(host))
     assert attach.attach(Options(), PID, {}).status == 1
-    assert capfd.readouterr().err == f"proctally: there is no process {PID}\n"
+    assert capfd.readouterr().err == f"proctally: process {PID}: No such process\n"
 
 
 def test_live_tree_of_process_that_exits_names_it(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_tree, "host_machine", host.machine)
     host.once(f"{PID}/stat", lambda: vanish(host))
-    with pytest.raises(NoProcess, match=f"there is no process {PID}"):
+    with pytest.raises(NoProcess, match=f"process {PID}: No such process"):
         live_tree.LiveTree(PID, 1.0)

@@ -218,6 +218,8 @@ def test_others_are_named_where_the_job_waited() -> None:
     others = {"interval_seconds": 10.0, "cpu_cores": 1.63, "largest": users}
     crowded = changed(time=TIME, others=others, system={"cpus": 2, "mean_cores": None} | MACHINE)
     assert line_of(shown(crowded), "others") == "  others     1.63 of 2 cores: ci python 0.84, root cc1 x 4 0.41"
+    least = crowded | {"others": others | {"coverage": "partial"}}
+    assert "others     at least 1.63 of 2 cores: " in shown(least)
     for part in ({"others": None}, {"time": TIME | {"ready_seconds": 0.1}}):
         assert "others" not in shown(crowded | part)
 

@@ -31,17 +31,17 @@ def call(arguments: list[str]) -> int:
     environment = dict(os.environ)
     options, command = parse("run", arguments, environment, to_first_word=True)
     if not command:
-        raise UsageError("which command? proctally run [options] -- COMMAND [ARG ...]")
+        raise UsageError("run: no command; use proctally run [options] -- COMMAND [ARG ...]")
     check_format(options)
     if options.cgroup and options.source == "procfs":
         raise UsageError("--source procfs and --cgroup exclude each other; use --source auto or cgroup")
     if options.output == "-":
         raise UsageError("-o -: stdout belongs to the command; give a file, or /dev/fd/N of your own")
     if environment.get("PROCTALLY_DISABLE", "").lower() in ON:
-        from proctally.tracking.job import execute_instead
+        from proctally.tracking.job import EMPTY, execute_instead
 
         status, reason = execute_instead(command, environment)
-        complain(f"{command[0]}: {reason}")
+        complain(f"{command[0] or EMPTY}: {reason}")
         return status
     if options.repeat is not None:
         from proctally.cli.repeat import repeat
