@@ -79,6 +79,25 @@ def test_shifted_clocks_are_not_believed(tmp_path: Path, library: str, shift: di
     assert 0.0 <= summary["tracker"]["cpu_seconds"] < 5.0
 
 
+@pytest.mark.parametrize("shift", SHIFTS.values(), ids=SHIFTS)
+def test_exporter_with_shifted_clocks_writes_the_end(tmp_path: Path, library: str, shift: dict[str, str]) -> None:
+    words = (
+        "run",
+        "-q",
+        "--no-record",
+        "--textfile",
+        str(tmp_path / "x.prom"),
+        "--",
+        "env",
+        "-u",
+        "LD_PRELOAD",
+        "sleep",
+    )
+    done = proctally(*words, "0.3", env=os.environ | {"LD_PRELOAD": library} | shift)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'proctally_run_exit_code{run="env"} 0.0' in (tmp_path / "x.prom").read_text()
+
+
 LIBRARY = """
 import json, os, proctally
 from proctally import gauges, process, processes, system

@@ -195,6 +195,8 @@ class HelperClient:
     def begin(self, argv: list[str], *, end: int = 0, stdout: int | None = None) -> Helper:
         """Start a helper. Raises OSError or NotImplementedError."""
         environment = os.environ if self.environment is None else self.environment
+        if self.machine.has_wrong_clocks:  # by a library that would shift those of the helper too
+            environment = {name: value for name, value in environment.items() if name != "LD_PRELOAD"}
         self.helper = Helper(self.machine, argv, environment, end=end, stdout=stdout)
         if self._started is not None:
             self._started(self.helper.pid)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import example, given, settings
@@ -166,6 +167,16 @@ def make_pipe() -> tuple[int, int]:
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
     os.set_blocking(write_end, False)
     return read_end, write_end
+
+
+def test_end_does_not_wait_by_a_clock_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", Mock(side_effect=OverflowError))
+    _, write_end = make_pipe()
+    os.write(write_end, b"x" * 4096)
+    record = RecordWriter(write_end, "a pipe")
+    record.write(sample(0))
+    record.close(patience_ms=30)
+    assert record.error is not None and record.lost_samples == 1
 
 
 def test_what_is_kept_is_bounded_by_lines() -> None:
