@@ -91,7 +91,7 @@ class Relay:
         if signal.sender != self.pid:
             moments.append(monotonic())
             return False
-        return bool(moments) and monotonic() - moments.pop(0) < RELAY_SECONDS
+        return bool(moments) and monotonic() - moments.pop() < RELAY_SECONDS
 
 
 class Job:
