@@ -1,28 +1,35 @@
 """Fewer samples of a record: those of a stretch of time become one, in which nothing that counts is lost.
 
 The table of fields says which value of a field stands for several (`aggregate`): of a counter the last, so that every
-growth stays right; of a rate its mean over time; of a gauge its peak, which for free space is the least.
+growth stays right; of a rate its mean over time; of a gauge its peak, which for free space is the least. One pass holds
+a value for each field, whatever the number of samples.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from math import ceil
+from sys import getsizeof, intern
 
 from proctally.record.schema import LAST, MAX, MEAN, MIN, SUM, walk
 from proctally.record.values import number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from proctally.record import JsonObject
 
 IDENTITY = {
     "top": ("pid", "command"),
     "gpus": ("uuid", "index", "pci", "name"),
-    "disks": ("name",),
-    "interfaces": ("name",),
+    "system.disks": ("name",),
+    "system.interfaces": ("name",),
 }
+ACTIVE_ONLY = ("system.disks", "system.interfaces")  # one that did nothing is missing
+HELD_BYTES = 16 << 20  # above that, a stretch becomes more than one sample: about 30,000 processes
+VALUE_BYTES = 100  # of one value, with its name
+SIGN_BYTES = 6  # of a character of a text, which takes up to 12 as JSON
 
 
 def rules() -> dict[str, str]:
@@ -36,9 +43,8 @@ def thin(lines: Iterable[JsonObject], every: float) -> Iterator[JsonObject]:
     The first sample stays what it is: all counting begins with it. Boundaries are those of the record's own clock
     (`elapsed_seconds`); a sample that comes late by less than half an interval is of the stretch that it was meant for.
     """
-    how = rules()
+    merged = Merged()
     slack = 0.0
-    waiting: list[JsonObject] = []
     stretch: int | None = None
     begun = False
     for line in lines:
@@ -51,107 +57,248 @@ def thin(lines: Iterable[JsonObject], every: float) -> Iterator[JsonObject]:
             elapsed = line.get("elapsed_seconds")
             if begun and elapsed is not None:
                 its = max(1, ceil((elapsed - slack) / every))
-                if waiting and its != stretch:
-                    yield merged(waiting, how)
-                    waiting = []
+                if its != stretch or merged.is_full:
+                    yield from merged.end()
                 stretch = its
-                waiting.append(line)
+                merged.add(line)
                 continue
             begun = True
-        elif kind == "summary" and waiting:
-            yield merged(waiting, how)
-            waiting = []
+        elif kind == "summary":
+            yield from merged.end()
         yield line
-    if waiting:
-        yield merged(waiting, how)
+    yield from merged.end()
 
 
-def merged(samples: list[JsonObject], how: dict[str, str]) -> JsonObject:
-    """One sample for several that follow each other."""
-    if len(samples) == 1:
-        return samples[0]
-    weights = [sample.get("interval_seconds") for sample in samples]
-    seconds = [weight or 0.0 for weight in weights]
-    return _section("", samples, seconds, how) | {"type": "sample"}
+class Merged:
+    """One sample for several that follow each other. `held`: bytes of what it holds, about."""
+
+    def __init__(self) -> None:
+        self.rules = rules()
+        self.held = 0
+        self._only: JsonObject | None = None  # of one sample nothing is changed
+        self._whole: Section | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it holds so many different fields and processes that it should end."""
+        return self.held > HELD_BYTES
+
+    def add(self, sample: JsonObject) -> None:
+        """The next sample."""
+        if self._whole is None:
+            if self._only is None:
+                self._only = sample
+                return
+            self._whole = Section("", self)
+            self._enter(self._only)
+        self._enter(sample)
+
+    def _enter(self, sample: JsonObject) -> None:
+        assert self._whole is not None
+        self._whole.add(sample, sample.get("interval_seconds") or 0.0)
+
+    def end(self) -> Iterator[JsonObject]:
+        """Yield the sample, if there is one, and begin again."""
+        if self._whole is not None:
+            yield self._whole.value()
+        elif self._only is not None:
+            yield self._only
+        self._only = self._whole = None
+        self.held = 0
+
+    def field(self, path: str, value: object) -> Field:
+        """Return what holds the values of a field of which this is the first that is known."""
+        self.held += VALUE_BYTES
+        if isinstance(value, dict):
+            return Section(f"{path}.", self)
+        if isinstance(value, list) and path in IDENTITY:
+            return Entries(path, self)
+        rule = self.rules.get(path, LAST)
+        if isinstance(value, list):
+            return Places(self) if rule == MEAN else Last(self)
+        return Last(self) if rule == LAST else NUMBERS[rule]()
 
 
-def _section(path: str, sections: Sequence[object], seconds: list[float], how: dict[str, str]) -> JsonObject:
-    """One section of them, of those samples that have it."""
-    there = [(section, second) for section, second in zip(sections, seconds, strict=True) if isinstance(section, dict)]
-    found: JsonObject = {}
-    for name in dict.fromkeys(name for section, _ in there for name in section):
-        values = [section.get(name) for section, _ in there]
-        found[name] = _value(f"{path}{name}", values, [second for _, second in there], how)
-    return found
+# -- fields, each with `add(value, seconds)` for the next value that is known, and `value()` ------------------------
 
 
-def _value(path: str, values: list[object], seconds: list[float], how: dict[str, str]) -> object:
-    known = [(value, second) for value, second in zip(values, seconds, strict=True) if value is not None]
-    if not known:
-        return None
-    last = known[-1][0]
-    if isinstance(last, dict):
-        return _section(f"{path}.", values, seconds, how)
-    rule = how.get(path, LAST)
-    if isinstance(last, list):
-        name = path.rpartition(".")[2]
-        if name in IDENTITY:
-            return _devices(path, name, [value for value, _ in known], [second for _, second in known], how)
-        return _by_place([(each, second) for each, second in known if isinstance(each, list)]) if rule == MEAN else last
-    numbers = [(value, second) for value, second in known if isinstance(value, int | float)]
-    if len(numbers) < len(known):
-        return last
-    if rule == MEAN:
-        return _mean(numbers)
-    if rule == SUM:
-        return round(sum(value for value, _ in numbers), 4)
-    chosen = {MAX: max, MIN: min}.get(rule)
-    return last if chosen is None else chosen(value for value, _ in numbers)
+class Last:
+    """The last of them."""
+
+    __slots__ = ("_merged", "_value")
+
+    def __init__(self, merged: Merged) -> None:
+        self._merged = merged
+        self._value: object = None
+
+    def add(self, value: object, _: float) -> None:
+        if isinstance(value, str | list):
+            self._merged.held += size_of(value) - size_of(self._value)
+        self._value = value
+
+    def value(self) -> object:
+        return self._value
 
 
-def _mean(known: list[tuple[float, float]]) -> float:
-    """Over the time of those in which it is known."""
-    time = sum(second for _, second in known)
-    if time <= 0:
-        return known[-1][0]
-    return round(sum(value * second for value, second in known) / time, 4)
+class Extreme:
+    """The largest of numbers, or the smallest: `of` is max or min."""
+
+    __slots__ = ("_of", "_value")
+
+    def __init__(self, of: Callable[[float, float], float]) -> None:
+        self._of = of
+        self._value: float | None = None
+
+    def add(self, value: float, _: float) -> None:
+        self._value = value if self._value is None else self._of(self._value, value)
+
+    def value(self) -> float | None:
+        return self._value
 
 
-def _by_place(known: list[tuple[list[object], float]]) -> list[float | None]:
-    """Of a list of ratios, one for each core: the mean of each."""
-    places = range(max(len(values) for values, _ in known))
-    found: list[float | None] = []
-    for place in places:
-        told = [(values[place], second) for values, second in known if place < len(values)]
-        numbers = [(value, second) for value, second in told if isinstance(value, int | float)]
-        found.append(_mean(numbers) if numbers else None)
-    return found
+class Sum:
+    """The sum of numbers."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self) -> None:
+        self._value: float = 0
+
+    def add(self, value: float, _: float) -> None:
+        self._value += value
+
+    def value(self) -> float:
+        return round(self._value, 4)
 
 
-def _devices(path: str, name: str, lists: list[object], seconds: list[float], how: dict[str, str]) -> list[JsonObject]:
+class Mean:
+    """The mean of numbers over the time in which they are known."""
+
+    __slots__ = ("_last", "_seconds", "_weighted")
+
+    def __init__(self) -> None:
+        self._weighted: float = 0
+        self._seconds: float = 0
+        self._last: float = 0
+
+    def add(self, value: float, seconds: float) -> None:
+        self._weighted += value * seconds
+        self._seconds += seconds
+        self._last = value
+
+    def value(self) -> float:
+        return round(self._weighted / self._seconds, 4) if self._seconds > 0 else self._last
+
+
+class Places:
+    """The mean of each place of a list of ratios, one for each core."""
+
+    __slots__ = ("_means", "_merged")
+
+    def __init__(self, merged: Merged) -> None:
+        self._merged = merged
+        self._means: list[Mean | None] = []
+
+    def add(self, values: list[float | None], seconds: float) -> None:
+        means = self._means
+        means += [None] * (len(values) - len(means))
+        for place, value in enumerate(values):
+            if value is None:
+                continue
+            mean = means[place]
+            if mean is None:
+                mean = means[place] = Mean()
+                self._merged.held += VALUE_BYTES
+            mean.add(value, seconds)
+
+    def value(self) -> list[float | None]:
+        return [None if mean is None else mean.value() for mean in self._means]
+
+
+class Section:
+    """An object, field by field. `seconds`: the time of the samples that have it."""
+
+    __slots__ = ("_fields", "_merged", "_path", "seconds")
+
+    def __init__(self, path: str, merged: Merged) -> None:
+        self._path = path
+        self._merged = merged
+        self._fields: dict[str, Field | None] = {}
+        self.seconds: float = 0
+
+    def add(self, section: JsonObject, seconds: float) -> None:
+        self.seconds += seconds
+        fields = self._fields
+        for name, value in section.items():
+            field = fields.get(name)
+            if value is None:
+                if field is None and name not in fields:
+                    fields[intern(name)] = None
+                    self._merged.held += VALUE_BYTES
+                continue
+            if field is None or isinstance(value, dict) != isinstance(field, Section):  # an unknown one can change
+                field = fields[intern(name)] = self._merged.field(self._path + name, value)
+            field.add(value, seconds)
+
+    def value(self) -> JsonObject:
+        return {name: None if field is None else field.value() for name, field in self._fields.items()}
+
+
+class Entries:
     """Entries of lists by who they are. One that is missing in a sample had no part in it: its rates count as 0 there.
 
     So it is for disks and interfaces, which are told when they did something; a process that is missing among the
     largest ones, or a GPU that could not be read, had a rate that is not known: their means are of what is.
     """
-    tells_all = name in ("disks", "interfaces")
-    found: dict[tuple[str, ...], list[tuple[JsonObject, float]]] = {}
-    for entries, second in zip(lists, seconds, strict=True):
-        for entry in entries if isinstance(entries, list) else ():
-            if isinstance(entry, dict):
-                who = tuple(str(entry.get(key)) for key in IDENTITY[name] if key in entry)
-                found.setdefault(who, []).append((entry, second))
-    together = []
-    for told in found.values():
-        entries, times = [entry for entry, _ in told], [second for _, second in told]
-        one = _section(f"{path}.", entries, times, how)
-        share = sum(times) / sum(seconds) if tells_all and sum(seconds) > 0 else 1.0
-        for key, value in one.items():
-            if share < 1.0 and how.get(f"{path}.{key}") == MEAN and isinstance(value, int | float):
-                one[key] = round(value * share, 4)
-        together.append(one)
-    if name == "top":
-        most = max(len(entries) for entries in lists if isinstance(entries, list))
-        together.sort(key=lambda entry: [-(number(entry.get(name)) or 0) for name in ("cpu_cores", "rss_bytes")])
-        del together[most:]
-    return together
+
+    __slots__ = ("_found", "_merged", "_most", "_path", "_seconds")
+
+    def __init__(self, path: str, merged: Merged) -> None:
+        self._path = path
+        self._merged = merged
+        self._found: dict[tuple[str, ...], Section] = {}
+        self._seconds: float = 0
+        self._most = 0  # entries of one sample
+
+    def add(self, entries: list[JsonObject], seconds: float) -> None:
+        self._seconds += seconds
+        self._most = max(self._most, len(entries))
+        for entry in entries:
+            who = tuple(str(entry.get(key)) for key in IDENTITY[self._path] if key in entry)
+            section = self._found.get(who)
+            if section is None:
+                section = self._found[who] = Section(f"{self._path}.", self._merged)
+                self._merged.held += VALUE_BYTES
+            section.add(entry, seconds)
+
+    def value(self) -> list[JsonObject]:
+        together = [self._of(section) for section in self._found.values()]
+        if self._path == "top":
+            together.sort(key=lambda entry: [-(number(entry.get(name)) or 0) for name in ("cpu_cores", "rss_bytes")])
+            del together[self._most :]
+        return together
+
+    def _of(self, section: Section) -> JsonObject:
+        entry = section.value()
+        if self._path in ACTIVE_ONLY and section.seconds < self._seconds:
+            share = section.seconds / self._seconds
+            for name, value in entry.items():
+                if value is not None and self._merged.rules.get(f"{self._path}.{name}") == MEAN:
+                    entry[name] = round(value * share, 4)
+        return entry
+
+
+Field = Last | Extreme | Sum | Mean | Places | Section | Entries
+NUMBERS: dict[str, Callable[[], Field]] = {MAX: partial(Extreme, max), MIN: partial(Extreme, min), SUM: Sum, MEAN: Mean}
+
+
+def size_of(value: object) -> int:
+    """Return the bytes of a value of JSON, about."""
+    if isinstance(value, str):
+        return SIGN_BYTES * len(value)
+    size = getsizeof(value)
+    if isinstance(value, list):
+        return size + sum(map(size_of, value))
+    if isinstance(value, dict):
+        return size + sum(map(size_of, value)) + sum(map(size_of, value.values()))
+    return size

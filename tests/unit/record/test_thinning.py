@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
+from collections import deque
+from collections.abc import Callable
 from io import StringIO
+from itertools import accumulate
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made import admitted
+from peak_memory import peak_mib
+from proctally.record import thinning
 from proctally.record.csv import Rows
 from proctally.record.schema import COUNTER, LAST, MAX, MEAN, MIN, SUM, fields
 from proctally.record.thinning import rules, thin
 from scenes import header, of_record
-from thinned import first, regular
+from thinned import first, merged, regular
 from tracked import samples
 
 
@@ -176,6 +183,65 @@ def test_what_is_added_up_stays(steps: list[tuple[float, int, int | None, float]
         sum(float(row["process_disk_read_bytes"]) for row in table(found)) for found in (lines, thinned(lines, every))
     ]
     assert grown[0] == grown[1] == counted
+
+
+def made_up(chance: Random) -> dict[str, Any]:
+    """Return a sample in which any field may be missing or unknown."""
+
+    def some(**fields: Any) -> dict[str, Any]:
+        known = {name: None if chance.random() < 0.2 else each for name, each in fields.items()}
+        return {name: each for name, each in known.items() if chance.random() < 0.8}
+
+    def several(**fields: tuple[Any, ...]) -> list[dict[str, Any]]:
+        entries = range(chance.randrange(4))
+        return [some(**{name: chance.choice(each) for name, each in fields.items()}) for _ in entries]
+
+    ratio, level, names = (0, 1, 0.3, 2.75, 1 / 3), tuple(range(9)), ("a", "b", "c")
+    disk = {"name": names, "busy_ratio": ratio, "read_bytes_per_second": ratio}
+    interface = {"name": names, "sent_bytes_per_second": ratio}
+    gpu = {"uuid": names, "index": (1, 2), "utilization_ratio": ratio, "throttle_reasons": (["x"], [])}
+    process = {"pid": (1, 2, 3), "command": names, "cpu_cores": ratio, "rss_bytes": level}
+    return some(
+        interval_seconds=chance.choice([0.0, 0.5, 1, 3.25]), at=chance.choice(level), unknown=chance.choice(names),
+        gpus_age_seconds=chance.choice(ratio), gpus=several(**gpu), top=several(**process),
+        tree=some(cpu_cores=chance.choice(ratio), rss_bytes=chance.choice(level), time=some(ready_seconds=1)),
+        system=some(
+            cpu_cores=chance.choice(ratio), load_1=chance.choice(ratio), disks=several(**disk),
+            interfaces=several(**interface), memory=some(free_bytes=chance.choice(level), x=some(y=1)),
+            per_core_ratio=[chance.choice((None, *ratio)) for _ in range(chance.randrange(4))],
+        ),
+        neighbours=some(interval_seconds=chance.choice(ratio), cpu_cores=1.5, largest=several(user=names)),
+    )  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.01, 5), max_size=12), st.floats(0.1, 30), st.randoms(use_true_random=True))
+def test_one_pass_yields_what_lists_of_all_values_do(steps: list[float], every: float, chance: Random) -> None:
+    lines = [{"type": "sample", "elapsed_seconds": at} | made_up(chance) for at in accumulate(steps)]
+    found = thinned([header(), first(), *lines], every)[2:]
+    assert json.dumps(found) == json.dumps(merged(lines, every, header()["interval_seconds"]))
+
+
+def test_memory_is_that_of_the_fields_and_not_of_the_samples() -> None:
+    lines = (line for at in range(4000) for line in ([header(), first()] if at == 0 else [of_record(float(at))]))
+    assert peak_mib(lambda: deque(thin(lines, 1e9), maxlen=0)) < 1
+
+
+def test_stretch_of_very_many_fields_becomes_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thinning, "HELD_BYTES", 1 << 20)
+    strange: list[Callable[[int], dict[str, Any]]] = [
+        lambda at: {"top": [{"pid": 1000 * at + pid, "command": "x"} for pid in range(1000)]},
+        lambda at: {f"x{at}{number}": "y" for number in range(900)},
+        lambda at: {f"x{at}": "\xe9" * 16_000},
+        lambda at: {"x": {f"y{at}": [[number] for number in range(900)]}},
+        lambda at: {f"x{number}": "y" * (at * 50) for number in range(900)},
+    ]
+    for more in strange:
+        whole = [of_record(float(at)) | more(at) for at in range(1, 100)]
+        few = thinned([header(), first(), *whole], 1e9)[2:]
+        assert 1 < len(few) < 60
+        assert few[-1]["tree"] == whole[-1]["tree"]
+        assert sum(line["interval_seconds"] for line in few) == 99
 
 
 def table(lines: list[dict[str, Any]]) -> list[dict[str, str]]:
