@@ -137,6 +137,10 @@ class TypeFilter:
         return found
 
     def _elements(self, values: list[float], rule: Rule) -> object:
+        if float in rule.ranges:
+            taken = self._take(len(values))
+            self.replaced += len(values) - taken
+            values = values[:taken]
         if values and set(map(type, values)) == {float} and float in rule.ranges:
             low, high = rule.ranges[float]
             if low <= min(values) and max(values) <= high:

@@ -6,6 +6,7 @@ of many runs fit together. Unknown is null. Only this module imports pyarrow.
 
 from __future__ import annotations
 
+from itertools import islice
 from json import dumps
 
 import pyarrow  # type: ignore[import-untyped, unused-ignore]
@@ -17,13 +18,14 @@ from proctally.text.units import MAX_NUMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from io import RawIOBase
     from typing import Any
 
     from proctally.record import JsonObject
 
-MAX_VALUES = 1 << 18  # that are held as Python's objects; the others are compact already
+MAX_VALUES = 1 << 18  # that are held as Python's objects; the others are compact
+KEPT_BYTES = 64 << 20  # of compact ones; a record with more is read twice
 ROW_VALUES = 8  # as many as the memory of a row without values
 MAX_COLUMNS = 2_000
 MAX_PART = 4 << 20  # characters of one part of the metadata: the footer of a file is held several times
@@ -34,83 +36,110 @@ TYPES = {"int": pyarrow.int64(), "float": pyarrow.float64(), "bool": pyarrow.boo
 SECTIONS = frozenset(path for path, field in walk("sample") if field.item in SCOPES)  # null ones have no column
 
 
-def write(lines: Iterable[JsonObject], out: RawIOBase) -> None:
-    """The samples of a record as one file. Raises OSError, and ValueError for what is no record."""
-    table = Columns()
-    about: dict[str, JsonObject] = {}
-    phases: list[str] = []
-    size = 0
-    for line in lines:
-        kind = line["type"]
-        if kind == "sample":
-            table.add(line)
-        elif kind in ("run", "host", "summary"):
-            about[kind] = line
-        elif kind == "phase" and size <= MAX_PART:
-            phases.append(dumps(line))
-            size += len(phases[-1])
-    schema = table.schema().with_metadata(_metadata(about, f"[{', '.join(phases)}]"))
+def write(read: Callable[[], Iterable[JsonObject]], out: RawIOBase) -> None:
+    """The samples of a record as one file. Raises OSError, and ValueError for what is no record.
+
+    `read` yields its lines, all of one whose samples take much memory a second time.
+    """
+    about, columns = About(), Columns()
+    kept: list[pyarrow.Table] | None = []
+    for part in columns.parts(about.samples(read())):
+        if kept is not None:
+            kept.append(part)
+            if sum(each.nbytes for each in kept) > KEPT_BYTES:
+                kept = None
+    schema = columns.schema().with_metadata(about.metadata())
+    again = (line for line in islice(read(), about.lines) if line["type"] == "sample")
     with parquet.ParquetWriter(out, schema, compression="zstd") as file:
-        for part in table.parts():
+        for part in columns.parts(again) if kept is None else kept:
             file.write_table(_cast(part, schema))
 
 
-def _metadata(about: dict[str, JsonObject], phases: str) -> dict[str, str]:
-    """What the run was: the lines of the record that are no samples, as JSON, and its identity in the clear."""
-    run, summary = about.get("run", {}), about.get("summary", {})
-    parts = {name: dumps(line) for name, line in about.items()} | {"phases": phases}
-    found = {PREFIX + name: text for name, text in parts.items() if len(text) <= MAX_PART}
-    for name in ("schema", "version", "run_id", "kind", "name", "started_at", "interval_seconds", "thinned_seconds"):
-        if run.get(name) is not None:
-            found[PREFIX + name] = str(run[name])
-    if summary.get("verdict") is not None:
-        found[PREFIX + "verdict"] = str(summary["verdict"])
-    return found
+class About:
+    """What the run was: the lines of its record that are no samples. `lines`: all lines so far."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self._about: dict[str, JsonObject] = {}
+        self._phases: list[str] = []
+        self._size = 0  # characters of these
+
+    def samples(self, lines: Iterable[JsonObject]) -> Iterator[JsonObject]:
+        """Yield those of the lines that are samples, and take the others."""
+        for line in lines:
+            self.lines += 1
+            kind = line["type"]
+            if kind == "sample":
+                yield line
+            elif kind in ("run", "host", "summary"):
+                self._about[kind] = line
+            elif kind == "phase" and self._size <= MAX_PART:
+                self._phases.append(dumps(line))
+                self._size += len(self._phases[-1])
+
+    def metadata(self) -> dict[str, str]:
+        """Return these lines as JSON, and its identity in the clear."""
+        run, summary = self._about.get("run", {}), self._about.get("summary", {})
+        parts = {name: dumps(line) for name, line in self._about.items()} | {"phases": f"[{', '.join(self._phases)}]"}
+        found = {PREFIX + name: text for name, text in parts.items() if len(text) <= MAX_PART}
+        for name in (
+            "schema",
+            "version",
+            "run_id",
+            "kind",
+            "name",
+            "started_at",
+            "interval_seconds",
+            "thinned_seconds",
+        ):
+            if run.get(name) is not None:
+                found[PREFIX + name] = str(run[name])
+        if summary.get("verdict") is not None:
+            found[PREFIX + "verdict"] = str(summary["verdict"])
+        return found
 
 
 class Columns:
-    """Samples, a column for each of their single values, in the order of their first appearance."""
+    """The columns of samples, one for each of their single values, in the order of their first appearance."""
 
     def __init__(self) -> None:
         self._known = _types()
-        self._rows: list[JsonObject] = []
-        self._values = 0  # of these
-        self._names: dict[str, None] = {}
-        self._parts: list[pyarrow.Table] = []
+        self._kinds: dict[str, set[pyarrow.DataType]] = {}  # types of each column, by its parts
 
-    def add(self, sample: JsonObject) -> None:
-        """One more row."""
-        known = {name: value for name, value in flat(sample).items() if value is not None or name not in SECTIONS}
-        row = {name: None if _is_endless(value) else value for name, value in known.items()}
-        self._rows.append(row)
-        self._names.update(dict.fromkeys(row))
-        if len(self._names) > MAX_COLUMNS:
-            raise ValueError(f"has more than {MAX_COLUMNS:,} columns; use -f jsonl")
-        self._values += len(row) + ROW_VALUES
-        if self._values >= MAX_VALUES:
-            self._pack()
+    def parts(self, samples: Iterable[JsonObject]) -> Iterator[pyarrow.Table]:
+        """Yield all rows, many at once; a part lacks the columns that its rows do not have."""
+        rows: list[JsonObject] = []
+        values = 0  # of these
+        for sample in samples:
+            known = {name: value for name, value in flat(sample).items() if value is not None or name not in SECTIONS}
+            row = {name: None if _is_endless(value) else value for name, value in known.items()}
+            for name in row:
+                if name not in self._kinds:
+                    self._kinds[name] = set()
+            if len(self._kinds) > MAX_COLUMNS:
+                raise ValueError(f"has more than {MAX_COLUMNS:,} columns; use -f jsonl")
+            rows.append(row)
+            values += len(row) + ROW_VALUES
+            if values >= MAX_VALUES:
+                yield self._packed(rows)
+                rows, values = [], 0
+        if rows:
+            yield self._packed(rows)
 
-    def _pack(self) -> None:
-        names = dict.fromkeys(name for row in self._rows for name in row)
-        columns = {name: _array([row.get(name) for row in self._rows], self._known.get(name)) for name in names}
-        self._parts.append(pyarrow.table(columns))
-        self._rows, self._values = [], 0
-
-    def parts(self) -> list[pyarrow.Table]:
-        """Return all rows; a part lacks the columns that its rows do not have."""
-        if self._rows:
-            self._pack()
-        return self._parts
+    def _packed(self, rows: list[JsonObject]) -> pyarrow.Table:
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns = {name: _array([row.get(name) for row in rows], self._known.get(name)) for name in names}
+        for name, column in columns.items():
+            self._kinds[name].add(column.type)
+        return pyarrow.table(columns)
 
     def schema(self) -> pyarrow.Schema:
         """Return the columns of all parts."""
-        self.parts()
-        return pyarrow.schema([(name, self._common(name)) for name in self._names])
+        return pyarrow.schema([(name, self._common(name)) for name in self._kinds])
 
     def _common(self, name: str) -> pyarrow.DataType:
         """The type of a column in which each part of it has room."""
-        kinds = {part.schema.field(name).type for part in self._parts if name in part.column_names}
-        kinds.discard(pyarrow.null())
+        kinds = self._kinds[name] - {pyarrow.null()}
         if len(kinds) == 1:
             return kinds.pop()
         if not kinds:

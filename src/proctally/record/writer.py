@@ -46,8 +46,8 @@ encode = _make_encode()
 
 def json_line(line: JsonObject) -> bytes:
     """A line as it stands in a record."""
-    text: str = encode(line)
-    return text.encode() + b"\n"
+    data: bytes = encode(line).encode()  # of a large line, its text is not held as well
+    return data + b"\n"
 
 
 class RecordWriter:

@@ -121,6 +121,11 @@ def test_entries_of_line_are_bounded(name: str, many: list[Any], left: object) -
     assert filtered({"type": "summary", name: many})[0] == {"type": "summary", name: left}
 
 
+def test_cores_of_machine_are_bounded() -> None:
+    line, replaced = filtered({"type": "sample", "system": {"per_core_ratio": [0.5] * (MAX_ENTRIES + 2)}})
+    assert line["system"]["per_core_ratio"] == [0.5] * MAX_ENTRIES and replaced == 2
+
+
 def test_unknown_fields_of_object_are_bounded() -> None:
     line, replaced = filtered({"type": "sample", "tree": {"rss_bytes": 1} | {f"x{n}": 1 for n in range(MAX_FIELDS)}})
     assert line == {"type": "sample", "tree": {"rss_bytes": 1}} and replaced == MAX_FIELDS

@@ -25,6 +25,15 @@ def test_columns_come_and_go_over_many_rows() -> None:
     assert str(table.schema.field("system.load_1").type) == "double", "whole by chance"
 
 
+def test_large_record_is_read_twice_up_to_where_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [header(), {"type": "phase", "name": "p"}]
+    lines += [of_record(at + 0.5, processes=at if at < ROWS else at + 0.5) for at in range(2 * ROWS)]
+    at_once = read_back(lines)
+    monkeypatch.setattr("proctally.record.parquet.KEPT_BYTES", 1)
+    assert read_back(lines, [*lines, of_record(1e9, new=1)]).equals(at_once, check_metadata=True)
+    assert read_back(lines, lines[:5]).num_rows == 3, "the first reading is not kept"
+
+
 def test_whole_numbers_stay_exact() -> None:
     most = (1 << 63) - 1
     table = read_back([header(), of_record(1.0, read_bytes=most), of_record(2.0, read_bytes=None)])

@@ -22,10 +22,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from peak_memory import MIB, peak_mib
 from proctally.record import writer as module
 from proctally.record.location import expand, open_default, open_output, replace_file, runs_directory, standard_output
 from proctally.record.reader import read
-from proctally.record.writer import KEPT_BYTES, KEPT_LINES, RecordWriter, encode
+from proctally.record.writer import KEPT_BYTES, KEPT_LINES, RecordWriter, encode, json_line
 from proctally.text.escape import argument_text
 from proctally.text.secrets import mask
 from record_lines import drain, in_lines, numbers, sample
@@ -552,3 +553,8 @@ def test_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert path.read_bytes() == b"two"
     assert path.stat().st_mode & 0o777 == 0o644
     assert [each.name for each in tmp_path.iterdir()] == ["x.prom"]
+
+
+def test_long_line_is_held_at_most_twice() -> None:
+    line = {"type": "x", "text": "\U0001f600" * 400_000}
+    assert peak_mib(lambda: json_line(line)) < 2.1 * len(json_line(line)) / MIB

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from itertools import chain
 
 from proctally.cli.options import parse
 from proctally.cli.streams import whole_file
@@ -17,7 +16,7 @@ from proctally.record.writer import json_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
     from _typeshed import ReadableBuffer
 
@@ -69,12 +68,12 @@ def export(
             raise UsageError("-f parquet is not for a terminal: give -o FILE")
     path = one(name, environment)
     check_size(path)
-    found = lines(path)
-    run = next(found)
+    next(lines(path))  # of what is no record, no file is made
     file = whole_file(output, [path], force=force)
-    wanted: Iterable[JsonObject] = chain((run,), found)
-    if every_seconds is not None:
-        wanted = thin(wanted, every_seconds)
+
+    def wanted() -> Iterator[JsonObject]:
+        return lines(path) if every_seconds is None else thin(lines(path), every_seconds)
+
     with file.open() as record:
         record.format = Lines() if form == "csv" else json_line
         try:
@@ -83,7 +82,7 @@ def export(
 
                 write(wanted, Outlet(record))
             else:
-                for line in wanted:
+                for line in wanted():
                     record.write(line)
                     record.drain()
         except (ValueError, RecursionError) as error:  # of pyarrow, and numbers and depths that Python does not write
