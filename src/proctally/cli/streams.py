@@ -12,7 +12,7 @@ from proctally.text.terminal import Look, say, say_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from proctally.record.location import WholeFile
     from proctally.tracking.config import Options
@@ -35,10 +35,17 @@ def occupy_standard_streams() -> None:
 
 def write_stdout(text: str) -> int:
     """Write text to stdout and return 0. Raises OSError."""
+    return write_parts((text.encode("utf-8", "backslashreplace"),))
+
+
+def write_parts(parts: Iterable[bytes]) -> int:
+    """Write one part after the other to stdout and return 0. Raises OSError."""
     from proctally.record.location import standard_output
 
     with standard_output() as record:
-        record.write_bytes(text.encode("utf-8", "backslashreplace"))
+        for part in parts:
+            record.write_bytes(part)
+            record.drain()
     return 0
 
 

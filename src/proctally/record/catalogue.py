@@ -28,6 +28,7 @@ FRESH_SECONDS = 10.0  # without locks, the maximum age of the last line of a rec
 FRESH_INTERVALS = 3
 AHEAD_SECONDS = 300.0  # a record of a later time has the time of a wrong clock
 SHORTEST_ID, SHORT_ID = 4, 8  # signs of an id that are enough; those that stand in the name of a file
+SHORT_COMMAND, SHORT_WORD = 32, 128  # words and characters of a command, in a list of records
 NAMED = 4  # so many files are named where an id may mean each of them
 
 
@@ -99,6 +100,13 @@ class Past:
         words = " ".join(command) if command else ""
         return f"{name}: {words}" if words and words != name else name
 
+    def shorten(self, *, summary: bool) -> None:
+        """Keep the start of the command, and in a `summary` no lists, so that many records take little memory."""
+        command = self.run.get("command") or ()
+        self.run["command"] = [word[:SHORT_WORD] for word in command[:SHORT_COMMAND]]
+        if summary and self.summary is not None:
+            self.summary = {name: value for name, value in self.summary.items() if not isinstance(value, list)}
+
     def figure(self, path: str) -> Any:
         """A value of its summary by its path (`cpu.total_seconds`); None where it is not known."""
         return value_at(self.summary, path)
@@ -119,11 +127,12 @@ def of_ends(path: str, ends: Ends) -> Past:
 
 
 def past(environment: dict[str, str]) -> tuple[list[Past], list[str]]:
-    """The records of the default place, the newest first; and what there is no record, with its reason."""
+    """The records of the default place, shortened, the newest first; and what there is no record, with its reason."""
     found, strange = [], []
     for path in paths(environment):
         try:
             found.append(glance(path))
+            found[-1].shorten(summary=True)
         except FileNotFoundError:  # removed meanwhile
             continue
         except NoRecord as error:
@@ -254,14 +263,15 @@ def _with_id(word: str, candidates: Iterable[str]) -> list[str]:
 
 
 def named(words: Iterable[str], environment: dict[str, str]) -> list[Past]:
-    """The records that words mean, each run once, whatever copies there are. Raises NoRecord, OSError.
+    """The records that words mean, each run once, whatever copies there are, with the start of their commands.
 
-    A word that means nothing as it is may be several with commas between them.
+    A word that means nothing as it is may be several with commas between them. Raises NoRecord, OSError.
     """
     found: dict[str, Past] = {}
     for given in words:
         for path in _each(given, environment):
             record = glance(path)
+            record.shorten(summary=False)
             found.setdefault(record.run_id or os.path.realpath(path), record)
     if not found:
         raise NoRecord(f"{','.join(words)!r} names no record")

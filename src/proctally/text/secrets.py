@@ -82,7 +82,9 @@ def mask(command: list[str]) -> list[str]:
     from proctally.text.secret_text import mask_tokens
     from proctally.text.secret_words import mask_words
 
-    return mask_words(mask_tokens("\0".join(shown)).split("\0"))  # one search, also for thousands of words
+    text = "\0".join(shown)
+    del shown  # of a million words, which are not held twice
+    return mask_words(mask_tokens(text).split("\0"))  # one search, also for thousands of words
 
 
 def mask_text(text: str, *, prose: bool = False) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from proctally.analysis.measures import figure
-from proctally.record.catalogue import Past
+from proctally.errors import NoRecord
+from proctally.record.catalogue import Past, glance
 from proctally.record.writer import json_line
 from proctally.text.cells import fitted
 from proctally.text.escape import argument_text, printable
@@ -62,8 +63,13 @@ def _time(seconds: float | None) -> str:
     return UNKNOWN if seconds is None else short_time(seconds)
 
 
-def as_json(records: list[Past]) -> Iterable[str]:
-    for record in records:
+def as_json(records: list[Past]) -> Iterable[bytes]:
+    """Yield a line for each of the records, which is read again: a list holds none of them whole."""
+    for listed in records:
+        try:
+            record = glance(listed.path)
+        except (NoRecord, OSError):  # removed meanwhile
+            continue
         run = record.run
         said = {
             "path": argument_text(record.path),
@@ -71,10 +77,10 @@ def as_json(records: list[Past]) -> Iterable[str]:
             "kind": run.get("kind"),
             "name": run.get("name"),
             "started_at": run.get("started_at"),
-            "command": mask_recorded(run.get("command")),
+            "command": mask_recorded(run.pop("command", None)),
             "tags": run.get("tags"),
             "verdict": record.verdict,
             "size_bytes": record.size,
             "summary": record.summary,
         }
-        yield json_line(said).decode()
+        yield json_line(said)

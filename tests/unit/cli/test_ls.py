@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from catalogue_files import HOUR, put, said, summary
+from peak_memory import peak_mib
 from proctally.cli.main import main
-from proctally.views.listing import KEYS
+from proctally.record.catalogue import past
+from proctally.views.listing import KEYS, as_json
 from writing import held
 
 
@@ -100,6 +102,24 @@ def test_as_json(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found = json.loads(line)
     assert (found["path"], found["run_id"], found["verdict"]) == (str(path), "a" * 32, "ok")
     assert found["tags"] == {"k": "v"} and found["summary"]["cpu"]["total_seconds"] == 5.0
+
+
+def test_long_command_lines_take_little_memory(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    command = ["\U0001f600" * 20_000] * 20
+    for number in range(20):
+        put(home, f"202601{number + 1:02}T000000Z", f"{number:032x}", summary(), command=[*command, "--token=x"])
+    for words, most in (["ls"], 12), (["ls", "--json"], 30), (["rm", "--dry-run"], 12):
+        assert peak_mib(lambda words=words: main(words)) < most, words
+        said(capfd)
+    assert main(["ls", "--json"]) == 0
+    assert [json.loads(line)["command"] for line in said(capfd)[0]] == [[*command, "--token=***"]] * 20
+
+
+def test_record_that_is_removed_meanwhile_is_not_listed(home: Path) -> None:
+    gone, kept = (put(home, f"2026010{day}T000000Z", f"{day:032x}", summary()) for day in (1, 2))
+    found = past(dict(os.environ))[0]
+    gone.unlink()
+    assert [json.loads(line)["path"] for line in as_json(found)] == [str(kept)]
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", '"abc"', "true", "null", "[1]", "-5", str(1 << 70)])

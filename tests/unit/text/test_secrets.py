@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from peak_memory import peak_mib
 from proctally.text.secrets import mask
 
 # -- what may be in it -------------------------------------------------------------------------------------------
@@ -105,3 +106,8 @@ def test_only_the_value_is_hidden(command: list[str], masked: list[str]) -> None
 
 def test_a_command_of_any_bytes() -> None:
     assert mask([os.fsdecode(b"\xff"), os.fsdecode(b"--password=\xff")]) == ["\\xff", "--password=***"]
+
+
+def test_words_are_held_at_most_twice() -> None:
+    words = ["\U0001f600"] * 50_000 + ["--token=x"]
+    assert mask(words)[-1] == "--token=***" and peak_mib(lambda: mask(words)) < 8

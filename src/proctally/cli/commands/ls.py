@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from proctally.cli.options import parse, record_filter
-from proctally.cli.streams import complain, write_stdout
+from proctally.cli.streams import complain, write_parts, write_stdout
 from proctally.errors import UsageError
 from proctally.record.catalogue import past
 from proctally.text.escape import printable
@@ -33,7 +33,6 @@ def call(arguments: list[str]) -> int:
     records, strange = past(environment)
     found = in_order([record for record in records if wanted.takes(record)], options.sort, reverse=options.reverse)
     found = found if options.limit is None else found[: options.limit]
-    text = "".join(as_json(found) if options.json else table(found, environment))
     for problem in strange:
         complain(f"skipped: {printable(problem)}")
-    return write_stdout(text)
+    return write_parts(as_json(found)) if options.json else write_stdout("".join(table(found, environment)))
