@@ -7,9 +7,11 @@ False, with the reason), and nobody is to plan with it as if it were the whole.
 from __future__ import annotations
 
 import math
+from math import inf
 
 from proctally.analysis import causes
 from proctally.analysis.causes import Cause
+from proctally.analysis.loads import SLOWER, Loads
 from proctally.analysis.measures import figure
 from proctally.analysis.memory import HeldMemory
 from proctally.analysis.time import READY, WAITS, Time
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 CORES, MEMORY, TIME, GPUS = "cores", "memory", "time", "gpus"
 RESOURCES = (CORES, MEMORY, TIME, GPUS)
 
-SLOWER = 0.05  # so much longer a run may take on the cores that are advised
+MAX_GPUS, MAX_IDENTITY = 1_000, 128  # of a run, and characters of what identifies one
 NEAR_HIGH = 0.95  # of memory.high, from where on the kernel takes memory away
 UNCLAIMED_SHARE = 0.01  # of the memory at the peak, above which unclaimed shared memory is noted
 FILES_SHARE = 0.10  # of the memory that is needed, above which it is noted that mapped files can be dropped
@@ -77,8 +79,8 @@ class Evidence:
         self.path = path
         self.run: JsonObject = {}
         self.summary: JsonObject | None = None
-        self._loads: list[tuple[float, float]] = []  # cores used, for how many seconds
-        self._wants: list[tuple[float, float]] = []  # cores wanted, likewise
+        self._loads = Loads()  # cores used
+        self._wants = Loads()  # cores wanted
         self._sums: float | None = None  # PSS and swap of a sample of an older record
         self._held: HeldMemory | None = None  # the sample that needed most
         self._elapsed = 0.0
@@ -101,7 +103,7 @@ class Evidence:
         elif kind == "host":
             self._gpus.know(line)
         elif kind == "run":
-            self.run = dict(line)
+            self.run = {name: value for name, value in line.items() if name != "command"}
         elif kind == "summary":
             self.summary = dict(line)
 
@@ -114,8 +116,8 @@ class Evidence:
         self._tree = tree
         cores, pss, interval = tree.get("cpu_cores"), tree.get("pss_bytes"), line.get("interval_seconds")
         if cores is not None and interval:
-            self._loads.append((cores, interval))
-            self._wants.append((cores + max(0.0, delay) / interval, interval))
+            self._loads.add(cores, interval)
+            self._wants.add(cores + max(0.0, delay) / interval, interval)
         memory = HeldMemory.of_sample(tree)
         if memory.needed is not None:
             if self._held is None or memory.needed > (self._held.needed or 0):
@@ -221,8 +223,9 @@ class Evidence:
         if limited.code not in (causes.THROTTLED, causes.CPU_WAIT) or wanted is None:
             return None
         most = wanted
-        if wants := [(min(cores, time.usable or cores), seconds) for cores, seconds in self._wants]:
-            most = max(need, wanted, min(_sufficient(wants), _percentile(wants, WANTED_PART)))
+        if self._wants.peak is not None:
+            usable = time.usable or inf
+            most = max(need, wanted, min(self._wants.sufficient(usable), self._wants.percentile(WANTED_PART, usable)))
         return most, Cause(causes.WANTED, cores=wanted)
 
     def usable_cores(self) -> float | None:
@@ -232,15 +235,15 @@ class Evidence:
     def _cores_needed(self) -> float | None:
         """Return the fewest cores on which its work would have taken at most 5 % longer."""
         mean = figure("cores").of(self.summary)
-        if not self._loads:
+        if self._loads.peak is None:
             return mean if mean is None else max(mean, figure("peak-cores").of(self.summary) or 0.0)
         # what ran between the start and the first sample is in the mean alone
-        return max(_sufficient(self._loads), (mean or 0.0) / (1 + SLOWER))
+        return max(self._loads.sufficient(), (mean or 0.0) / (1 + SLOWER))
 
     def peak_cores(self) -> float | None:
         """Most cores over an interval."""
         told = figure("peak-cores").of(self.summary)
-        return told if told is not None else max((cores for cores, _ in self._loads), default=None)
+        return told if told is not None else self._loads.peak
 
     def throttled(self) -> Cause | None:
         """Return by how much a CPU quota throttled it; None where that is little."""
@@ -363,33 +366,6 @@ class Evidence:
         return bool(self._gpus.seen)
 
 
-def _sufficient(loads: list[tuple[float, float]]) -> float:
-    """Return the fewest cores on which work of these cores and seconds takes at most 5 % longer.
-
-    What ran on more cores than N at a time is done later by N of them. So the time grows by at most
-    sum((cores - N) x seconds) / N over the intervals with more than N; that is at most 5 % of all for every N that
-    is no less than S / (T + 5 % of all), where S and T sum the core seconds and seconds of the k busiest
-    intervals, for each k.
-    """
-    whole = sum(seconds for _, seconds in loads)
-    work = time = need = 0.0
-    for cores, seconds in sorted(loads, reverse=True):
-        work += cores * seconds
-        time += seconds
-        need = max(need, work / (time + SLOWER * whole))
-    return need
-
-
-def _percentile(loads: list[tuple[float, float]], part: float) -> float:
-    """Return the cores that were enough for a part of the seconds."""
-    rest = (1 - part) * sum(seconds for _, seconds in loads)
-    for cores, seconds in sorted(loads, reverse=True):
-        rest -= seconds
-        if rest < 0:
-            return cores
-    return 0.0
-
-
 def _parts(memory: HeldMemory) -> dict[str, float | None]:
     """Return what a request of memory is the sum of, in bytes."""
     if memory.high is None:
@@ -432,7 +408,10 @@ class GpuEvidence:
         self.know(sample)
         for entry in objects_at(sample, "gpus"):
             key = self._identity(entry)
-            self.seen.add(key)
+            if len(self.seen) < MAX_GPUS:
+                self.seen.add(key)
+            elif key not in self.seen:
+                continue
             ratio, memory = entry.get("tree_utilization_ratio"), entry.get("tree_memory_bytes")
             if ratio:
                 self._busy.add(key)
@@ -444,12 +423,12 @@ class GpuEvidence:
     def know(self, line: JsonObject) -> None:
         """Take what does not change of them: the line `host`, or a sample that has it."""
         for entry in objects_at(line, "gpus"):
-            if entry.get("vendor"):
+            if entry.get("vendor") and len(self._vendors) < MAX_GPUS:
                 self._vendors[self._identity(entry)] = str(entry["vendor"])
 
     @staticmethod
     def _identity(entry: JsonObject) -> str:
-        return str(entry.get("uuid") or f"{entry.get('index')} {entry.get('name')}")
+        return str(entry.get("uuid") or f"{entry.get('index')} {entry.get('name')}")[:MAX_IDENTITY]
 
     def held(self) -> int:
         """How many the tree had memory or a process on."""

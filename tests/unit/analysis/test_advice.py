@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import accumulate
+from random import Random
 from typing import Any
 
 import pytest
@@ -9,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made import GIB, MIB, bounded, gap, gpu, lines, reason
+from peak_memory import peak_mib
 from proctally.analysis.advice import NOT_ENOUGH, Advice, advice_lines, advise_on, asked, basis, request_rows
 from proctally.analysis.evidence import CORES, GPUS, MEMORY, TIME, Evidence
+from proctally.analysis.loads import Loads
 
 patient = settings(deadline=None)
 
@@ -197,6 +202,28 @@ def test_cores_by_how_much_longer_it_takes() -> None:
     assert one(CORES, cores=[1.02] * 50).whole == 1  # clocks that differ by a little are no core
     assert one(CORES, cores=[0.0] * 50).whole == 1
     assert one(CORES, cores=[7.9] * 50, limits={"cpu_cores": 64}).whole == 8
+
+
+def test_interval_of_next_to_no_time_wants_no_endless_cores() -> None:
+    loads = Loads()
+    loads.add(float("inf"), 1e-320)
+    assert loads.sufficient() < float("inf")
+
+
+def test_gpus_of_very_many_samples_take_little_memory() -> None:
+    uuids = (f"{number} {'x' * 9000}" for number in range(2000))
+    made = ({"type": "sample", "tree": {"processes": 1}, "gpus": [gpu(1, memory=1) | {"uuid": uuid}]} for uuid in uuids)
+    assert peak_mib(lambda: Evidence.of(made)) < 1
+
+
+def test_cores_of_very_many_samples_take_little_memory() -> None:
+    chance = Random(1)
+    made = [chance.random() * 64 for _ in range(30_000)]
+    loads = Loads()
+    assert peak_mib(lambda: deque((loads.add(cores, 1.0) for cores in made), maxlen=0)) < 3
+    busiest = sorted(made, reverse=True)
+    exact = max(work / (count + 0.05 * len(made)) for count, work in enumerate(accumulate(busiest), 1))
+    assert loads.sufficient() == pytest.approx(exact, abs=0.04) and loads.peak == busiest[0]
 
 
 @patient

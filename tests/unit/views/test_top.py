@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peak_memory import peak_mib
 from proctally.errors import NoRecord
 from proctally.record.writer import json_line
 from proctally.text.cells import columns_of, sparkline
@@ -276,6 +277,16 @@ def test_open_phases(written: Written, followed: Followed) -> None:
     mark("inner", "end")
     mark("load", "end")
     assert followed.scene.phases == []
+
+
+def test_record_made_to_take_much_takes_little(written: Written, followed: Followed) -> None:
+    for number in range(1500):
+        written.add({"type": "phase", "name": f"{number} {'x' * 9000}", "event": "begin", "at": 1.0})
+    for at in range(30):
+        written.add(of_record(float(at)) | {"x": ["y" * 9000] * 100})
+    assert peak_mib(followed.tick) < 10
+    assert len(followed.scene.phases) == 1000 and max(map(len, followed.scene.phases)) == 128
+    assert followed.scene.figure("elapsed_seconds") == 29.0
 
 
 def test_the_end_is_shown(written: Written, followed: Followed) -> None:

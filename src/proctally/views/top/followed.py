@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SAMPLE = b'{"type":"sample"'  # as json_line() begins one
 CHUNK = 1 << 20
+LONG_SAMPLE = 1 << 16  # bytes; a longer one is read at once, so that few bytes wait
+MAX_OPEN_PHASES, MAX_PHASE_NAME = 1_000, 128  # more, and characters of a name, are not shown
 
 
 class Followed:
@@ -98,6 +100,7 @@ class Followed:
         if news:
             self._written_at = time.monotonic()
         self._enter_samples()
+        self.scene.phases = list(self._phases)
         was, self.scene.notes = self.scene.notes, self._notes()
         return news or was != self.scene.notes
 
@@ -114,6 +117,8 @@ class Followed:
             self._samples.append(data)
             if len(self._samples) > 2 * KEPT:
                 del self._samples[:KEPT]
+            if len(data) > LONG_SAMPLE:
+                self._enter_samples()
             return
         line = self._line(data)
         if line is None:  # damaged: a live view needs no line
@@ -145,11 +150,10 @@ class Followed:
 
     def _enter_phase(self, line: JsonObject) -> None:
         """A phase of one name may be begun while it goes on: it ends as often."""
-        name, step = str(line.get("name")), 1 if line.get("event") == "begin" else -1
+        name, step = str(line.get("name"))[:MAX_PHASE_NAME], 1 if line.get("event") == "begin" else -1
         depth = self._phases.pop(name, 0) + step
-        if depth > 0:
+        if depth > 0 and len(self._phases) < MAX_OPEN_PHASES:
             self._phases[name] = depth
-        self.scene.phases = list(self._phases)
 
     def close(self) -> None:
         """Give it back."""
