@@ -22,6 +22,7 @@ from library_cost import library_cost
 from listing_cost import listing_cost
 from peers import peers
 from programs import Missing, Programs
+from record_bounds import record_bounds
 from report_cost import report_cost
 from sample_cost import sample_cost, scaling
 from scrape_cost import scrape_cost
@@ -51,6 +52,7 @@ BENCHES: dict[str, Callable[[Programs], Iterator[Line]]] = {
     "diff_simulated": diff_simulated,
     "top_cost": top_cost,
     "report_cost": report_cost,
+    "record_bounds": record_bounds,
     "build": build_bench,
     "accuracy": accuracy,
     "figures": figures,
@@ -58,7 +60,7 @@ BENCHES: dict[str, Callable[[Programs], Iterator[Line]]] = {
     "wall_time": wall_time,
     "peers": peers,
 }
-WHEN_NAMED = ("peers", "figures", "chains", "diff_simulated")  # take the network, or many minutes
+WHEN_NAMED = ("peers", "figures", "chains", "diff_simulated", "record_bounds")  # take the network, or many minutes
 
 
 class Skipped:
