@@ -1,11 +1,10 @@
-"""What the commands take of memory and time with records that are large, or made to take much."""
+"""What the commands take of memory and CPU time with records that are large, or made to take much."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import subprocess
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -23,7 +22,8 @@ MEASURE = """
 import resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 assert done.returncode in (0, 1, 2), done
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_maxrss, used.ru_utime + used.ru_stime)
 """  # from a small process: what forks counts in the peak of its child
 LIVE = "top --plain --count 1 RECORD"
 COMMANDS = (
@@ -57,18 +57,18 @@ def record_bounds(programs: Programs) -> Iterator[Row]:
         all_of_them = "; ".join(f"{command} {mib:.0f} MiB {took:.1f} s" for command, (mib, took) in found.items())
         yield Row(f"MiB, peak RSS with {name}", max(mib for mib, _ in found.values()), MOST_MIB, all_of_them)
         took, slowest = max((took, command) for command, (_, took) in found.items())
-        yield Row(f"s with {name}", took, limit, f"{slowest}; {size:.0f} MB of record")
+        yield Row(f"s of CPU with {name}", took, limit, f"{slowest}; {size:.0f} MB of record")
 
 
 def measured(programs: Programs, command: str, home: Path, path: Path, base: Path) -> tuple[float, float]:
-    """MiB at the peak, and seconds; it may refuse the record."""
+    """MiB at the peak, and seconds of CPU; it may refuse the record."""
     words = [{"RECORD": str(path), "BASE": str(base)}.get(word, word) for word in command.split()]
-    begun = time.monotonic()
     done = subprocess.run(
         [programs.python, "-c", MEASURE, programs.python, "-m", "proctally", *words],
         env=programs.environment | {"PROCTALLY_HOME": str(home)}, stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
-    return int(done.stdout) / 1024, time.monotonic() - begun
+    kib, seconds = map(float, done.stdout.split())
+    return kib / 1024, seconds
 
 
 # -- records ---------------------------------------------------------------------------------------------------------

@@ -85,24 +85,15 @@ class Merged:
 
     def add(self, sample: JsonObject) -> None:
         """The next sample."""
+        self._only = sample if self._whole is None else None
         if self._whole is None:
-            if self._only is None:
-                self._only = sample
-                return
             self._whole = Section("", self)
-            self._enter(self._only)
-        self._enter(sample)
-
-    def _enter(self, sample: JsonObject) -> None:
-        assert self._whole is not None
         self._whole.add(sample, sample.get("interval_seconds") or 0.0)
 
     def end(self) -> Iterator[JsonObject]:
         """Yield the sample, if there is one, and begin again."""
         if self._whole is not None:
-            yield self._whole.value()
-        elif self._only is not None:
-            yield self._only
+            yield self._whole.value() if self._only is None else self._only
         self._only = self._whole = None
         self.held = 0
 
