@@ -1,6 +1,7 @@
 """Mask values that look like secrets, in command lines and in other texts.
 
-A plain search finds most command lines free of them; the others load `re` and the modules `secret_*`.
+A plain search finds most command lines free of them; the others load `re` and the modules `secret_*`. These are not
+loaded beforehand: where an upgrade took them away, the whole text is masked.
 """
 
 from __future__ import annotations
@@ -79,9 +80,11 @@ def mask(command: list[str]) -> list[str]:
     programs = [word for word in shown if _holds_program(word, names)]
     if not programs and not _is_suspicious(" ".join(shown)):
         return shown
-    from proctally.text.secret_text import mask_tokens
-    from proctally.text.secret_words import mask_words
-
+    try:
+        from proctally.text.secret_text import mask_tokens
+        from proctally.text.secret_words import mask_words
+    except ImportError:
+        return [MASK] * len(shown)
     text = "\0".join(shown)
     del shown  # of a million words, which are not held twice
     return mask_words(mask_tokens(text).split("\0"))  # one search, also for thousands of words
@@ -94,8 +97,10 @@ def mask_text(text: str, *, prose: bool = False) -> str:
     """
     if not _is_suspicious(text):
         return text
-    from proctally.text.secret_text import mask_text, mask_tokens
-
+    try:
+        from proctally.text.secret_text import mask_text, mask_tokens
+    except ImportError:
+        return MASK
     return mask_text(mask_tokens(text), prose=prose)
 
 

@@ -20,13 +20,11 @@ MODULES = (
     "proctally.tracking.phases", "proctally.tracking.helpers", "proctally.text.units", "proctally.text.words",
     "proctally.record.values", "proctally.analysis.memory", "proctally.analysis.time", "proctally.text.cells",
     "proctally.views.summary", "proctally.tracking.neighbours", "proctally.host.neighbours", "proctally.linux.users",
-    "enum", "re", "signal", "unicodedata", "json", "proctally.text.secret_table", "proctally.text.secret_names",
-    "proctally.text.secret_text", "proctally.text.secret_words",
 )  # fmt: skip
 OF_SUMMARY = (
-    "proctally.views.summary_page", "proctally.views.details", "proctally.analysis.waits", "proctally.analysis.others",
-    "proctally.record.reader", "proctally.analysis.evidence", "proctally.analysis.advice", "proctally.views.request",
-    "textwrap",
+    "enum", "re", "signal", "textwrap", "unicodedata", "json", "proctally.views.summary_page",
+    "proctally.views.details", "proctally.analysis.waits", "proctally.analysis.others", "proctally.record.reader",
+    "proctally.analysis.evidence", "proctally.analysis.advice", "proctally.views.request",
 )  # fmt: skip
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
 from peak_memory import peak_mib
-from proctally.text.secrets import mask
+from proctally.text.secrets import MASK, mask, mask_text
 
 # -- what may be in it -------------------------------------------------------------------------------------------
 
@@ -111,3 +112,11 @@ def test_a_command_of_any_bytes() -> None:
 def test_words_are_held_at_most_twice() -> None:
     words = ["\U0001f600"] * 50_000 + ["--token=x"]
     assert mask(words)[-1] == "--token=***" and peak_mib(lambda: mask(words)) < 8
+
+
+def test_texts_are_masked_whole_where_the_modules_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("secret_text", "secret_words"):
+        monkeypatch.setitem(sys.modules, f"proctally.text.{name}", None)
+    assert mask(["tool", "--password", "x"]) == [MASK] * 3
+    assert mask_text("token: x") == MASK
+    assert mask(["make", "-j8"]) == ["make", "-j8"]
