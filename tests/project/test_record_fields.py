@@ -46,6 +46,9 @@ SOMETIMES |= {"summary.system"} | {
 }
 
 
+SOMETIMES |= {"run.allocation"} | {f"run.allocation.{row.name}" for row in fields() if row.scope == "run.allocation"}
+
+
 SOMETIMES |= {f"cgroup.{row.name}" for row in fields() if row.scope == "cgroup"}  # of a run that has one of its own
 
 

@@ -30,7 +30,7 @@ TRACKERS = (
 )  # fmt: skip
 BEFORE_THE_START = {
     "difflib", "html", "importlib", "importlib.util", "urllib.parse", "proctally.cli.interpreter",
-    "proctally.cli.repeat", "proctally.record.catalogue",
+    "proctally.cli.repeat", "proctally.record.catalogue", "proctally.tracking.allocation",
 }  # fmt: skip
 OF_HELPERS = {"http.client", "socket", "threading"}
 OF_SECRETS = {"proctally.text.secret_text", "proctally.text.secret_words"}  # without them, a text is masked whole

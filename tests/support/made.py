@@ -51,7 +51,7 @@ def run(**more: Any) -> dict[str, Any]:
         "kind": "run", "name": "made", "command": ["make", "-j4"], "cwd": "/home/some", "user": "somebody", "pid": 7,
         "started_at": START, "interval_seconds": 1.0,
         "limits": {"cpu_cores": 4, "memory_bytes": 1 << 30, "memory_high_bytes": None, "from": "cgroup"},
-        "scheduler": None, "tags": {},
+        "scheduler": None, "allocation": None, "tags": {},
     } | more  # fmt: skip
 
 

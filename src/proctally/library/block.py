@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 START_SECONDS = 10.0  # maximum wait for the first message of the sampler, on a machine that is very busy
 STOP_SECONDS = 5.0  # maximum wait for its last
 OWN_MODULES = ("proctally.library.block", "proctally.library.run", "proctally.library.track")  # between it and the user
-PASSED = ("HOME", "PATH", "XDG_STATE_HOME", "PROCTALLY_", "SLURM_", "PBS_", "LSB_", "JOB_ID", "SGE_", "OMPI_", "USER")
+PASSED = (
+    "HOME", "PATH", "XDG_STATE_HOME", "PROCTALLY_", "SLURM_", "PBS_", "LSB_", "JOB_ID", "SGE_", "OMPI_", "USER",
+    "NCPUS", "KUBERNETES_SERVICE_HOST", "MY_CPU_REQUEST", "MY_MEM_REQUEST",
+)  # fmt: skip
 
 _current: ContextVar[TrackedBlock | None] = ContextVar("proctally_block", default=None)
 

@@ -314,8 +314,15 @@ class Session:
             "interval_seconds": options.interval,
             "limits": limits(found),
             "scheduler": scheduler or None,
+            "allocation": self._allocation() if scheduler or environment.get("KUBERNETES_SERVICE_HOST") else None,
             "tags": mask_tags(options.tag),
         }
+
+    def _allocation(self) -> JsonObject | None:
+        """Return what a scheduler gave to the job; None without one."""
+        from proctally.tracking.allocation import allocation
+
+        return allocation(self.environment)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
