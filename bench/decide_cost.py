@@ -45,6 +45,7 @@ def decide_cost(_: Programs) -> Iterator[Row]:
         yield Row(
             "s for advise of 100 runs", best("advise", "name:many"), None, f"{MANY} runs of {SAMPLES} samples each"
         )
+        yield Row("s for advise --all", best("advise", "--all"), None, "of all these records and 1,000 short ones")
         yield Row(
             "s for diff of 1,000 runs with one", best("diff", "name:wide", "name:day"), None, "the two ends of each"
         )

@@ -74,10 +74,10 @@ def request_rows(runs: Sequence[Evidence]) -> list[Advice]:
 
 
 def basis(runs: Sequence[Evidence], rows: Sequence[Advice]) -> Cause:
-    """Return from how many runs these rows are, and the next step."""
+    """Return from how many runs these rows are, and the next step: what ended a run comes before what slowed it."""
     steps = [step for row in rows if row.why is not None and (step := row.why.next_step) is not None]
     alone = causes.MORE_RUNS if len(runs) == 1 else None
-    return Cause(causes.BASIS, runs=len(runs), next=steps[0] if steps else alone)
+    return Cause(causes.BASIS, runs=len(runs), next=steps[-1] if steps else alone)
 
 
 def advise_on(runs: Sequence[Evidence]) -> dict[str, Advice]:
@@ -176,8 +176,8 @@ def _rounded(resource: str, value: float) -> float:
 
 
 def _notes(resource: str, proofs: Sequence[Proof], whole: Sequence[float], cut: Sequence[Proof]) -> list[Cause]:
-    found = {note.text: note for proof in proofs if proof.complete for note in proof.notes}
-    notes = list(found.values())
+    complete = sorted((proof for proof in proofs if proof.complete), key=lambda proof: proof.value or 0)
+    notes = list({note.code: note for proof in complete for note in proof.notes}.values())  # those of the largest run
     if cut:
         notes.append(Cause(causes.LEFT_OUT, runs=len(cut), why=[proof.why for proof in cut if proof.why is not None]))
     ordered = sorted(whole)

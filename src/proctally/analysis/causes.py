@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from proctally.analysis.memory import between_bounds
 from proctally.text import words
-from proctally.text.units import UNKNOWN, brief, exact_size, one_unit, percentage, with_unit
+from proctally.text.units import UNKNOWN, brief, exact_size, minutes, one_unit, percentage, with_unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Cause:
         values = self.values
         shown = {name: SHOWN[name](value) for name, value in values.items() if name in SHOWN}
         if "unit" in values:
-            show = exact_size if values["unit"] == "By" else brief
+            show = exact_size if values["unit"] == "By" else minutes
             shown |= {name: show(values[name]) for name in ("used", "next", "below", "limit", "more") if name in values}
         if self.code in MADE:
             shown |= MADE[self.code](**values)
@@ -187,7 +187,8 @@ def _ended(verdict: str, summary: JsonObject) -> dict[str, str]:
 
 def _memory_parts(unit: str, **parts: float | None) -> dict[str, str]:
     """Return what a request of memory is the sum of, such as `58 held, 9 of files, 32 MiB more`."""
-    named = [(value, OF_MEMORY[name]) for name, value in parts.items() if value]
+    least = SMALLEST_PART * sum(value or 0 for value in parts.values())
+    named = [(value, OF_MEMORY[name]) for name, value in parts.items() if value and value >= least]
     unknown = " and ".join(OF_MEMORY[name].removeprefix("of ") for name, value in parts.items() if value is None)
     return {"parts": one_unit(named) + (f"; {unknown} unknown" if unknown else "")}
 
@@ -202,18 +203,19 @@ def _basis(runs: int, next: str | None) -> dict[str, str]:  # noqa: A002
 
 
 REASONS = 2
+SMALLEST_PART = 0.005  # of a request of memory: below it a part is not shown
 OF_MEMORY = {"held": "held", "mapped_file": "of files", "kernel": "of kernel", "swap": "of swap", "more": "more"}
 SHOWN: dict[str, Callable[..., str]] = {
     "seconds": lambda value: with_unit(value, "s"),
-    "about": lambda value: brief(value if value < 10 else round(value)),
+    "about": lambda value: f"{value:.0f} s" if 10 <= value < 59.5 else brief(value),
     "limit": lambda value: with_unit(value, "By"),
     "bytes": exact_size,
     "share": lambda value: percentage(min(value, 1), 0),
-    "cores": lambda value: f"{value:.2f}" if value != int(value) else f"{value:.0f}",
+    "cores": lambda value: f"{value:g}" if value >= 1 and value == int(value) else f"{value:.2f}",
     "gpus": lambda value: f"{value:g}",
     "held": lambda value: f"{value:g}",
     "threads": lambda value: f"{value:.1f}",
-    "gap": lambda gap: "" if gap is None else words.gap(gap),
+    "gap": words.gap,
     "runs": lambda value: "1 run tells" if value == 1 else f"{value} runs tell",
     "why": reasons,
 }
@@ -222,5 +224,5 @@ MADE: dict[str, Callable[..., dict[str, str]]] = {
     ENDED_EARLY: _ended,
     PARTS: _memory_parts,
     BASIS: _basis,
-    WIDE: lambda low, high, gap: {"bounds": between_bounds(low, high) + (f": {words.gap(gap)}" if gap else "")},
+    WIDE: lambda low, high, gap: {"bounds": f"{between_bounds(low, high)}: {words.gap(gap)}"},
 }

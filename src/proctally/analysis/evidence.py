@@ -39,8 +39,10 @@ RESOURCES = (CORES, MEMORY, TIME, GPUS)
 MAX_GPUS, MAX_IDENTITY = 1_000, 128  # of a run, and characters of what identifies one
 NEAR_HIGH = 0.95  # of memory.high, from where on the kernel takes memory away
 UNCLAIMED_SHARE = 0.01  # of the memory at the peak, above which unclaimed shared memory is noted
-FILES_SHARE = 0.10  # of the memory that is needed, above which it is noted that mapped files can be dropped
+FILES_SHARE = 0.15  # of the memory that is needed, above which it is noted that mapped files can be dropped
 WANTED_PART = 0.95  # of the time, in which a trial of cores has all that a run wanted
+NEAR_END = 60.0  # seconds before the end of its batch job, from when on that is what ended a run
+ALLOCATED = {CORES: "cpu_cores", MEMORY: "memory_bytes", TIME: "time_limit_seconds", GPUS: "gpus"}
 TRIAL = 2.0  # times the limit at which a run was ended: what to try next
 NOT_WHOLE = {"attach": causes.FROM_ATTACH, "track": causes.ONE_BLOCK}  # kinds whose time is not that of the job
 
@@ -188,18 +190,33 @@ class Evidence:
         return (mean if resource == CORES else self._gpus.used(),) * 2
 
     def had(self, resource: str) -> float | None:
-        """Return what it had of a resource: the limits in force; None without a limit."""
+        """Return what it had of a resource: what its scheduler gave, else the limits in force; None without a limit."""
+        given = number_at(self.run, f"allocation.{ALLOCATED[resource]}")
+        if given:
+            return given
         if resource == GPUS:
             return len(self._gpus.seen) or None
         if resource == CORES:
             return self.usable_cores()
         return self._memory_limit() if resource == MEMORY else self._time_limit()
 
+    @property
+    def scheduler(self) -> str | None:
+        """The scheduler that ran it: slurm, pbs, lsf or kubernetes; None where it is unknown."""
+        found = value_at(self.run, "allocation.scheduler")
+        return None if found is None else str(found)
+
     def _memory_limit(self) -> float | None:
         return number_at(self.summary or self.run, "limits.memory_bytes")
 
     def _time_limit(self) -> float | None:
-        return self.number("reason.limit_seconds") if self.verdict == "timeout" else None
+        """Return the time limit that ended it: its own, or that of its batch job; None for any other end."""
+        if self.verdict == "timeout":
+            return self.number("reason.limit_seconds")
+        ends, ended = number_at(self.run, "allocation.ends_at"), self.started_at + (self.wall() or 0.0)
+        if ends is not None and self.verdict in ("lost", "killed") and ended >= ends - NEAR_END:
+            return number_at(self.run, "allocation.time_limit_seconds")
+        return None
 
     def _cores(self) -> Proof:
         need = self._cores_needed()
@@ -377,7 +394,7 @@ def _parts(memory: HeldMemory) -> dict[str, float | None]:
 def _bracket_notes(held: HeldMemory, most: HeldMemory) -> list[Cause]:
     """Return what makes a request of memory larger than the job might need, and what might make it too small."""
     notes = []
-    if not held.is_narrow:
+    if held.widest is not None:
         notes.append(Cause(causes.WIDE, low=held.low, high=held.high, gap=held.widest))
     if held.unclaimed and held.high and held.unclaimed > UNCLAIMED_SHARE * held.high:
         notes.append(Cause(causes.UNCLAIMED, bytes=held.unclaimed))

@@ -37,7 +37,7 @@ class PeakPart:
     @property
     def text(self) -> str:
         """The bytes, such as `251 to 258 MiB`."""
-        return _text(self.low, self.high, "{} to {}")
+        return bounds(self.low, self.high)
 
 
 class HeldMemory:
@@ -155,6 +155,11 @@ def _bounds(section: object, low: str, high: str) -> tuple[float | None, float |
 def between_bounds(low: float | None, high: float | None) -> str:
     """Return bounds in bytes as text: `1.71 GiB`, or `between 0.90 and 1.20 GiB`."""
     return _text(low, high, "between {} and {}")
+
+
+def bounds(low: float | None, high: float | None) -> str:
+    """Return the same for a table: `1.71 GiB`, or `0.90 to 1.20 GiB`."""
+    return _text(low, high, "{} to {}")
 
 
 def _text(low: float | None, high: float | None, form: str) -> str:

@@ -31,6 +31,7 @@ OFF = ("", "0", "false", "no", "off")
 
 COLUMN = 30  # where the words of help texts begin
 FLAG, FILE, TEXT, SECONDS, RATIO, COUNT, PAIR, SIZE = "", "FILE", "TEXT", "SECONDS", "RATIO", "N", "K=V", "SIZE"
+OPTIONAL = "[=FILE]"  # a value only behind `=`; empty without one
 
 # short, name, what it takes, for which commands, help
 TABLE = (
@@ -141,7 +142,17 @@ TABLE = (
     ("n", "name", "PATTERN", "advise", "the past runs of this name; * and ? stand for anything"),
     ("", "tag", PAIR, "advise", "of these only runs with this pair; may be repeated"),
     ("", "since", "WHEN", "advise", "of these only runs begun since: an age (12h, 7d) or a date"),
-    ("", "for", "NAMES", "advise", "lines for slurm, pbs, kubernetes, docker, nextflow, snakemake (default: all)"),
+    ("", "all", FLAG, "advise", "a line for each name, the most wasteful first; ? marks a trial"),
+    (
+        "",
+        "for",
+        "NAMES",
+        "advise",
+        "lines for slurm, pbs, lsf, kubernetes, docker, nextflow, snakemake, or all"
+        " (default: the scheduler that is found, else slurm)",
+    ),
+    ("", "trial", FLAG, "advise", "what no run proves as lines too, not as comments"),
+    ("", "servers", OPTIONAL, "advise", "the cheapest cloud servers that fit, from a file of sparecores-data"),
     ("q", "quiet", FLAG, "advise", "the lines alone, to be pasted"),
 )
 DEFAULTS = {
@@ -231,6 +242,8 @@ def parse(
                 raise UsageError(f"{flag} takes no value")
             setattr(options, found.attribute, True)
             continue
+        if value is None and found.takes == OPTIONAL:
+            value = ""
         if value is None:
             if not rest:
                 raise UsageError(f"{flag} needs a value")
@@ -306,7 +319,8 @@ def describe(command: str) -> str:
     lines = []
     for spec in specs(command):
         flags = f"-{spec.short}, --{spec.name}" if spec.short else f"    --{spec.name}"
-        head = f"  {f'{flags} {spec.takes}'.rstrip():<{COLUMN - 4}}  "
+        taken = spec.takes if spec.takes == OPTIONAL else f" {spec.takes}"
+        head = f"  {f'{flags}{taken}'.rstrip():<{COLUMN - 4}}  "
         lines += textwrap.wrap(spec.help, 80, initial_indent=head, subsequent_indent=COLUMN * " ")
     return "\n".join(lines)
 

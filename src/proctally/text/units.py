@@ -130,6 +130,14 @@ def brief(seconds: float | None) -> str:
     return duration(seconds, tenths=False)
 
 
+def minutes(seconds: float) -> str:
+    """Format whole minutes without seconds, such as `2 min` or `1 h 05 min`; any other duration as `brief` does."""
+    if seconds % 60 or not seconds:
+        return brief(seconds)
+    hours, rest = divmod(int(seconds) // 60, 60)
+    return f"{hours} h {rest:02} min" if hours else f"{rest} min"
+
+
 def parse_number(text: str, where: str) -> float:
     """Return a finite number; `where` names the option in the error. Raises UsageError."""
     try:

@@ -56,6 +56,9 @@ class Options:
     fail_on: str | None = None
     undecided: str | None = None
     for_: str | None = None
+    all: bool = False
+    trial: bool = False
+    servers: str | None = None
     plain: bool = False
     count: int | None = None
     every: float | None = None

@@ -11,7 +11,7 @@ from proctally.analysis.evidence import CORES, GPUS, MEMORY, TIME, Evidence
 from proctally.errors import NoRecord
 from proctally.record import codes
 from proctally.record.values import number, number_at, value_at
-from proctally.text.units import size
+from proctally.text.units import minutes, size
 from proctally.text.words import counted
 
 TYPE_CHECKING = False
@@ -99,13 +99,8 @@ def _asked(advice: Advice) -> str:
     if advice.resource in (CORES, GPUS):
         shown = counted(math.ceil(value), NOUNS[advice.resource])
     else:
-        shown = _minutes(value) if advice.resource == TIME else quantity(advice.resource, value)
+        shown = minutes(value) if advice.resource == TIME else quantity(advice.resource, value)
     return shown if advice.request is not None else f"{shown} as a trial"
-
-
-def _minutes(seconds: float) -> str:
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
 def _without_waits(found: list[Advice]) -> str:

@@ -411,6 +411,8 @@ def test_trial_of_cores_is_bounded_by_demand() -> None:
          "from one run, not a good one: run it once on a free machine, then ask again"),
         ([{}, {"verdict": "oom", "limits": {"memory_bytes": 2 * GIB}}], "more_memory",
          "from 2 runs, not all of them good: run it once with more memory, then ask again"),
+        ([{"verdict": "oom", "time": {}, "waiting": {"run_delay_seconds": 60.0}}], "more_memory",
+         "from one run, not a good one: run it once with more memory, then ask again"),
         ([{"verdict": "failed"}], "to_its_end", "from one run, not a good one: run it once to its end, then ask again"),
         ([{"kind": "track"}], "from_start",
          "from one run, not a good one: run it once from its start, as a command of proctally run, then ask again"),

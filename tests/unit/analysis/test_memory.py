@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from made import GIB, MIB, admitted, bounded, gap, lines
+from memory_recording import recordings
 from proctally.analysis.advice import Advice, advise_on
 from proctally.analysis.evidence import MEMORY, Evidence
 from proctally.analysis.measures import figure
@@ -148,7 +149,7 @@ def test_sample_above_the_peak_was_narrowed_later() -> None:
     made = bounded(lines(), GIB, GIB, mapped_file_bytes=0, kernel_bytes=0)
     made[2]["tree"] |= {"memory_high_bytes": 3 * GIB, "mapped_file_bytes": MIB}
     found = advice(made)
-    assert found.proven == GIB + MIB and "1 GiB held, 1 MiB of files" in found.note.text
+    assert found.proven == GIB + MIB and found.note.text == "1 held, 0.25 GiB more"
 
 
 def test_record_without_an_end_has_the_bounds_of_its_samples() -> None:
@@ -180,3 +181,34 @@ def test_limit_of_an_oom_kill_above_the_peak_has_no_parts() -> None:
     made = bounded(lines(verdict="oom", limits={"memory_bytes": 4 * GIB}), GIB, GIB, mapped_file_bytes=MIB)
     found = advice(made)
     assert found.request is None and found.at_least == 4 * GIB
+
+
+# -- never below the truth -------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 1 << 36)] * 4), min_size=1, max_size=5),
+    st.sampled_from(["ok", "oom", "limit", "killed", "failed"]),
+)
+def test_request_is_never_below_what_a_run_held(sizes: list[tuple[int, int, int, int]], verdict: str) -> None:
+    """That is the upper bound with what is apart; the trial of a run that was killed is above its limit, too."""
+    runs = []
+    for number, (high, mapped, kernel, swap) in enumerate(sizes):
+        cut = {"verdict": verdict} if number == 0 else {}
+        made = lines(number=number, limits={"memory_bytes": high}, **cut)
+        runs.append(bounded(made, high // 2, high, mapped_file_bytes=mapped, kernel_bytes=kernel, swap_bytes=swap))
+    found = advice(*runs)
+    truth = max(sum(each) for each in sizes)
+    value = found.trial if found.request is None else found.request
+    assert value is None or value >= truth
+    assert found.request is not None or verdict != "ok"
+    if verdict == "oom" and len(sizes) == 1:
+        assert found.request is None and (found.trial or 0) >= 2 * sizes[0][0]
+
+
+@pytest.mark.slow
+def test_request_is_never_below_the_truth_of_a_recorded_run() -> None:
+    for recording in recordings():
+        low, high = recording.model.peaks.low, recording.model.peaks.high
+        found = advice(bounded(lines(), low, high, mapped_file_bytes=0, kernel_bytes=0))
+        assert found.request is not None and found.request >= recording.truth, recording.name

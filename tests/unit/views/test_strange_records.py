@@ -19,6 +19,7 @@ from proctally.analysis.directives import SCHEDULERS, directives
 from proctally.analysis.evidence import Evidence
 from proctally.analysis.gates import gates
 from proctally.record.catalogue import Past
+from proctally.text.terminal import Look
 from proctally.views import advise
 from proctally.views.diff import as_json, as_markdown, as_text
 
@@ -73,5 +74,5 @@ def test_anything_may_stand_anywhere(changes: list[tuple[tuple[Any, ...], Any]])
     assert as_text(found, verbose=True, colour=True) and as_markdown(found, verbose=True)
     for text in (as_json(found), advise.as_json(advise.Found(runs, []), list(SCHEDULERS))):
         json.loads(text, parse_constant=pytest.fail)
-    assert advise.as_text(advise.Found(runs, []), ["slurm"], colour=True)
+    assert advise.as_text(advise.Found(runs, []), ["slurm"], Look(colour=True))
     assert advise.as_markdown(advise.Found(runs, []), ["slurm"])
