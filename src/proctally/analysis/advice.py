@@ -104,7 +104,8 @@ def _advice(resource: str, proofs: Sequence[Proof]) -> Advice:
     bounds = [proof.value for proof in cut if proof.value is not None]
     most = max(bounds, default=None)
     if advice.proven is None or (most is not None and _needs_more(resource, most, advice.proven)):
-        advice.at_least = max((value for value in (most, advice.proven) if value), default=None)
+        least = [proof.least for proof in cut if proof.value is not None]
+        advice.at_least = max((value for value in (*least, advice.proven) if value), default=None)
         if resource == CORES and advice.at_least is not None:
             advice.at_least = round(advice.at_least, 2) or None
         _without_request(advice, cut)

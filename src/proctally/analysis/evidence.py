@@ -53,10 +53,10 @@ class Proof:
     `value`: what it used, None where it is unknown. `complete`: whether that is all it needed; otherwise it needed at
     least this, and `why` is what kept it from more. `notes`: facts that a reader needs for it. `parts`: what the value
     is the sum of; empty where it is one figure. `trial`: what to try next where it needed more, and what that rests on;
-    no run proves it.
+    no run proves it. `least`: the minimum that it needed, where `value` is an upper bound of what it used.
     """
 
-    __slots__ = ("complete", "notes", "parts", "trial", "value", "why")
+    __slots__ = ("complete", "least", "notes", "parts", "trial", "value", "why")
 
     def __init__(
         self,
@@ -65,7 +65,9 @@ class Proof:
         notes: Iterable[Cause] = (),
         parts: dict[str, float | None] | None = None,
         trial: tuple[float, Cause] | None = None,
+        least: float | None = None,
     ) -> None:
+        self.least = value if least is None else least
         self.trial = None if why is None else trial
         self.value = value
         self.complete = value is not None and why is None
@@ -307,7 +309,9 @@ class Evidence:
         if used is None:
             return Proof(None, self.cut() or Cause(causes.TOO_SHORT))
         if self.cut() is not None:
-            return Proof(used, self.cut(), parts=parts, trial=self._memory_trial(used, self._killed_at(limit)))
+            killed_at = self._killed_at(limit)
+            least = max((each for each in (most.low, killed_at) if each is not None), default=None)
+            return Proof(used, self.cut(), parts=parts, trial=self._memory_trial(used, killed_at), least=least)
         denied = self._gap(codes.PSS_DENIED)
         if denied is not None and not held.is_known:
             return Proof(used, Cause(causes.PSS_DENIED, gap=denied))
