@@ -1,10 +1,11 @@
-"""The charts of a page, by Bokeh: all over one time axis, with one cursor; what looks are made of is CSS, see page.css.
+"""The charts of a page, by Bokeh: all over one time axis; cursor and values are elements of the page, see page.js.
 
 Nothing of Bokeh but its models, its serialization and its one script is loaded.
 """
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 
 from bokeh.core.properties import value
@@ -13,135 +14,144 @@ from bokeh.models import (
     AdaptiveTicker,
     BoxZoomTool,
     ColumnDataSource,
-    CrosshairTool,
     CustomJS,
-    CustomJSHover,
     CustomJSTickFormatter,
     DatetimeTicker,
     Grid,
     HBar,
-    HoverTool,
     LinearAxis,
     Plot,
     Range1d,
     Scatter,
     Span,
     Text,
+    VArea,
     VSpan,
     WheelZoomTool,
 )
 from bokeh.models import Line as LineGlyph
 from bokeh.resources import Resources
-from numpy import array as ndarray
-from numpy import isfinite, zeros
 
 from proctally.record.schema import BYTES
-from proctally.views.report.plots import UNITS
+from proctally.views.report import lanes, payload
+from proctally.views.report.decimate import thin
+from proctally.views.report.plots import PLOTS
+from proctally.views.report.series import lines_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from proctally.record import JsonObject
     from proctally.views.report.lanes import Bar
+    from proctally.views.report.series import Story
 
     Plots = JsonObject  # by the key of their place in the page
 
 MILLISECONDS = 1000.0
-HEIGHT = 190
-LANE = 17
-MARGIN = 40
+HEIGHT = 130
+LANE = 15
+MARGIN = 34
 LEFT = 70  # of every chart: one time stands at one place
-HOVER = "_hover"
+BUCKETS = 1000  # spans of time with two rows each, twice what a screen has room for
+MAX_DOTS = 300  # samples in sight, up to which each has a dot
+MAX_MARKS = 60
+STACK = "stack."  # columns of the time chart: each part on top of those before
+# name of a colour in CSS: its value on light and on dark
+PALETTE = {
+    "computing": ("#1f6fb5", "#5aa2e6"), "ready": ("#c2410c", "#f0884a"), "memory": ("#0f766e", "#3fb8a9"),
+    "disk": ("#7b3fa6", "#bb8fe3"), "throttled": ("#8a6100", "#d9b23a"), "green": ("#17723d", "#5fcf8e"),
+    "pink": ("#a8457f", "#e58fc0"), "asleep": ("#7d8792", "#7f8a96"), "limit": ("#b3263e", "#ff8a9b"),
+}  # fmt: skip
+HATCHES = {"ready": "right_diagonal_line", "disk": "dot"}  # parts differ by more than their colours
 
 
 @dataclass(slots=True)
 class Chart:
-    """One chart as it is drawn: lines are (column, table, label, colour, dash), levels (label, value)."""
+    """One chart as it is drawn: lines are (column, table, label, colour, dash); `colour`: a key of PALETTE.
+
+    `levels`: (value, colour) of lines across. `band`: whether the second line is the lower bound of the first, else
+    `filled`: whether the area under the first line is. `stacked`: whether each line stands on the one before.
+    """
 
     key: str
+    title: str
     unit: str
     top: float
     lines: Sequence[tuple[str, int, str, str, str]]
-    levels: Sequence[float]
+    levels: Sequence[tuple[float, str]] = ()
+    band: bool = False
+    filled: bool = False
+    stacked: bool = False
 
 
 class Canvas:
-    """What the charts of one page share: the time axis, the cursor, the tools and the tables."""
+    """What the charts of one page share: the time axis, the tables, and `charts`, those that were drawn so far."""
 
-    def __init__(
-        self, wall_seconds: float, tables: Sequence[dict[str, Sequence[float]]], marks: Sequence[float]
-    ) -> None:
-        """`tables`: columns of the same length, one of which is `time`, in seconds; `marks`: times of phases."""
-        end = max(wall_seconds, 0.001) * MILLISECONDS
+    def __init__(self, stories: Sequence[Story]) -> None:
+        end = max(*(story.wall_seconds for story in stories), 0.001) * MILLISECONDS
         pad = end / 200
+        self.charts: list[Chart] = []
         self.time = Range1d(start=-pad, end=end + pad, bounds=(-pad, end + pad), min_interval=1, name="time")
-        self.cursor = Span(dimension="height", line_width=1, line_color="#7f8993", name="cursor")
-        self.tables = [
-            ColumnDataSource({key: _packed(key, values) for key, values in table.items()}, name=f"table{number}")
-            for number, table in enumerate(tables)
-        ]
-        for table in self.tables:
-            table.data[HOVER] = zeros(len(table.data["time"]), dtype="float32")
-        self.marks = ColumnDataSource({"x": [mark * MILLISECONDS for mark in marks]})
-        self.moved = CustomJS(code="proctally.point(cb_obj.x)")
         self.time.js_on_change("start", CustomJS(code="proctally.fit()"))
         self.time.js_on_change("end", CustomJS(code="proctally.fit()"))
-        self.value = {unit: CustomJSHover(code=f"return proctally.said({unit!r}, value)") for unit in (*UNITS, "time")}
+        self.payload = ""
+        self.tables = [self._table(number, story) for number, story in enumerate(stories)]
+        marks = _marks(stories[0]) if len(stories) == 1 else []
+        self.marks = ColumnDataSource({"x": [mark * MILLISECONDS for mark in marks]})
+
+    def _table(self, number: int, story: Story) -> ColumnDataSource:
+        """Return the rows that are drawn at first; all of them travel in the payload, where these are fewer."""
+        columns = {line.key: story.columns[line.key] for plot in PLOTS for line in lines_of(story, plot)}
+        columns |= _stack(story)
+        times, thinned = thin(story.times, columns, BUCKETS)
+        if len(times) < len(story.times):
+            self.payload += payload.element(number, story.times, columns)
+        data = {key: array("f", column) for key, column in thinned.items()}
+        data["time"] = array("d", [time * MILLISECONDS for time in times])
+        return ColumnDataSource(data, name=f"table{number}")
 
     def chart(self, chart: Chart) -> Plot:
-        """Lines over time."""
+        """Return a chart of lines over time."""
+        self.charts.append(chart)
         plot = self._plot(HEIGHT, Range1d(start=0, end=chart.top, bounds=(0, chart.top)), chart.key)
         ticks = CustomJSTickFormatter(code=f"return proctally.tick({chart.unit!r}, tick, ticks)")
-        ticker = AdaptiveTicker(desired_num_ticks=4, num_minor_ticks=0)
+        ticker = AdaptiveTicker(desired_num_ticks=3, num_minor_ticks=0)
         if chart.unit in (BYTES, f"{BYTES}/s"):
             ticker.base, ticker.mantissas = 1024, [2**power for power in range(10)]
         plot.add_layout(LinearAxis(ticker=ticker, formatter=ticks), "left")
         plot.add_layout(Grid(dimension=1, ticker=ticker))
-        for column, table, _, colour, dash in reversed(chart.lines):  # the first, the job's, over the others
-            glyph = LineGlyph(x="time", y=column, line_color=colour, line_width=1.6, line_dash=dash, line_join="round")
-            plot.add_glyph(self.tables[table], glyph)
-            if isfinite(self.tables[table].data[column]).sum() == 1:  # a line needs two
-                dot = Scatter(x="time", y=column, size=5, fill_color=colour, line_color=colour)
-                plot.add_glyph(self.tables[table], dot)
-        for level in chart.levels:
-            plot.add_layout(Span(location=level, dimension="width", line_color="#d6455d", line_dash="dashed"))
-        if len(self.tables) == 1:
-            self._told(plot, chart)
+        for level, colour in chart.levels:
+            line = Span(location=level, dimension="width", line_dash="dashed", level="underlay", tags=[colour])
+            line.line_color = PALETTE[colour][0]
+            plot.add_layout(line)
+        for area, table in _areas(chart):
+            plot.add_glyph(self.tables[table], area)
+        for column, table, _, colour, dash in () if chart.stacked else reversed(chart.lines):  # the first on top
+            ink, tags = PALETTE[colour][0], [colour]
+            source = self.tables[table]
+            line = LineGlyph(x="time", y=column, line_color=ink, line_width=1.6, line_dash=dash, tags=tags)
+            plot.add_glyph(source, line)
+            dot = Scatter(x="time", y=column, size=4, fill_color=ink, line_color=ink, tags=tags)
+            plot.add_glyph(source, dot, name=f"dots{table}", visible=len(source.data["time"]) <= MAX_DOTS)
         return plot
 
-    def _told(self, plot: Plot, chart: Chart) -> None:
-        """What its lines say where it is pointed at; of several runs the legends tell that."""
-        under = plot.add_glyph(self.tables[0], LineGlyph(x="time", y=HOVER, line_alpha=0))
-        tips = [
-            ("at", "@{time}{custom}"),
-            *((label, f"@{{{column}}}{{custom}}") for column, _, label, *_ in chart.lines),
-        ]
-        formatters = {f"@{{{column}}}": self.value[chart.unit] for column, *_ in chart.lines}
-        formatters["@{time}"] = self.value["time"]
-        plot.add_tools(
-            HoverTool(
-                mode="vline", renderers=[under], tooltips=tips, formatters=formatters, point_policy="follow_mouse",
-                line_policy="nearest", attachment="horizontal",
-            )
-        )  # fmt: skip
-
     def bars(
-        self, key: str, bars: Sequence[Bar], colours: Sequence[str], names: Sequence[str], told: Sequence[str]
+        self, key: str, bars: Sequence[Bar], colours: Sequence[str], names: Sequence[str], shown: Sequence[str]
     ) -> Plot:
-        """Bars in lanes, each with a name and what is told of it when it is pointed at."""
-        lanes = max((bar.lane for bar in bars), default=0) + 1
-        plot = self._plot(lanes * LANE + MARGIN, Range1d(start=lanes - 0.4, end=-0.6), key)
+        """Return bars in lanes, each with a name and the text that the page shows at the cursor."""
+        count = max((bar.lane for bar in bars), default=0) + 1
+        plot = self._plot(count * LANE + MARGIN, Range1d(start=count - 0.4, end=-0.6), key)
         plot.add_layout(LinearAxis(visible=False), "left")
         begin, end = [bar.begin * MILLISECONDS for bar in bars], [bar.end * MILLISECONDS for bar in bars]
         source = ColumnDataSource(
             {
                 "begin": begin, "end": end, "lane": [bar.lane for bar in bars], "colour": colours, "name": names,
-                "at": begin, "fits": [""] * len(bars), "told": told,
+                "at": begin, "fits": [""] * len(bars), "shown": shown,
             },
             name=f"bars-{key}",
         )  # fmt: skip
-        drawn = plot.add_glyph(
+        plot.add_glyph(
             source,
             HBar(
                 y="lane", left="begin", right="end", height=0.86, fill_color="colour", line_color="colour",
@@ -155,16 +165,13 @@ class Canvas:
                 text_baseline="middle", text_font=value("system-ui, sans-serif"),
             ),
         )  # fmt: skip
-        plot.add_tools(
-            HoverTool(renderers=[drawn], tooltips=[("", "@name"), ("", "@told")], point_policy="follow_mouse")
-        )
         return plot
 
     def _plot(self, height: int, values: Range1d, name: str) -> Plot:
         plot = Plot(
             x_range=self.time, y_range=values, height=height, sizing_mode="stretch_width", name=name,
             toolbar_location=None,
-            min_border_left=LEFT, min_border_right=10, min_border_top=6, min_border_bottom=24, border_fill_color=None,
+            min_border_left=LEFT, min_border_right=10, min_border_top=6, min_border_bottom=22, border_fill_color=None,
             background_fill_color=None, outline_line_color=None, output_backend="canvas",
         )  # fmt: skip
         ticker = DatetimeTicker(desired_num_ticks=6)
@@ -177,25 +184,70 @@ class Canvas:
             plot.add_glyph(self.marks, VSpan(x="x", line_color="#9b6dd6", line_dash="dotted", line_alpha=0.7))
         drag = BoxZoomTool(dimensions="width", name="gesture")
         wheel = WheelZoomTool(dimensions="width", modifiers={"ctrl": True}, name="gesture")
-        plot.add_tools(drag, wheel, CrosshairTool(overlay=self.cursor))
+        plot.add_tools(drag, wheel)
         plot.toolbar.active_drag = drag
         plot.toolbar.active_scroll = wheel
-        plot.js_on_event("mousemove", self.moved)
         return plot
 
 
-def _packed(key: str, values: Sequence[float]) -> object:
-    """As the page gets it: times in milliseconds, values as single floats, which is finer than a pixel."""
-    return ndarray(values, dtype="float64") * MILLISECONDS if key == "time" else ndarray(values, dtype="float32")
+def _marks(story: Story) -> list[float]:
+    """Return the times at which phases begin and end, as long as they can be told apart."""
+    marks = sorted({moment for bar in lanes.of_phases(story) for moment in (bar.begin, bar.end)})
+    return marks if len(marks) <= MAX_MARKS else []
+
+
+def _stack(story: Story) -> dict[str, array[float]]:
+    """Return the parts of the time, each on top of those before."""
+    found: dict[str, array[float]] = {}
+    (plot,) = (plot for plot in PLOTS if plot.key == "time")
+    below = array("f", bytes(4 * len(story.times)))
+    for line in lines_of(story, plot):
+        # an interval in which one comes late is cut at its end
+        parts = zip(story.columns[line.key], below, strict=True)
+        below = found[STACK + line.key] = array("f", [min(part + under, plot.most) for part, under in parts])
+    return found
+
+
+def _areas(chart: Chart) -> Iterator[tuple[VArea, int]]:
+    """Yield the areas of a chart with their tables."""
+    if chart.band:
+        (high, table, _, colour, _), (low, *_) = chart.lines[:2]
+        yield _area(0, low, colour, 0.30), table
+        yield _area(low, high, colour, 0.30, hatch="right_diagonal_line"), table
+    elif chart.filled:
+        column, table, _, colour, _ = chart.lines[0]
+        yield _area(0, column, colour, 0.16), table
+    elif chart.stacked:
+        below: str | int = 0
+        for column, table, _, colour, _ in chart.lines:
+            yield _area(below, column, colour, 0.85, hatch=HATCHES.get(colour)), table
+            below = column
+
+
+def _area(low: str | int, high: str, colour: str, alpha: float, hatch: str | None = None) -> VArea:
+    area = VArea(x="time", y1=low, y2=high, fill_color=PALETTE[colour][0], fill_alpha=alpha, tags=[colour])
+    if hatch:
+        area.hatch_pattern, area.hatch_color, area.hatch_alpha, area.hatch_scale = hatch, "#ffffff", 0.5, 6
+    return area
+
+
+def style() -> str:
+    """Return the colours of the charts as CSS."""
+    light, dark = ("".join(f" --chart-{name}: {pair[n]};" for name, pair in PALETTE.items()) for n in (0, 1))
+    return (
+        f":root {{{light} }}\n"
+        f'@media screen and (prefers-color-scheme: dark) {{ :root:not([data-theme="light"]) {{{dark} }} }}\n'
+        f'@media screen {{ :root[data-theme="dark"] {{{dark} }} }}\n'
+    )
 
 
 def script() -> str:
-    """The text of Bokeh's own script, without the parts for servers, widgets, tables and WebGL."""
+    """Return the text of Bokeh's own script, without the parts for servers, widgets, tables and WebGL."""
     return str(Resources(mode="inline", components=["bokeh"]).js_raw[0])
 
 
 def embedded(plots: Plots) -> tuple[str, dict[str, str]]:
-    """A script element that draws all of them, and for each the element that it is drawn into."""
+    """Return a script element that draws all of them, and for each the element that it is drawn into."""
     if not plots:  # Bokeh refuses to draw nothing
         return "", {}
     made, places = components(plots, wrap_script=True)

@@ -1,118 +1,159 @@
-"""The charts of one run on a page: title, legend, the place that is drawn into, and the same in words."""
+"""The column of charts of one run: controls, and for each chart its legend, its place, and the same in words."""
 
 from __future__ import annotations
 
-from proctally.record.schema import BYTES, CORES
+from proctally.record.schema import BYTES, CORES, RATIO
 from proctally.record.values import number, number_at
 from proctally.text.escape import html, printable
 from proctally.text.units import duration, size
-from proctally.views.report import charts, lanes, run_facts
+from proctally.views.report import lanes, run_facts
+from proctally.views.report.charts import STACK, Chart
 from proctally.views.report.lanes import SHADES
-from proctally.views.report.series import shown
+from proctally.views.report.readout import tools
+from proctally.views.report.series import WANTED, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from proctally.views.report.charts import Canvas, Plots
     from proctally.views.report.lanes import Bar
     from proctally.views.report.plots import Line, Plot
     from proctally.views.report.run_facts import Facts
     from proctally.views.report.series import Story
 
-COLOURS = ("#2f7fd6", "#dd7a12", "#2a9d5c", "#9b6dd6", "#d6455d", "#1797a6", "#a07a1a", "#c95fa8")
-MACHINE = ("#7f8993", "#a98f6a")
+COLOURS = ("computing", "ready", "memory", "disk", "throttled", "green", "pink", "asleep")
+BOUNDS = ("tree.memory_high_bytes", "tree.memory_low_bytes")
 SHADE_COLOURS = ("#66707b", "#3f72ad", "#1f5ca8", "#b0530b", "#b32a46")  # white text stands on them
 PHASE_COLOURS = ("#7a5bb5", "#2f72c4", "#21804c", "#a85a14", "#a8456f")
-LIMIT_COLOUR = "#d6455d"
 UNKNOWN_COLOUR = "#6b737c"
-FAR = 2.5  # a limit so many times above the peak is told, not drawn
+FAR = 1.5  # a limit so many times above the peak is in the legend, not in the chart: the scale is the job's
 HEAD_ROOM = 1.08
-AFTER_TIMELINE = ("network", "pressure", "cgroup-pressure", "processes", "machine-memory")
+FLAT = 0.02  # of the largest value: a chart whose lines vary less is a line of words
+LEAST = {CORES: 0.005, RATIO: 0.005, f"{BYTES}/s": 512.0}  # by unit: a chart below it is flat, too
+WORTH = 0.03  # of the cores that were wanted: a smaller difference to those used is not drawn
+SPIKE = 0.02  # of the largest sample: a peak so far above it was between two samples
 
 
-def drawings(facts: Facts, canvas: charts.Canvas, plots: charts.Plots) -> str:
-    """All charts that there is data for, those of the job first; each is added to `plots` by its key."""
+def drawings(facts: Facts, canvas: Canvas, plots: Plots) -> str:
+    """Return all charts that there is data for, those of the job first; each is added to `plots` by its key."""
     story = facts.story
-    found, empty, flat = shown(story)
+    found, empty, zero = shown(story)
     phases, bars = lanes.of_phases(story), lanes.of_processes(story)
-    timeline = [_timeline(facts, bars, canvas, plots)] if bars else []
-    parts = [_phase_strip(phases, canvas, plots)] if phases else []
+    own = [_phase_strip(phases, canvas, plots)] if phases else []
+    machine: list[str] = []
+    flat: list[str] = []
     for plot, rows in found:
-        if plot.key in AFTER_TIMELINE:
-            parts += timeline
-            timeline = []
-        parts.append(_chart(facts, plot, rows, canvas, plots))
-    parts += timeline
-    missing = [f"Zero throughout: {', '.join(flat)}."] if flat else []
-    missing += [f"Without data: {', '.join(empty)}."] if empty else []
-    return "".join(parts) + f'<p class="small soft">{html(" ".join(missing))}</p>'
-
-
-def _chart(facts: Facts, plot: Plot, rows: list[Line], canvas: charts.Canvas, plots: charts.Plots) -> str:
-    story = facts.story
-    styles = _styles(rows, of_tree=facts.of_tree)
-    peak = max((story.peak(row.key) or 0.0) for row in rows)
-    levels, told = _levels(facts, plot.key, peak)
-    lines = [(row.key, 0, row.label, colour, dash) for row, (colour, dash) in zip(rows, styles, strict=True)]
-    top = max([peak, *levels]) * HEAD_ROOM
-    plots[plot.key] = canvas.chart(charts.Chart(plot.key, plot.unit, top, lines, levels))
-    legend = [
-        entry(row.label, colour, dash, spoken(story, plot, row), column=row.key, unit=plot.unit)
-        for row, (colour, dash) in zip(rows, styles, strict=True)
-    ]
-    legend += [entry(text, LIMIT_COLOUR, "dashed") for text in told]
-    note = f"{plot.note} {_unread(story)}" if plot.key == "memory" else plot.note
-    return framed(plot.key, plot.title, legend, note.strip())
-
-
-def _styles(rows: Sequence[Line], *, of_tree: bool) -> list[tuple[str, str]]:
-    """Colour and dash of each line: what is the machine's stands back behind the job's."""
-    own, other = iter(COLOURS * 2), iter(MACHINE * 8)
-    several = len({row.scope for row in rows}) > 1
-    return [
-        (next(other), "dashed") if of_tree and several and row.scope in ("system", "gpus") else (next(own), "solid")
-        for row in rows
-    ]
-
-
-def _levels(facts: Facts, key: str, peak: float) -> tuple[list[float], list[str]]:
-    """The limits that a chart shows, and how they are told; one far above is told only."""
-    if key == "cpu":
-        known = [("it may use", facts.limit_cores if facts.of_tree else None), ("the machine has", facts.machine_cores)]
-        unit = CORES
-    elif key == "memory":
-        known, unit = [("it may use", facts.limit_memory), ("the machine has", facts.machine_memory)], BYTES
-    elif key == "machine-memory":
-        known, unit = [("the machine has", facts.machine_memory)], BYTES
-    else:
-        return [], []
-    drawn, told = [], []
-    for what, level in known:
-        if level is None or level in drawn:
-            continue
-        value = size(level) if unit == BYTES else f"{level:g} cores"
-        if level <= FAR * peak:
-            drawn.append(level)
-            told.append(f"{what} {value}")
+        if is_flat(story, plot, rows):
+            flat.append(_in_words(story, plot, rows))
         else:
-            told.append(f"{what} {value} (above the chart)")
-    return drawn, told
-
-
-def _unread(story: Story) -> str:
-    """Return that PSS is a lower bound, as in older records; newer ones have no partial sum."""
-    pairs = zip(story.columns["tree.pss_unread"], story.columns["tree.pss_bytes"], strict=True)
-    short = sum(unread > 0 and pss == pss for unread, pss in pairs)
-    if not short:
-        return ""
+            is_aside = plot.of_machine and facts.of_tree
+            (machine if is_aside else own).append(_chart(facts, plot, rows, canvas, plots))
+    if len(bars) > 1:
+        own.append(_timeline(facts, bars, canvas, plots))
+    elif bars:
+        flat.append(f"Processes: 1, {printable(str(bars[0].line.get('command')))}, {_process(bars[0])}.")
+    flat += [f"Zero throughout: {', '.join(zero)}."] if zero else []
+    flat += [f"Without data: {', '.join(empty)}."] if empty else []
+    aside = ""
+    if machine:
+        aside = f'<details class="machine"><summary>Charts of the machine</summary>\n{"".join(machine)}</details>\n'
+    words = "".join(f"<li>{html(text)}</li>" for text in flat)
     return (
-        f"In {short:,} of {story.samples:,} samples the PSS of some processes had not been read (yet): the sum is at"
-        " least what is drawn."
+        f'{_resolution(story)}{tools(story.wall_seconds, canvas)}<div class="charts">\n{"".join(own)}{aside}</div>\n'
+        f'<ul class="plain small">{words}</ul>\n'
     )
 
 
+def _resolution(story: Story) -> str:
+    if story.per_row == 1:
+        return ""
+    text = f"{story.samples:,} samples: {story.per_row} are one here, the largest of levels and the mean of rates."
+    return f'<p class="small soft">{html(text)}</p>\n'
+
+
+def is_flat(story: Story, plot: Plot, rows: Sequence[Line]) -> bool:
+    """Return whether nothing of a chart changes, so that words show as much."""
+    courses = [story.course(row.key) for row in rows]
+    top = max(course.peak or 0.0 for course in courses)
+    moved = max((course.peak or 0.0) - (course.least or 0.0) for course in courses)
+    return top < LEAST.get(plot.unit, 0.0) or moved <= FLAT * top
+
+
+def _in_words(story: Story, plot: Plot, rows: Sequence[Line]) -> str:
+    values = (f"{row.label} {run_facts.said(plot.unit, story.peak(row.key))}" for row in rows)
+    return f"{plot.title}: {', '.join(values)} throughout."
+
+
+def _chart(facts: Facts, plot: Plot, rows: list[Line], canvas: Canvas, plots: Plots) -> str:
+    story = facts.story
+    if plot.key == "cpu" and not _is_held_up(story):
+        rows = rows[:1]
+    peak = max((story.peak(row.key) or 0.0) for row in rows)
+    levels, texts = _limits(facts, plot.key, peak)
+    legend = [entry(text, "limit", "dashed") for text in texts]
+    if plot.key == "memory" and (bound := _spike(facts, peak)) is not None:
+        levels.append((bound, "memory"))
+        legend.append(entry(f"peak at most {size(bound)}, a spike between two samples", "memory", "dashed"))
+    colours = [row.colour or COLOURS[number % len(COLOURS)] for number, row in enumerate(rows)]
+    is_stacked = plot.key == "time"
+    prefix = STACK if is_stacked else ""
+    chart = Chart(
+        plot.key,
+        plot.title,
+        plot.unit,
+        plot.most if is_stacked else max([peak, *(level for level, _ in levels)]) * HEAD_ROOM,
+        [(prefix + row.key, 0, row.label, colour, row.dash) for row, colour in zip(rows, colours, strict=True)],
+        levels,
+        band=tuple(row.key for row in rows[:2]) == BOUNDS,
+        filled=plot.key == "cpu",
+        stacked=is_stacked,
+    )
+    plots[plot.key] = canvas.chart(chart)
+    lines = [
+        entry(row.label, colour, row.dash, spoken(story, plot, row)) for row, colour in zip(rows, colours, strict=True)
+    ]
+    return framed(plot.key, plot.title, lines + legend, plot.note)
+
+
+def _is_held_up(story: Story) -> bool:
+    """Return whether the job ever wanted notably more cores than it used."""
+    used, wanted = story.columns["tree.cpu_cores"], story.columns[WANTED]
+    least = WORTH * (story.peak(WANTED) or 0.0)
+    return any(more - cores > least for cores, more in zip(used, wanted, strict=True))
+
+
+def _limits(facts: Facts, key: str, peak: float) -> tuple[list[tuple[float, str]], list[str]]:
+    """Return the limits that a chart shows with their colour, and all of them as text."""
+    own_cores, own_memory = (facts.limit_cores, facts.limit_memory) if facts.of_tree else (None, None)
+    may, has = "it can use", "the machine has"
+    known: list[tuple[str, float | None]] = []
+    if key == "cpu":
+        known = [(may, own_cores), (has, None if own_cores else facts.machine_cores)]
+    elif key == "machine-cpu":
+        known = [(has, facts.machine_cores)]
+    elif key == "memory":
+        known = [(may, own_memory), (has, None if own_memory else facts.machine_memory)]
+    elif key == "machine-memory":
+        known = [(has, facts.machine_memory)]
+    drawn, texts = [], []
+    for what, level in known:
+        if level is not None:
+            amount = size(level) if key.endswith("memory") else f"{level:g} cores"
+            is_near = level <= FAR * peak
+            drawn += [(level, "limit")] if is_near else []
+            texts.append(f"{what} {amount}{'' if is_near else ' (above the chart)'}")
+    return drawn, texts
+
+
+def _spike(facts: Facts, peak: float) -> float | None:
+    """Return the upper bound of the peak of the whole run where no sample is near it."""
+    bound = number_at(facts.story.summary, "memory.peak_high_bytes")
+    return bound if bound is not None and bound > (1 + SPIKE) * peak else None
+
+
 def spoken(story: Story, plot: Plot, row: Line) -> str:
-    """What a line shows, in words."""
+    """Return the figures of a line as text."""
     course = story.course(row.key)
     if course.peak is None:
         return ""
@@ -120,71 +161,66 @@ def spoken(story: Story, plot: Plot, row: Line) -> str:
     return f"{level}peak {run_facts.said(plot.unit, course.peak)} at {duration(course.peak_at)}"
 
 
-def entry(
-    label: str, colour: str, dash: str, told: str = "", *, column: str = "", unit: str = "", table: int = 0
-) -> str:
-    """A line of a legend: what it is, what is told of it, and the place for its value at the cursor."""
-    now = ""
-    if column:
-        now = f' <span class="now" data-column="{html(column)}" data-table="{table}" data-unit="{html(unit)}"></span>'
-    stands = f' <span class="soft">{html(told)}</span>' if told else ""
-    return f'<li class="{dash}" style="--line:{colour}">{html(label)}{stands}{now}</li>'
+def entry(label: str, colour: str, dash: str, text: str = "") -> str:
+    """Return a line of a legend: what it is, and its figures."""
+    stands = f' <span class="soft">{html(text)}</span>' if text else ""
+    return f'<li class="{dash}" style="--line:var(--chart-{colour})">{html(label)}{stands}</li>'
 
 
-def framed(key: str, title: str, legend: Iterable[str], caption: str) -> str:
-    """A chart with all that is said of it; page() puts the drawing into its place."""
+def framed(key: str, title: str, legend: Iterable[str], caption: str, *, of_bars: bool = False) -> str:
+    """Return a chart with its texts; page() puts the drawing into its place."""
+    bar = f'<p class="bar-at small" id="bar-{key}"></p>' if of_bars else ""
     return f"""<section class="chart" aria-labelledby="title-{key}">
 <div class="top"><h3 id="title-{key}">{html(title)}</h3>
-<ul class="legend" id="lines-{key}" aria-label="Lines">{"".join(legend)}</ul></div>
+<ul class="legend" id="lines-{key}" aria-label="Lines of {html(title)}">{"".join(legend)}</ul>{bar}</div>
 <div class="drawing" id="chart-{key}" role="img" aria-label="{html(title)} over time"
- aria-describedby="lines-{key} told-{key}"><!--chart {key}--></div>
-<p class="small soft" id="told-{key}">{html(caption)}</p></section>
+ aria-describedby="lines-{key} note-{key}"><!--chart {key}--></div>
+<p class="small soft" id="note-{key}">{html(caption)}</p></section>
 """
 
 
-def _phase_strip(bars: Sequence[Bar], canvas: charts.Canvas, plots: charts.Plots) -> str:
+def _phase_strip(bars: Sequence[Bar], canvas: Canvas, plots: Plots) -> str:
     names = [printable(bar.line["name"]) for bar in bars]
     order = {name: number for number, name in enumerate(dict.fromkeys(names))}
     colours = [PHASE_COLOURS[order[name] % len(PHASE_COLOURS)] for name in names]
-    told = [_phase_told(bar) for bar in bars]
-    plots["phases"] = canvas.bars("phases", bars, colours, names, told)
-    return framed("phases", "Phases", [], f"{len(bars):,} phases; the table below has them all.")
+    plots["phases"] = canvas.bars("phases", bars, colours, names, [_phase(bar) for bar in bars])
+    return framed("phases", "Phases", [], f"{len(bars):,} phases; the table below has them all.", of_bars=True)
 
 
-def _phase_told(bar: Bar) -> str:
+def _phase(bar: Bar) -> str:
     used = bar.line["used"]
     return f"{duration(bar.end - bar.begin)}, from {duration(bar.begin)}; CPU {duration(used)}"
 
 
-def _timeline(facts: Facts, bars: Sequence[Bar], canvas: charts.Canvas, plots: charts.Plots) -> str:
+def _timeline(facts: Facts, bars: Sequence[Bar], canvas: Canvas, plots: Plots) -> str:
     story = facts.story
     names = [printable(str(bar.line.get("command"))) for bar in bars]
     colours = [UNKNOWN_COLOUR if bar.shade is None else SHADE_COLOURS[bar.shade] for bar in bars]
-    plots["timeline"] = canvas.bars("timeline", bars, colours, names, [_process_told(bar) for bar in bars])
-    started = number_at(story.summary, "processes.started")
-    total = max(story.seen, int(started or 0))
-    folded = total - len(bars)
+    plots["timeline"] = canvas.bars("timeline", bars, colours, names, [_process(bar) for bar in bars])
+    total = max(story.seen, int(number_at(story.summary, "processes.started") or 0))
     caption = f"{len(bars):,} of {total:,} processes, a bar each from start to end; shade: mean CPU over its life."
-    if folded > 0:
-        caption += (
-            f" {folded:,} are folded, the shortest and those too short to be seen one by one: the table of commands"
-            " counts them all."
-        )
-    legend = [entry(text, SHADE_COLOURS[number], "shade") for number, (_, text) in enumerate(SHADES)]
-    return framed("timeline", "Processes: who ran when", legend, caption)
+    if total > len(bars):
+        caption += " The shortest have no room: the table of commands counts them all."
+    shades = dict(zip(SHADE_COLOURS, (text for _, text in SHADES), strict=True))
+    legend = [
+        f'<li class="shade" style="--line:{colour}">{html(text)}</li>'
+        for colour, text in shades.items()
+        if colour in colours
+    ]
+    return framed("timeline", "Who ran when", legend, caption, of_bars=True)
 
 
-def _process_told(bar: Bar) -> str:
+def _process(bar: Bar) -> str:
     line = bar.line
-    used = duration(number(line.get("cpu_seconds")))
-    life = duration(bar.end - bar.begin)
     status = line.get("exit")
     if line.get("ended_at") is None:
-        ended = "lives on"
+        ended = "still running"
     elif status:
         ended = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
     else:
-        ended = "exit status 0" if status == 0 else "ended"
-    memory = size(number(line.get("peak_rss_bytes")))
-    pid = printable(str(line.get("pid")))
-    return f"pid {pid}: {life}, from {duration(bar.begin)}; CPU {used}; memory {memory}; {ended}"
+        ended = "exit status 0" if status == 0 else "exited"
+    memory, pid = size(number(line.get("peak_rss_bytes"))), printable(str(line.get("pid")))
+    used = duration(number(line.get("cpu_seconds")))
+    return (
+        f"pid {pid}: {duration(bar.end - bar.begin)}, from {duration(bar.begin)}; CPU {used}; memory {memory}; {ended}"
+    )

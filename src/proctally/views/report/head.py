@@ -75,25 +75,3 @@ def what_to_request(facts: Facts) -> str:
     """The place for advice."""
     found = request.next_time(facts)
     return section("next", "What to request next time", bullets(found)) if found else ""
-
-
-def tools(wall_seconds: float) -> str:
-    """The controls of the time axis and of the cursor."""
-    most = max(wall_seconds, 0.001) * 1000
-    buttons = "".join(
-        f'<button type="button" data-act="{act}" aria-label="{label}">{sign}</button>\n'
-        for act, label, sign in (
-            ("in", "Zoom in", "Zoom in"),
-            ("out", "Zoom out", "Zoom out"),
-            ("left", "Earlier", "&larr;"),
-            ("right", "Later", "&rarr;"),
-            ("all", "Show all of the time", "All"),
-        )
-    )
-    return f"""<div class="tools" role="group" aria-label="Time axis of all charts">
-{buttons}<input type="range" id="cursor" min="0" max="{most:.0f}" value="0" step="any"
- aria-label="Cursor: the time at which the legends tell values">
-<output id="at" for="cursor" class="soft">Point at a chart or move the slider; drag to zoom.</output>
-<button type="button" data-act="theme">Dark / light</button>
-</div>
-<noscript><p>The charts need JavaScript; all figures and tables are here without it.</p></noscript>"""

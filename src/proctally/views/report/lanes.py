@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from proctally.views.report.series import Story
 
 MOST_BARS = 600
-MOST_LANES = 40
+MOST_LANES = 12
 # mean cores over its life from which a bar has the shade of its place
 SHADES = (
     (0.0, "idle (below 5 % of a core)"),

@@ -5,15 +5,14 @@ from __future__ import annotations
 from proctally.text.escape import html
 from proctally.views.report import charts, run_facts, waits
 from proctally.views.report.drawings import COLOURS, HEAD_ROOM, entry, framed, spoken
-from proctally.views.report.head import tools
 from proctally.views.report.markup import bullets, table
 from proctally.views.report.plots import PLOTS
+from proctally.views.report.readout import tools
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proctally.views.report.plots import Line, Plot
     from proctally.views.report.run_facts import Facts
 
 DASHES = ("solid", "dashed", "dotted")
@@ -31,8 +30,8 @@ def body(facts: Sequence[Facts], canvas: charts.Canvas, plots: charts.Plots) -> 
                 key = line.key.replace(".", "-")
                 peak = max(facts[n].story.peak(line.key) or 0.0 for n in there)
                 lines = [(line.key, n, names[n], *styles[n]) for n in there]
-                plots[key] = canvas.chart(charts.Chart(key, plot.unit, peak * HEAD_ROOM, lines, []))
-                legend = [_entry(facts[n], plot, line, names[n], styles[n], n) for n in there]
+                plots[key] = canvas.chart(charts.Chart(key, line.main, plot.unit, plot.most or peak * HEAD_ROOM, lines))
+                legend = [entry(names[n], *styles[n], spoken(facts[n].story, plot, line)) for n in there]
                 parts.append(framed(key, line.main, legend, plot.note))
     heads = ["Figure", *(_swatch(colour) + html(name) for name, (colour, _) in zip(names, styles, strict=True))]
     rows = [[html(label), *map(html, values)] for label, values in run_facts.side_by_side(facts)]
@@ -42,19 +41,13 @@ def body(facts: Sequence[Facts], canvas: charts.Canvas, plots: charts.Plots) -> 
 <main>
 {table("Figures of the runs", "", heads, rows)}
 <section aria-labelledby="charts"><h2 id="charts" tabindex="-1">Over time</h2>
-{tools(max(one.wall for one in facts))}
-{"".join(parts)}</section>
+{tools(max(one.wall for one in facts), canvas)}
+<div class="charts">{"".join(parts)}</div></section>
 {ends}</main>"""
 
 
-def _entry(facts: Facts, plot: Plot, line: Line, name: str, style: tuple[str, str], number: int) -> str:
-    colour, dash = style
-    told = spoken(facts.story, plot, line)
-    return entry(name, colour, dash, told, column=line.key, unit=plot.unit, table=number)
-
-
 def _swatch(colour: str) -> str:
-    return f'<span class="bar" style="width:14px;background:{colour}" aria-hidden="true"></span>'
+    return f'<span class="bar" style="width:14px;background:var(--chart-{colour})" aria-hidden="true"></span>'
 
 
 def _end(facts: Facts, name: str) -> str:

@@ -9,27 +9,21 @@ from importlib import resources
 from proctally.record import __version__
 from proctally.record.values import number
 from proctally.text.escape import html
-from proctally.text.units import duration
-from proctally.views.report import charts, head, lanes, overlay, tables
-from proctally.views.report.decimate import thin
+from proctally.views.report import charts, head, overlay, tables
 from proctally.views.report.drawings import drawings
-from proctally.views.report.plots import PLOTS
 from proctally.views.report.run_facts import Facts
-from proctally.views.report.series import Story, lines_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BUCKETS = 2000  # spans of time with two rows each, twice what a screen has room for
-MOST_MARKS = 60
+    from proctally.views.report.series import Story
 
 
 def page(stories: Sequence[Story]) -> str:
     """The page of one run, or of several laid over each other."""
     facts = [Facts(story) for story in stories]
-    wall = max(story.wall_seconds for story in stories)
-    canvas = charts.Canvas(wall, [_columns(story) for story in stories], _marks(stories))
+    canvas = charts.Canvas(stories)
     plots: charts.Plots = {}
     if len(stories) == 1:
         title, body = stories[0].title, _one(facts[0], canvas, plots)
@@ -50,7 +44,7 @@ def page(stories: Sequence[Story]) -> str:
 <title>{html(title)} - proctally report</title>
 <link rel="icon" href="data:,">
 <style>
-{_own("page.css")}</style>
+{_own("page.css")}{_own("charts.css")}{charts.style()}</style>
 </head>
 <body>
 <a class="skip" href="#charts">Skip to the charts</a>
@@ -63,7 +57,7 @@ network.</footer>
 <script>
 {charts.script()}
 </script>
-{drawn}
+{canvas.payload}{drawn}
 </body>
 </html>
 """
@@ -80,30 +74,5 @@ def _one(facts: Facts, canvas: charts.Canvas, plots: charts.Plots) -> str:
 {head.figures_that_matter(facts)}
 <div class="two">{head.what_it_waited_for(facts)}{head.what_to_request(facts)}</div>
 <section aria-labelledby="charts"><h2 id="charts" tabindex="-1">Over time</h2>
-{_thinned(story)}
-{head.tools(story.wall_seconds)}
 {drawings(facts, canvas, plots)}</section>
 {tables.memory(facts)}{tables.commands(facts)}{tables.phases(story)}{tables.ground(facts)}</main>"""
-
-
-def _thinned(story: Story) -> str:
-    if len(story.times) <= 2 * BUCKETS:
-        return ""
-    span = duration(story.wall_seconds / BUCKETS)
-    told = f"{story.samples:,} samples: of each {span} the smallest and the largest value are drawn."
-    return f'<p class="small soft">{html(told)}</p>'
-
-
-def _columns(story: Story) -> dict[str, Sequence[float]]:
-    """What any chart of this run shows, thinned."""
-    wanted = {line.key for plot in PLOTS for line in lines_of(story, plot)}
-    times, columns = thin(story.times, {key: story.columns[key] for key in wanted}, BUCKETS)
-    return {"time": times, **columns}
-
-
-def _marks(stories: Sequence[Story]) -> list[float]:
-    """The times at which phases of the one run begin and end, as long as they can be told apart."""
-    if len(stories) > 1:
-        return []
-    marks = sorted({moment for bar in lanes.of_phases(stories[0]) for moment in (bar.begin, bar.end)})
-    return marks if len(marks) <= MOST_MARKS else []

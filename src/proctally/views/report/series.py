@@ -1,7 +1,7 @@
-"""What a record says over time, read in one pass into arrays of floats: one column for each line of a chart.
+"""The samples of a record as columns of single floats: one for each line of a chart (plots.py has the table).
 
-plots.py says which. Counters become rates between two samples; what is not known is NaN, and a gap in the
-chart. A record of a day at 1 Hz is some 150 MB of text and 20 MB of columns.
+Counters become rates between two samples. An unknown value is NaN, a gap in the chart. Rows are collected in blocks;
+above MAX_ROWS the resolution is halved, so that memory is bounded.
 """
 
 from __future__ import annotations
@@ -14,27 +14,37 @@ from operator import mul
 from proctally.analysis.evidence import Evidence
 from proctally.record.catalogue import glance
 from proctally.record.reader import Reading
-from proctally.record.values import NAN, number_or_nan, objects_at, value_at
-from proctally.views.report.plots import EXTRA, PLOTS, Line, Plot
+from proctally.record.schema import MAX, field
+from proctally.record.values import NAN, number_at, number_or_nan, objects_at
+from proctally.views.report.plots import PLOTS, Line, Plot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from proctally.record import JsonObject
     from proctally.record.catalogue import Past
 
+    Row = Sequence[Any]  # numbers, None where unknown
+
+MAX_ROWS = 1 << 17  # a day and a half at 1 Hz; the page of more is slow in a browser
+BLOCK = 1 << 10  # rows
 MOST_PROCESSES = 2000  # kept for the timeline, those that lasted longest or used most
 KEPT = ("pid", "command", "started_at", "ended_at", "cpu_seconds", "peak_rss_bytes", "exit")  # of each
 MOST_PHASES = 1000
 MOST_GPUS = 8  # with a line of their own
 FRESH_SECONDS = 2.5  # a reading of a source that is not read with every sample stands for so long
 SHORT = 0.25  # of the interval: a sample so soon after another has its rates from the one before
+WANTED = "tree.wanted_cores"
 
 
 class Story:
-    """A record as it is told: its two ends, its columns, its phases and processes.
+    """A record as it is shown: its two ends, its columns, its phases and processes.
 
-    `times`: seconds since the start, ascending; `columns`: as long as that, NaN where nothing is known. `evidence`:
-    what it proves of what to request. `seen`: how many `process` lines there were; `processes`: those that are kept.
+    `times`: seconds since the start, ascending; `columns`: as long as that, NaN where unknown. `per_row`: samples that
+    one row stands for. `evidence`: what it proves of what to request. `seen`: number of `process` lines; `processes`:
+    those that are kept.
     """
 
     def __init__(self, past: Past) -> None:
@@ -42,6 +52,7 @@ class Story:
         self.evidence = Evidence(past.path)
         self.times = array("d")
         self.columns: dict[str, array[float]] = {}
+        self.per_row = 1
         self.gpus: dict[int, str] = {}  # those with lines of their own
         self.host: JsonObject = {}
         self.phases: list[JsonObject] = []
@@ -74,78 +85,93 @@ class Story:
         wall = number_or_nan(self.summary.get("wall_seconds"))
         return max([value for value in (wall, *self.times[-1:]) if value == value], default=0.0)
 
+    @property
+    def usable_cores(self) -> float | None:
+        """Cores that the job could use: its limit, else those of the machine."""
+        limits = (number_at(ends, "limits.cpu_cores") for ends in (self.summary, self.run))
+        return next((cores for cores in (*limits, number_at(self.host, "cpus_online")) if cores), None)
+
     def course(self, key: str) -> Course:
-        """What is to be said of a column as a whole; it is worked out once."""
+        """Return the figures of a column as a whole; they are computed once."""
         found = self._courses.get(key)
         if found is None:
-            found = self._courses[key] = Course(self.times, self.columns.get(key) or array("d"))
+            found = self._courses[key] = Course(self.times, self.columns.get(key) or array("f"))
         return found
 
     def peak(self, key: str) -> float | None:
-        """The largest value of a column; None where nothing is known."""
+        """Return the largest value of a column; None where all are unknown."""
         return self.course(key).peak
 
     def mean(self, key: str) -> float | None:
-        """The mean of a column over time, each value for the interval that it ends; None where nothing is known."""
+        """Return the mean of a column over time, each value for the interval that it ends; None where unknown."""
         return self.course(key).mean
 
 
 class Course:
-    """A column as a whole: its largest value, when that was, and its mean over time; None where nothing is known."""
+    """A column as a whole: largest value, its time, least value, mean over time; None where unknown."""
 
-    __slots__ = ("mean", "peak", "peak_at")
+    __slots__ = ("least", "mean", "peak", "peak_at")
 
     def __init__(self, times: array[float], column: array[float]) -> None:
         spans = [now - before for before, now in zip(times, times[1:], strict=False)]
         values = column[1:]
         known = [value == value for value in values]
         if not all(known):
-            spans, values = list(compress(spans, known)), array("d", compress(values, known))
+            spans, values = list(compress(spans, known)), array("f", compress(values, known))
         weight = sum(spans[: len(values)])
         self.mean = sum(map(mul, values, spans)) / weight if weight > 0 else None
-        self.peak: float | None = max((value for value in (*column[:1], *values) if value == value), default=None)
+        values.extend(value for value in column[:1] if value == value)
+        self.peak: float | None = max(values, default=None)
+        self.least: float | None = min(values, default=None)
         self.peak_at = None if self.peak is None else times[column.index(self.peak)]
 
 
 class Source:
-    """What of a sample is read together: the fields of one object, and what they said last."""
+    """The fields of a sample that are read together. `keys`: their columns; `rows`: those of the block."""
 
-    __slots__ = ("before", "earlier", "fields", "path", "read_at", "said")
-
-    def __init__(self, path: str, fields: list[tuple[str, bool, array[float]]]) -> None:
-        self.path = path
-        self.fields = fields
-        self.before: tuple[float, list[float]] | None = None  # the last reading: when, and what
-        self.earlier: tuple[float, list[float]] | None = None  # the one before
-        self.said = [NAN] * len(fields)
-        self.read_at = NAN
+    def __init__(self, path: str, lines: Sequence[Line]) -> None:
+        levels, rates = ([line for line in lines if line.is_rate is wanted] for wanted in (False, True))
+        self.keys = [line.key for line in (*levels, *rates)]
+        self.rows: list[Row] = []
+        self._path = path.split(".")
+        self._levels, self._rates = ([line.key.rpartition(".")[2] for line in kind] for kind in (levels, rates))
+        self._nothing: Row = (None,) * len(self.keys)
+        self._shown = self._nothing
+        self._unknown: Row = (None,) * len(rates)
+        self._before: tuple[float, Row] | None = None  # the last reading: when, and the counters
+        self._earlier: tuple[float, Row] | None = None  # the one before
+        self._read_at = NAN
 
     def take(self, sample: JsonObject, elapsed: float, interval: float) -> None:
-        """Add a row to each column."""
-        found = value_at(sample, self.path)
-        if found is None:
-            if not elapsed - self.read_at <= max(FRESH_SECONDS, 1.5 * interval):
-                self.said = [NAN] * len(self.fields)
-            for (_, _, column), value in zip(self.fields, self.said, strict=True):
-                column.append(value)
+        """Add a row."""
+        found: Any = sample
+        for name in self._path:
+            found = found.get(name) if found else None
+        if not found:
+            if self._shown is not self._nothing and elapsed - self._read_at > max(FRESH_SECONDS, 1.5 * interval):
+                self._shown = self._nothing
+            self.rows.append(self._shown)
             return
-        raw = [NAN if (value := found.get(name)) is None else value for name, _, _ in self.fields]
-        base = self.before
-        if base is not None and elapsed - base[0] < SHORT * interval and self.earlier is not None:
-            base = self.earlier
-        for index, (_, is_rate, column) in enumerate(self.fields):
-            value = _rate(base, index, raw[index], elapsed) if is_rate else raw[index]
-            self.said[index] = value
-            column.append(value)
-        self.earlier, self.before, self.read_at = self.before, (elapsed, raw), elapsed
+        get = found.get
+        counters = [*map(get, self._rates)]
+        base = self._before
+        if base is not None and elapsed - base[0] < SHORT * interval and self._earlier is not None:
+            base = self._earlier
+        rates = self._unknown
+        if base is not None and elapsed > base[0]:
+            seconds = elapsed - base[0]
+            rates = [
+                None if now is None or before is None or now < before else (now - before) / seconds
+                for now, before in zip(counters, base[1], strict=True)
+            ]
+        self._shown = (*map(get, self._levels), *rates)
+        self.rows.append(self._shown)
+        self._earlier, self._before, self._read_at = self._before, (elapsed, counters), elapsed
 
-
-def _rate(base: tuple[float, list[float]] | None, index: int, value: float, elapsed: float) -> float:
-    """Per second since `base`; NaN where that is not known, or the counter fell."""
-    if base is None or elapsed <= base[0]:
-        return NAN
-    rise = value - base[1][index]
-    return rise / (elapsed - base[0]) if rise >= 0 else NAN
+    def skip(self) -> None:
+        """Add a row of unknown values, and forget the reading."""
+        self._before = self._earlier = None
+        self.rows.append(self._nothing)
 
 
 class Devices:
@@ -153,52 +179,158 @@ class Devices:
 
     FIELDS = ("utilization_ratio", "memory_used_bytes", "power_watts")
 
-    def __init__(self, columns: dict[str, array[float]], names: dict[int, str]) -> None:
-        self.columns = columns
+    def __init__(self, names: dict[int, str]) -> None:
         self.names = names
-        self.rows = 0
-        self.said: dict[str, float] = {}
-        for field in self.FIELDS:
-            columns[f"gpus.{field}"] = array("d")
+        self.rows: list[dict[str, float | None]] = []
+        self._shown: dict[str, float | None] = {}
 
     def take(self, sample: JsonObject) -> None:
-        """Add a row; a sample in which they were not read says what the last one did."""
+        """Add a row; a sample in which they were not read repeats the last one."""
         if sample.get("gpus") is not None:
-            gpus = objects_at(sample, "gpus")
-            self.said = {}
-            for field in self.FIELDS:
-                values = [number_or_nan(gpu.get(field)) for gpu in gpus]
-                self.said[f"gpus.{field}"] = sum(values) if values else NAN
-                for index, value in enumerate(values[:MOST_GPUS]):
-                    self._name(index, gpus[index])
-                    self.said[f"gpu{index}.{field}"] = value
-        for key, value in self.said.items():
-            column = self.columns.setdefault(key, array("d"))
-            column.extend([NAN] * (self.rows - len(column)))
-            column.append(value)
-        self.rows += 1
+            self._shown = {}
+            if gpus := objects_at(sample, "gpus"):
+                self._read(gpus)
+        self.rows.append(self._shown)
 
-    def _name(self, index: int, gpu: JsonObject) -> None:
-        if index not in self.names:
-            self.names[index] = f"GPU {gpu.get('index', index)} {gpu.get('name') or ''}".strip()
+    def _read(self, gpus: list[JsonObject]) -> None:
+        for index, gpu in enumerate(gpus[:MOST_GPUS]):
+            self.names.setdefault(index, f"GPU {gpu.get('index', index)} {gpu.get('name') or ''}".strip())
+        for name in self.FIELDS:
+            values = [gpu.get(name) for gpu in gpus]
+            self._shown[f"gpus.{name}"] = sum(map(number_or_nan, values))
+            self._shown |= {f"gpu{index}.{name}": value for index, value in enumerate(values[:MOST_GPUS])}
 
     def skip(self) -> None:
-        """Add a row of which nothing is known."""
-        self.rows += 1
+        """Add a row of unknown values."""
+        self.rows.append({})
+
+
+class Table:
+    """The columns of a record while it is read."""
+
+    def __init__(self, story: Story) -> None:
+        self._story = story
+        self._halvings = 0
+        self._times: list[float] = []  # of the block
+        fields: dict[str, list[Line]] = {}
+        for line in (line for plot in PLOTS for line in plot.lines):
+            if line.key != WANTED and line.scope != "gpus":
+                fields.setdefault(line.key.rpartition(".")[0], []).append(line)
+        self._sources = [Source(path, lines) for path, lines in fields.items()]
+        self._devices = Devices(story.gpus)
+        self._asked = number_or_nan(story.run.get("interval_seconds"))
+        self._asked = self._asked if self._asked == self._asked else 1.0
+        self._last = -1.0
+        for key in (key for source in self._sources for key in source.keys):
+            story.columns[key] = array("f")
+
+    def take(self, sample: JsonObject) -> bool:
+        """Add a row for a sample; return False where its time is unknown or of another run."""
+        elapsed, interval = number_or_nan(sample.get("elapsed_seconds")), number_or_nan(sample.get("interval_seconds"))
+        if not elapsed >= 0 or elapsed < self._last:
+            return False
+        pause = elapsed - self._last - interval
+        if self._last >= 0 and pause > max(0.5, self._asked):  # nothing was sampled while the job was stopped
+            self._times.append(elapsed - (elapsed - self._last) / 2)
+            for source in (*self._sources, self._devices):
+                source.skip()
+        self._last = elapsed
+        self._times.append(elapsed)
+        if tree := sample.get("tree"):
+            without_stale(tree)
+        for each in self._sources:
+            each.take(sample, elapsed, self._asked)
+        self._devices.take(sample)
+        if len(self._times) >= BLOCK:
+            self._flush()
+        return True
+
+    def _flush(self) -> None:
+        """Add the block to the columns."""
+        story, start = self._story, len(self._story.times)
+        block = {
+            key: values
+            for source in self._sources
+            for key, values in zip(source.keys, zip(*source.rows, strict=True), strict=True)
+        }
+        for key in dict.fromkeys(key for row in self._devices.rows for key in row):
+            block[key] = tuple(row.get(key) for row in self._devices.rows)
+        for key, values in block.items():
+            column = story.columns.setdefault(key, array("f"))
+            column.extend([NAN] * (start - len(column)))  # of a GPU that comes late
+            column.extend(self._halved(key, singles(values)))
+        story.times.extend(self._halved("", array("d", self._times)))
+        for each in (*self._sources, self._devices):
+            each.rows.clear()
+        self._times.clear()
+        if len(story.times) > MAX_ROWS:
+            story.times = halved("", story.times)
+            for key, column in story.columns.items():
+                column.extend([NAN] * (start - len(column)))
+                story.columns[key] = halved(key, column)
+            self._halvings += 1
+
+    def _halved(self, key: str, values: array[float]) -> array[float]:
+        for _ in range(self._halvings):
+            values = halved(key, values)
+        return values
 
     def close(self) -> None:
-        """Make all columns equally long."""
-        for key, column in self.columns.items():
-            if key.startswith("gpu"):
-                column.extend([NAN] * (self.rows - len(column)))
+        """Make all columns as long as the times, and add those that are computed from others."""
+        self._flush()
+        story = self._story
+        for column in story.columns.values():
+            column.extend([NAN] * (len(story.times) - len(column)))
+        story.per_row = 1 << self._halvings
+        used, ready = story.columns["tree.cpu_cores"], story.columns["tree.run_delay_seconds"]
+        most = story.usable_cores or float("inf")
+        # unknown where either is: NaN comes first
+        wanted = (max(min(cores + more, most), cores) for cores, more in zip(used, ready, strict=True))
+        story.columns[WANTED] = array("f", wanted)
+
+
+LEVELS = [
+    line.key.rpartition(".")[2]
+    for plot in PLOTS
+    for line in plot.lines
+    if line.scope == "tree" and line.key != WANTED and field(line.key).aggregate == MAX
+]
+
+
+def without_stale(tree: JsonObject) -> None:
+    """Remove a partial sum, and the levels of a tree that has exited: they are no drop to 0."""
+    if tree.get("pss_unread"):
+        tree["pss_bytes"] = None
+    if tree.get("processes") == 0:
+        tree.update(dict.fromkeys(LEVELS))
+
+
+def singles(values: Row) -> array[float]:
+    """Return values as single floats, NaN where unknown."""
+    try:
+        return array("f", values)
+    except TypeError:
+        return array("f", [NAN if value is None else value for value in values])
+
+
+def halved(key: str, column: array[float]) -> array[float]:
+    """Return one row for two: of times the later, of levels the larger, else the mean; NaN where both are unknown."""
+    rest = column[-1:] if len(column) % 2 else column[:0]
+    pairs = zip(column[::2], column[1::2], strict=False)
+    if not key:
+        return column[1::2] + rest
+    if key.rpartition(".")[2] in LEVELS:
+        found = [(first if first > second else second) if second == second else first for first, second in pairs]
+        return array("f", found) + rest
+    both = [(total / 2 if (total := first + second) == total else first if first == first else second)
+            for first, second in pairs]  # fmt: skip
+    return array("f", both) + rest
 
 
 def collect(path: str) -> Story:
     """Read a record. Raises NoRecord, OSError."""
     story = Story(glance(path))
-    sources = _sources(story.columns)
-    devices = Devices(story.columns, story.gpus)
-    asked = number_or_nan(story.run.get("interval_seconds"))
+    table = Table(story)
     begun: dict[str, list[JsonObject | None]] = {}
     kept: list[tuple[float, int, JsonObject]] = []
     reading = Reading(path)
@@ -206,7 +338,9 @@ def collect(path: str) -> Story:
         what = line["type"]
         story.evidence.take(story.run if what == "run" else line)  # a command line can be long: one copy
         if what == "sample":
-            _take(story, sources, devices, line, asked)
+            if table.take(line):
+                story.samples += 1
+                story.last = line
         elif what == "process":
             _keep(story, kept, line)
         elif what == "phase":
@@ -214,46 +348,9 @@ def collect(path: str) -> Story:
         elif what == "host":
             story.host = line
     story.replaced = reading.replaced
-    devices.close()
+    table.close()
     story.processes = [line for _, _, line in sorted(kept, key=lambda one: -one[0])]
     return story
-
-
-def _sources(columns: dict[str, array[float]]) -> list[Source]:
-    fields: dict[str, list[tuple[str, bool, array[float]]]] = {}
-    for line in [*EXTRA, *(line for plot in PLOTS for line in plot.lines)]:
-        if line.scope != "gpus":
-            columns[line.key] = array("d")
-            path, _, name = line.key.rpartition(".")
-            fields.setdefault(path, []).append((name, line.is_rate, columns[line.key]))
-    return [Source(path, found) for path, found in fields.items()]
-
-
-def _take(story: Story, sources: list[Source], devices: Devices, line: JsonObject, asked: float) -> None:
-    elapsed = number_or_nan(line.get("elapsed_seconds"))
-    times = story.times
-    if not elapsed >= 0 or (times and elapsed < times[-1]):  # unknown, or of no time of this run
-        return
-    interval = number_or_nan(line.get("interval_seconds"))
-    asked = asked if asked == asked else 1.0
-    if times and interval == interval and elapsed - times[-1] - interval > max(0.5, asked):
-        _gap(story, sources, devices, times[-1] + (elapsed - times[-1]) / 2)
-    times.append(elapsed)
-    for source in sources:
-        source.take(line, elapsed, asked)
-    devices.take(line)
-    story.samples += 1
-    story.last = line
-
-
-def _gap(story: Story, sources: list[Source], devices: Devices, at: float) -> None:
-    """While the job stood still nothing was sampled."""
-    story.times.append(at)
-    for source in sources:
-        source.before = source.earlier = None
-        for _, _, column in source.fields:
-            column.append(NAN)
-    devices.skip()
 
 
 def _keep(story: Story, kept: list[tuple[float, int, JsonObject]], line: JsonObject) -> None:
@@ -293,19 +390,24 @@ def _phase(story: Story, begun: dict[str, list[JsonObject | None]], line: JsonOb
 
 
 def lines_of(story: Story, plot: Plot) -> list[Line]:
-    """The lines of a chart that have something to show."""
+    """Return the lines of a chart that have something to show."""
     rows: list[Line] = list(plot.lines)
-    for field in Devices.FIELDS:
-        if any(line.key == f"gpus.{field}" for line in plot.lines) and len(story.gpus) > 1:
-            rows += [Line(f"gpu{index}.{field}", name, of=f"gpus.{field}") for index, name in story.gpus.items()]
+    for name in Devices.FIELDS:
+        if any(line.key == f"gpus.{name}" for line in plot.lines) and len(story.gpus) > 1:
+            rows += [Line(f"gpu{index}.{name}", label, of=f"gpus.{name}") for index, label in story.gpus.items()]
+    if story.peak(rows[0].key) is not None:
+        rows = [line for line in rows if not line.older]
     return [line for line in rows if story.peak(line.key) or (story.peak(line.key) == 0 and not line.dull)]
 
 
 def shown(story: Story) -> tuple[list[tuple[Plot, list[Line]]], list[str], list[str]]:
-    """The charts with their lines; the titles of those without data; the titles of those that are zero throughout."""
+    """Return the charts with their lines, the titles of those without data, and of those that are zero throughout."""
     charts, empty, flat = [], [], []
+    has_parts = story.peak("tree.time.running_seconds") is not None
     for plot in PLOTS:
         rows = lines_of(story, plot)
+        if plot.key == "waiting" and has_parts:  # the parts of the time show more
+            continue
         if any(story.peak(line.key) for line in rows):
             charts.append((plot, rows))
         elif any(story.peak(line.key) is not None for line in plot.lines):
