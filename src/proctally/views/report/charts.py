@@ -36,7 +36,7 @@ from proctally.record.schema import BYTES
 from proctally.views.report import lanes, payload
 from proctally.views.report.decimate import thin
 from proctally.views.report.plots import PLOTS
-from proctally.views.report.series import lines_of
+from proctally.views.report.series import is_flat, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ LEFT = 70  # of every chart: one time stands at one place
 BUCKETS = 1000  # spans of time with two rows each, twice what a screen has room for
 MAX_DOTS = 300  # samples in sight, up to which each has a dot
 MAX_MARKS = 60
-STACK = "stack."  # columns of the time chart: each part on top of those before
+PARTS = "parts"  # the chart of the time
+MAIN = [line.key for plot in PLOTS for line in plot.lines if line.main]
 # name of a colour in CSS: its value on light and on dark
 PALETTE = {
     "computing": ("#1f6fb5", "#5aa2e6"), "ready": ("#c2410c", "#f0884a"), "memory": ("#0f766e", "#3fb8a9"),
@@ -71,7 +72,8 @@ class Chart:
     """One chart as it is drawn: lines are (column, table, label, colour, dash); `colour`: a key of PALETTE.
 
     `levels`: (value, colour) of lines across. `band`: whether the second line is the lower bound of the first, else
-    `filled`: whether the area under the first line is. `stacked`: whether each line stands on the one before.
+    `filled`: whether the area under the first line is. `stacked`: whether each line stands on the one before. `aside`:
+    whether it is folded at first.
     """
 
     key: str
@@ -83,6 +85,7 @@ class Chart:
     band: bool = False
     filled: bool = False
     stacked: bool = False
+    aside: bool = False
 
 
 class Canvas:
@@ -92,18 +95,18 @@ class Canvas:
         end = max(*(story.wall_seconds for story in stories), 0.001) * MILLISECONDS
         pad = end / 200
         self.charts: list[Chart] = []
+        self.is_one = len(stories) == 1
         self.time = Range1d(start=-pad, end=end + pad, bounds=(-pad, end + pad), min_interval=1, name="time")
         self.time.js_on_change("start", CustomJS(code="proctally.fit()"))
         self.time.js_on_change("end", CustomJS(code="proctally.fit()"))
         self.payload = ""
         self.tables = [self._table(number, story) for number, story in enumerate(stories)]
-        marks = _marks(stories[0]) if len(stories) == 1 else []
+        marks = _marks(stories[0]) if self.is_one else []
         self.marks = ColumnDataSource({"x": [mark * MILLISECONDS for mark in marks]})
 
     def _table(self, number: int, story: Story) -> ColumnDataSource:
-        """Return the rows that are drawn at first; all of them travel in the payload, where these are fewer."""
-        columns = {line.key: story.columns[line.key] for plot in PLOTS for line in lines_of(story, plot)}
-        columns |= _stack(story)
+        """Return the rows that are drawn at first; where they are not all, these travel in the payload."""
+        columns = _columns(story) if self.is_one else {key: story.columns[key] for key in MAIN if story.peak(key)}
         times, thinned = thin(story.times, columns, BUCKETS)
         if len(times) < len(story.times):
             self.payload += payload.element(number, story.times, columns)
@@ -196,15 +199,16 @@ def _marks(story: Story) -> list[float]:
     return marks if len(marks) <= MAX_MARKS else []
 
 
-def _stack(story: Story) -> dict[str, array[float]]:
-    """Return the parts of the time, each on top of those before."""
-    found: dict[str, array[float]] = {}
-    (plot,) = (plot for plot in PLOTS if plot.key == "time")
-    below = array("f", bytes(4 * len(story.times)))
-    for line in lines_of(story, plot):
-        # an interval in which one comes late is cut at its end
-        parts = zip(story.columns[line.key], below, strict=True)
-        below = found[STACK + line.key] = array("f", [min(part + under, plot.most) for part, under in parts])
+def _columns(story: Story) -> dict[str, array[float]]:
+    """Return what the charts of one run show: of the parts of the time each on top of those before."""
+    found = {}
+    for plot, rows in shown(story)[0]:
+        below = array("f", bytes(4 * len(story.times)))
+        for line in () if is_flat(story, plot, rows) else rows:
+            found[line.key] = story.columns[line.key]
+            if plot.key == PARTS:  # an interval with more than its time, since a part came late, is cut
+                pairs = zip(story.columns[line.key], below, strict=True)
+                below = found[line.key] = array("f", [min(part + under, plot.most) for part, under in pairs])
     return found
 
 

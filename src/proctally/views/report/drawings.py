@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from proctally.record.schema import BYTES, CORES, RATIO
+from proctally.analysis.memory import NARROW
 from proctally.record.values import number, number_at
 from proctally.text.escape import html, printable
 from proctally.text.units import duration, size
 from proctally.views.report import lanes, run_facts
-from proctally.views.report.charts import STACK, Chart
+from proctally.views.report.charts import PARTS, Chart
 from proctally.views.report.lanes import SHADES
 from proctally.views.report.readout import tools
-from proctally.views.report.series import WANTED, shown
+from proctally.views.report.series import is_flat, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ PHASE_COLOURS = ("#7a5bb5", "#2f72c4", "#21804c", "#a85a14", "#a8456f")
 UNKNOWN_COLOUR = "#6b737c"
 FAR = 1.5  # a limit so many times above the peak is in the legend, not in the chart: the scale is the job's
 HEAD_ROOM = 1.08
-FLAT = 0.02  # of the largest value: a chart whose lines vary less is a line of words
-LEAST = {CORES: 0.005, RATIO: 0.005, f"{BYTES}/s": 512.0}  # by unit: a chart below it is flat, too
-WORTH = 0.03  # of the cores that were wanted: a smaller difference to those used is not drawn
 SPIKE = 0.02  # of the largest sample: a peak so far above it was between two samples
 
 
@@ -47,8 +44,7 @@ def drawings(facts: Facts, canvas: Canvas, plots: Plots) -> str:
         if is_flat(story, plot, rows):
             flat.append(_in_words(story, plot, rows))
         else:
-            is_aside = plot.of_machine and facts.of_tree
-            (machine if is_aside else own).append(_chart(facts, plot, rows, canvas, plots))
+            (machine if _is_aside(facts, plot) else own).append(_chart(facts, plot, rows, canvas, plots))
     if len(bars) > 1:
         own.append(_timeline(facts, bars, canvas, plots))
     elif bars:
@@ -72,23 +68,19 @@ def _resolution(story: Story) -> str:
     return f'<p class="small soft">{html(text)}</p>\n'
 
 
-def is_flat(story: Story, plot: Plot, rows: Sequence[Line]) -> bool:
-    """Return whether nothing of a chart changes, so that words show as much."""
-    courses = [story.course(row.key) for row in rows]
-    top = max(course.peak or 0.0 for course in courses)
-    moved = max((course.peak or 0.0) - (course.least or 0.0) for course in courses)
-    return top < LEAST.get(plot.unit, 0.0) or moved <= FLAT * top
+def _is_aside(facts: Facts, plot: Plot) -> bool:
+    """Return whether a chart is folded: one of the machine, beside those of a job."""
+    return plot.of_machine and facts.of_tree
 
 
 def _in_words(story: Story, plot: Plot, rows: Sequence[Line]) -> str:
-    values = (f"{row.label} {run_facts.said(plot.unit, story.peak(row.key))}" for row in rows)
+    courses = ((row.label, story.course(row.key)) for row in rows)
+    values = (f"{label} {run_facts.said(plot.unit, course.mean or course.peak)}" for label, course in courses)
     return f"{plot.title}: {', '.join(values)} throughout."
 
 
 def _chart(facts: Facts, plot: Plot, rows: list[Line], canvas: Canvas, plots: Plots) -> str:
     story = facts.story
-    if plot.key == "cpu" and not _is_held_up(story):
-        rows = rows[:1]
     peak = max((story.peak(row.key) or 0.0) for row in rows)
     levels, texts = _limits(facts, plot.key, peak)
     legend = [entry(text, "limit", "dashed") for text in texts]
@@ -96,31 +88,33 @@ def _chart(facts: Facts, plot: Plot, rows: list[Line], canvas: Canvas, plots: Pl
         levels.append((bound, "memory"))
         legend.append(entry(f"peak at most {size(bound)}, a spike between two samples", "memory", "dashed"))
     colours = [row.colour or COLOURS[number % len(COLOURS)] for number, row in enumerate(rows)]
-    is_stacked = plot.key == "time"
-    prefix = STACK if is_stacked else ""
+    is_stacked = plot.key == PARTS
     chart = Chart(
         plot.key,
         plot.title,
         plot.unit,
         plot.most if is_stacked else max([peak, *(level for level, _ in levels)]) * HEAD_ROOM,
-        [(prefix + row.key, 0, row.label, colour, row.dash) for row, colour in zip(rows, colours, strict=True)],
+        [(row.key, 0, row.label, colour, row.dash) for row, colour in zip(rows, colours, strict=True)],
         levels,
         band=tuple(row.key for row in rows[:2]) == BOUNDS,
         filled=plot.key == "cpu",
         stacked=is_stacked,
+        aside=_is_aside(facts, plot),
     )
     plots[plot.key] = canvas.chart(chart)
     lines = [
-        entry(row.label, colour, row.dash, spoken(story, plot, row)) for row, colour in zip(rows, colours, strict=True)
+        entry(row.label, colour, row.dash, spoken(story, plot, row))
+        for row, colour in zip(rows, colours, strict=True)
+        if row.key != BOUNDS[1] or is_wide(story)
     ]
-    return framed(plot.key, plot.title, lines + legend, plot.note)
+    note = plot.note if rows[0] is plot.lines[0] else ""  # of lines that older records lack
+    return framed(plot.key, plot.title, lines + legend, note)
 
 
-def _is_held_up(story: Story) -> bool:
-    """Return whether the job ever wanted notably more cores than it used."""
-    used, wanted = story.columns["tree.cpu_cores"], story.columns[WANTED]
-    least = WORTH * (story.peak(WANTED) or 0.0)
-    return any(more - cores > least for cores, more in zip(used, wanted, strict=True))
+def is_wide(story: Story) -> bool:
+    """Return whether the bounds of memory differ at the peak."""
+    high, low = (story.peak(key) for key in BOUNDS)
+    return high is None or low is None or high - low > NARROW * high
 
 
 def _limits(facts: Facts, key: str, peak: float) -> tuple[list[tuple[float, str]], list[str]]:

@@ -339,13 +339,35 @@ const proctally = (() => {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
     addEventListener("beforeprint", picture);
     addEventListener("resize", () => setTimeout(fit, 200));
-    for (const folded of document.querySelectorAll("details")) folded.addEventListener("toggle", () => setTimeout(fit, 50));
+    document.querySelector(".machine")?.addEventListener("toggle", (event) => {
+      for (const values of document.querySelectorAll(".readout .aside")) values.hidden = !event.target.open;
+      setTimeout(fit, 50);
+    });
     if (dark()) repaint();
     fit();
     root.dataset.ready = String(Math.round(performance.now()));
     void read();
   }
 
-  addEventListener("DOMContentLoaded", () => requestAnimationFrame(ready));
+  // an area ends where a value is unknown; Bokeh's own goes on across that
+  function gaps() {
+    Bokeh.Models.get("VArea").prototype.default_view.prototype._paint = function (ctx, _indices, data) {
+      const { sx, sy1, sy2 } = { ...this, ...data }, known = (row) => Number.isFinite(sy1[row] + sy2[row]);
+      for (let begin = 0, end; begin < sx.length; begin = end + 1) {
+        for (end = begin; end < sx.length && known(end);) end += 1;
+        ctx.beginPath();
+        for (let row = begin; row < end; row += 1) ctx.lineTo(sx[row], sy1[row]);
+        for (let row = end - 1; row >= begin; row -= 1) ctx.lineTo(sx[row], sy2[row]);
+        ctx.closePath();
+        this.visuals.fill.apply(ctx);
+        this.visuals.hatch.apply(ctx);
+      }
+    };
+  }
+
+  addEventListener("DOMContentLoaded", () => {
+    if (window.Bokeh !== undefined) gaps();
+    requestAnimationFrame(ready);
+  });
   return { tick, fit };
 })();

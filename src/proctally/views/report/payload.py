@@ -1,7 +1,7 @@
 """All samples of a run in the page: base64 of gzip of planes of bytes, which the browser unpacks.
 
-The times are steps of one tick, four planes. Each column is single floats of 13 bits of mantissa (relative error at most
-1.2e-4), whose last byte is 0: three planes. The first plane of a column holds sign and exponent, and so repeats.
+The times are steps of one tick, four planes. Each column is single floats of 13 bits of mantissa (relative error at
+most 1.2e-4), whose last byte is 0: three planes. The first plane of a column holds sign and exponent, and so repeats.
 """
 
 from __future__ import annotations

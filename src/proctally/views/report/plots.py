@@ -78,7 +78,7 @@ PLOTS = (
         Line("tree.swap_bytes", "in swap", dull=True, colour="ready"),
     ),
     Plot(
-        "time", "Where the time went", "Parts of the wall time, as shares of each interval.",
+        "parts", "Where the time went", "Parts of the wall time, as shares of each interval.",
         Line("tree.time.running_seconds", "computing", colour="computing"),
         Line("tree.time.ready_seconds", "waiting for a CPU", main="Waiting for a CPU, share of the wall",
              colour="ready"),

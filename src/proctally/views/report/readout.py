@@ -50,4 +50,5 @@ def _values(chart: Chart) -> str:
             f' data-low="{html(least)}" data-below="{html(below)}"></b></dd>'
         )
         below = column if chart.stacked else ""
-    return f"<div><dt>{html(chart.title)}</dt>{cells}</div>\n"
+    aside = ' class="aside" hidden' if chart.aside else ""
+    return f"<div{aside}><dt>{html(chart.title)}</dt>{cells}</div>\n"

@@ -14,7 +14,7 @@ from operator import mul
 from proctally.analysis.evidence import Evidence
 from proctally.record.catalogue import glance
 from proctally.record.reader import Reading
-from proctally.record.schema import MAX, field
+from proctally.record.schema import BYTES, CORES, MAX, RATIO, field
 from proctally.record.values import NAN, number_at, number_or_nan, objects_at
 from proctally.views.report.plots import PLOTS, Line, Plot
 
@@ -36,7 +36,10 @@ MOST_PHASES = 1000
 MOST_GPUS = 8  # with a line of their own
 FRESH_SECONDS = 2.5  # a reading of a source that is not read with every sample stands for so long
 SHORT = 0.25  # of the interval: a sample so soon after another has its rates from the one before
+FLAT = 0.02  # of the largest value: a chart whose lines vary less is a line of words
+LEAST = {CORES: 0.005, RATIO: 0.005, f"{BYTES}/s": 512.0}  # by unit: a chart below it is flat, too
 WANTED = "tree.wanted_cores"
+UNMET_CORES, UNMET_SHARE = 0.05, 0.03  # what was wanted is shown where it is so much above what was used
 
 
 class Story:
@@ -397,7 +400,16 @@ def lines_of(story: Story, plot: Plot) -> list[Line]:
             rows += [Line(f"gpu{index}.{name}", label, of=f"gpus.{name}") for index, label in story.gpus.items()]
     if story.peak(rows[0].key) is not None:
         rows = [line for line in rows if not line.older]
+    if plot.key == "cpu" and not _is_held_up(story):
+        rows = rows[:1]
     return [line for line in rows if story.peak(line.key) or (story.peak(line.key) == 0 and not line.dull)]
+
+
+def _is_held_up(story: Story) -> bool:
+    """Return whether the job ever wanted notably more cores than it used."""
+    least = max(UNMET_CORES, UNMET_SHARE * (story.peak(WANTED) or 0.0))
+    pairs = zip(story.columns["tree.cpu_cores"], story.columns[WANTED], strict=True)
+    return any(wanted - used > least for used, wanted in pairs)
 
 
 def shown(story: Story) -> tuple[list[tuple[Plot, list[Line]]], list[str], list[str]]:
@@ -415,3 +427,11 @@ def shown(story: Story) -> tuple[list[tuple[Plot, list[Line]]], list[str], list[
         else:
             empty.append(plot.title)
     return charts, empty, flat
+
+
+def is_flat(story: Story, plot: Plot, rows: Sequence[Line]) -> bool:
+    """Return whether nothing of a chart changes, so that words show as much."""
+    courses = [story.course(row.key) for row in rows]
+    top = max(course.peak or 0.0 for course in courses)
+    moved = max((course.peak or 0.0) - (course.least or 0.0) for course in courses)
+    return top < LEAST.get(plot.unit, 0.0) or moved <= FLAT * top
