@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import math
 import re
+import struct
+from array import array
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +20,13 @@ import made
 from made import MIB, gap
 from proctally.errors import NoRecord
 from proctally.record.schema import CORES
-from proctally.views.report import lanes, request, run_facts, waits
+from proctally.views.report import lanes, payload, request, run_facts, series, waits
 from proctally.views.report.decimate import thin
 from proctally.views.report.head import what_it_waited_for
 from proctally.views.report.markdown import markdown
 from proctally.views.report.plots import PLOTS
 from proctally.views.report.run_facts import Facts
-from proctally.views.report.series import MOST_PHASES, MOST_PROCESSES, collect, lines_of, shown
+from proctally.views.report.series import MOST_PHASES, MOST_PROCESSES, WANTED, collect, lines_of, shown
 from proctally.views.report.text import WIDTH, text
 from strange_lines import facts, hostile
 from writing import held
@@ -111,6 +115,72 @@ def test_where_the_job_stood_still_there_is_a_gap(tmp_path: Path) -> None:
     assert story.samples == 5
 
 
+def test_levels_of_exited_tree_are_gap_and_rates_stay(tmp_path: Path) -> None:
+    end = {"processes": 0, "pss_bytes": 0, "rss_bytes": 0, "cpu_cores": 1.0}
+    path = made.written(tmp_path / "a.jsonl", made.run(), made.sample(0.0), made.sample(1.0), made.sample(2.0, end))
+    assert column(path, "tree.rss_bytes") == [300 * MIB, 300 * MIB, None]
+    assert (column(path, "tree.cpu_cores")[-1], column(path, "tree.write_bytes")[-1]) == (1.0, MIB)
+    assert collect(str(path)).mean("tree.rss_bytes") == 300 * MIB
+
+
+def test_partial_sum_of_pss_is_gap(tmp_path: Path) -> None:
+    samples = [made.sample(0.0), made.sample(1.0, {"pss_unread": 2})]
+    assert column(made.written(tmp_path / "a.jsonl", made.run(), *samples), "tree.pss_bytes") == [200 * MIB, None]
+
+
+def test_wanted_cores_end_at_those_it_could_use(tmp_path: Path) -> None:
+    delays = [None, 0, 1.0, 9.0, None]
+    samples = [made.sample(float(n), {"run_delay_seconds": delay}) for n, delay in enumerate(delays)]
+    path = made.written(tmp_path / "a.jsonl", made.run(), *samples)
+    assert column(path, WANTED) == [None, None, 3.0, 4.0, None]
+    (cpu,) = [plot for plot in PLOTS if plot.key == "cpu"]
+    assert [line.label for line in lines_of(collect(str(path)), cpu)] == ["used", "wanted"]
+    calm = made.written(
+        tmp_path / "b.jsonl", made.run(), *(made.sample(float(n), {"run_delay_seconds": 0}) for n in range(3))
+    )
+    assert [line.label for line in lines_of(collect(str(calm)), cpu)] == ["used"]
+
+
+def test_share_is_at_most_all(tmp_path: Path) -> None:
+    samples = [made.sample(float(n)) for n in range(3)]
+    for number, line in enumerate(samples):
+        line["system"]["pressure"]["cpu_some_seconds"] = 1.1 * number
+    path = made.written(tmp_path / "a.jsonl", made.run(), *samples)
+    assert column(path, "system.pressure.cpu_some_seconds") == [None, 1.0, 1.0]
+
+
+def test_long_record_has_half_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(series, "MAX_ROWS", 60)
+    monkeypatch.setattr(series, "BLOCK", 8)
+    samples = [made.sample(float(n), {"threads": 99 if n == 77 else 2, "cpu_cores": float(n % 2)}) for n in range(203)]
+    story = collect(str(made.written(tmp_path / "a.jsonl", made.run(), *samples)))
+    assert (story.samples, story.per_row, len(story.times)) == (203, 4, 51)
+    assert (story.times[0], story.times[1], story.times[-1]) == (3.0, 7.0, 202.0)
+    assert {len(values) for values in story.columns.values()} == {51}
+    assert list(story.columns["tree.threads"]).count(99) == 1
+    assert set(story.columns["tree.cpu_cores"][:-1]) == {0.5}
+    assert story.mean("tree.write_bytes") == pytest.approx(MIB)
+
+
+@given(st.lists(st.one_of(st.just(math.nan), st.floats(-1e30, 1e30)), min_size=1, max_size=50), st.floats(0.001, 1e7))
+def test_payload_holds_all_samples(values: list[float], interval: float) -> None:
+    single = array("f", values)
+    times = [interval * n for n in range(len(values))]
+    text = payload.element(3, times, {"a": single, "b": single})
+    (rows, tick), data = re.findall(r'data-rows="(.*?)" data-tick="(.*?)"', text)[0], text.partition(">")[2]
+    raw, count = gzip.decompress(base64.b64decode(data.partition("<")[0])), int(rows)
+    assert len(raw) == count * (4 + 2 * 3)
+    ticks = accumulate(
+        int.from_bytes(bytes(step), "big")
+        for step in zip(*(raw[n * count : (n + 1) * count] for n in range(4)), strict=True)
+    )
+    assert [tick_count * float(tick) / 1000 for tick_count in ticks] == pytest.approx(times, rel=1e-8, abs=6e-5)
+    planes = [raw[(4 + n) * count : (5 + n) * count] for n in range(3)]
+    for value, *bits in zip(single, *planes, strict=True):
+        (found,) = struct.unpack(">f", bytes([*bits, 0]))
+        assert math.isnan(found) if math.isnan(value) else found == pytest.approx(value, rel=1.3e-4, abs=1e-37)
+
+
 def test_gpus_are_summed_and_few_have_lines_of_their_own(tmp_path: Path) -> None:
     def gpus(*used: float | None) -> list[dict[str, Any]]:
         return [{"index": n, "name": "A<b>", "utilization_ratio": value} for n, value in enumerate(used)]
@@ -146,7 +216,8 @@ def test_value_of_a_chart_has_its_unit(unit: str, words: str) -> None:
 def test_charts_without_data_and_those_of_zeros_are_told(tmp_path: Path) -> None:
     charts, empty, flat = shown(collect(str(made.whole(tmp_path / "a.jsonl"))))
     assert [plot.key for plot, _ in charts] == [
-        "cpu", "memory", "waiting", "disk", "network", "pressure", "processes", "machine-memory",
+        "cpu", "memory", "waiting", "disk", "processes", "machine-cpu", "machine-memory", "machine-disk", "network",
+        "pressure",
     ]  # fmt: skip
     assert "GPU" in empty
     assert flat == []
@@ -336,10 +407,10 @@ def test_text_fits_into_80_columns_and_falls_back_to_ascii(tmp_path: Path) -> No
     told = text([facts(path)], blocks=True)
     lines = [line for line in told.splitlines() if not line.startswith("Record: ")]  # a path stays in one piece
     assert max(map(len, lines)) <= WIDTH
-    assert re.search(r"the job +█+ 2\.00\n", told)
+    assert re.search(r"used +█+ 2\.00\n", told)
     plain = text([facts(path)], blocks=False)
     assert plain.isascii()
-    assert re.search(r"the job +#+ 2\.00\n", plain)
+    assert re.search(r"used +#+ 2\.00\n", plain)
     both = text([facts(path), facts(made.whole(tmp_path / "b.jsonl", seconds=4))], blocks=True)
     assert max(map(len, both.splitlines())) <= WIDTH
     assert re.search(r"wall +10\.0 s +4\.000 s\n", both)
@@ -361,7 +432,7 @@ def test_pss_of_nothing_but_an_empty_tree_is_left_out(tmp_path: Path) -> None:
 def test_sparklines_keep_peaks(tmp_path: Path) -> None:
     samples = [made.sample(float(n), {"cpu_cores": 8.0 if n == 500 else 0.0}) for n in range(1000)]
     told = text([facts(made.written(tmp_path / "a.jsonl", made.run(), *samples))], blocks=True)
-    (line,) = re.findall(r"the job +([▁▂▃▄▅▆▇█]+) 8\.00\n", told)
+    (line,) = re.findall(r"used +([▁▂▃▄▅▆▇█]+) 8\.00\n", told)
     assert line.count("█") == 1
     assert line.count("▁") == len(line) - 1
 

@@ -164,12 +164,12 @@ def entry(label: str, colour: str, dash: str, text: str = "") -> str:
 def framed(key: str, title: str, legend: Iterable[str], caption: str, *, of_bars: bool = False) -> str:
     """Return a chart with its texts; page() puts the drawing into its place."""
     bar = f'<p class="bar-at small" id="bar-{key}"></p>' if of_bars else ""
-    return f"""<section class="chart" aria-labelledby="title-{key}">
+    return f"""<div class="chart" role="group" aria-labelledby="title-{key}">
 <div class="top"><h3 id="title-{key}">{html(title)}</h3>
 <ul class="legend" id="lines-{key}" aria-label="Lines of {html(title)}">{"".join(legend)}</ul>{bar}</div>
 <div class="drawing" id="chart-{key}" role="img" aria-label="{html(title)} over time"
  aria-describedby="lines-{key} note-{key}"><!--chart {key}--></div>
-<p class="small soft" id="note-{key}">{html(caption)}</p></section>
+<p class="small soft" id="note-{key}">{html(caption)}</p></div>
 """
 
 

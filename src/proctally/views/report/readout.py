@@ -9,20 +9,18 @@ if TYPE_CHECKING:
     from proctally.views.report.charts import Canvas, Chart
 
 BUTTONS = (
-    ("in", "Zoom in", "Zoom in"),
-    ("out", "Zoom out", "Zoom out"),
-    ("left", "Earlier", "&larr;"),
-    ("right", "Later", "&rarr;"),
-    ("all", "Show all of the time", "All"),
+    ("in", "Zoom in"),
+    ("out", "Zoom out"),
+    ("left", "Earlier"),
+    ("right", "Later"),
+    ("all", "Show all"),
 )
 
 
 def tools(wall_seconds: float, canvas: Canvas) -> str:
     """Return the panel for the charts that were drawn so far."""
     most = max(wall_seconds, 0.001) * 1000
-    buttons = "".join(
-        f'<button type="button" data-act="{act}" aria-label="{label}">{sign}</button>\n' for act, label, sign in BUTTONS
-    )
+    buttons = "".join(f'<button type="button" data-act="{act}">{label}</button>\n' for act, label in BUTTONS)
     return f"""<div class="tools" role="group" aria-label="Time axis and values of all charts">
 <div class="controls">
 {buttons}<input type="range" id="cursor" min="0" max="{most:.0f}" value="0" step="any"

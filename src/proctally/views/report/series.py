@@ -250,6 +250,8 @@ class Table:
 
     def _flush(self) -> None:
         """Add the block to the columns."""
+        if not self._times:
+            return
         story, start = self._story, len(self._story.times)
         block = {
             key: values
@@ -285,6 +287,9 @@ class Table:
         for column in story.columns.values():
             column.extend([NAN] * (len(story.times) - len(column)))
         story.per_row = 1 << self._halvings
+        for plot in (plot for plot in PLOTS if plot.most):
+            for key in (line.key for line in plot.lines):
+                story.columns[key] = array("f", [min(value, plot.most) for value in story.columns[key]])
         used, ready = story.columns["tree.cpu_cores"], story.columns["tree.run_delay_seconds"]
         most = story.usable_cores or float("inf")
         # unknown where either is: NaN comes first
