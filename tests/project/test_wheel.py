@@ -72,7 +72,7 @@ def test_run_and_report(installed: Path, tmp_path: Path) -> None:
     done = call(installed / "proctally", "run", "--", "sh", "-c", "sleep 0.2; echo out", home=tmp_path)
     assert done.stdout == "out\n" and done.stderr.startswith("proctally sh  ok")
     call(installed / "proctally", "report", "-o", "report.html", "last", home=tmp_path)
-    assert "proctally.point" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "proctally report</title>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_run_with_hostile_pythonpath_from_the_wheel(installed: Path, tmp_path: Path) -> None:

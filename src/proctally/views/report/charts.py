@@ -89,12 +89,16 @@ class Chart:
 
 
 class Canvas:
-    """What the charts of one page share: the time axis, the tables, and `charts`, those that were drawn so far."""
+    """What the charts of one page share: the time axis and the tables.
+
+    `charts`: those of lines that were drawn so far; `is_empty`: whether nothing was drawn.
+    """
 
     def __init__(self, stories: Sequence[Story]) -> None:
         end = max(*(story.wall_seconds for story in stories), 0.001) * MILLISECONDS
         pad = end / 200
         self.charts: list[Chart] = []
+        self.is_empty = True
         self.is_one = len(stories) == 1
         self.time = Range1d(start=-pad, end=end + pad, bounds=(-pad, end + pad), min_interval=1, name="time")
         self.time.js_on_change("start", CustomJS(code="proctally.fit()"))
@@ -171,6 +175,7 @@ class Canvas:
         return plot
 
     def _plot(self, height: int, values: Range1d, name: str) -> Plot:
+        self.is_empty = False
         plot = Plot(
             x_range=self.time, y_range=values, height=height, sizing_mode="stretch_width", name=name,
             toolbar_location=None,

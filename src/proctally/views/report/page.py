@@ -34,6 +34,14 @@ def page(stories: Sequence[Story]) -> str:
     drawn, places = charts.embedded(plots)
     for key, place in places.items():
         body = body.replace(f"<!--chart {key}-->", place)
+    scripts = f"""<script type="application/json" id="facts">{json.dumps({"started_at": started})}</script>
+<script>
+{_own("page.js")}</script>
+<script>
+{charts.script()}
+</script>
+{canvas.payload}{drawn}
+"""
     made = time.strftime("%Y-%m-%d %H:%M %Z")
     return f"""<!doctype html>
 <html lang="en">
@@ -51,14 +59,7 @@ def page(stories: Sequence[Story]) -> str:
 {body}
 <footer>Made by proctally {html(__version__)}, {html(made)}. Charts by Bokeh (BSD-3-Clause). This file needs no
 network.</footer>
-<script type="application/json" id="facts">{json.dumps({"started_at": started})}</script>
-<script>
-{_own("page.js")}</script>
-<script>
-{charts.script()}
-</script>
-{canvas.payload}{drawn}
-</body>
+{scripts if plots else ""}</body>
 </html>
 """
 

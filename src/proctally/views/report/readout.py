@@ -18,7 +18,9 @@ BUTTONS = (
 
 
 def tools(wall_seconds: float, canvas: Canvas) -> str:
-    """Return the panel for the charts that were drawn so far."""
+    """Return the panel for what was drawn so far."""
+    if canvas.is_empty:
+        return ""
     most = max(wall_seconds, 0.001) * 1000
     buttons = "".join(f'<button type="button" data-act="{act}">{label}</button>\n' for act, label in BUTTONS)
     return f"""<div class="tools" role="group" aria-label="Time axis and values of all charts">

@@ -21,12 +21,11 @@ from proctally.views.report.plots import PLOTS, Line, Plot
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from proctally.record import JsonObject
     from proctally.record.catalogue import Past
 
-    Row = Sequence[Any]  # numbers, None where unknown
+    Row = Sequence[float | None]
 
 MAX_ROWS = 1 << 17  # a day and a half at 1 Hz; the page of more is slow in a browser
 BLOCK = 1 << 10  # rows
@@ -139,15 +138,15 @@ class Source:
         self._path = path.split(".")
         self._levels, self._rates = ([line.key.rpartition(".")[2] for line in kind] for kind in (levels, rates))
         self._nothing: Row = (None,) * len(self.keys)
-        self._shown = self._nothing
-        self._unknown: Row = (None,) * len(rates)
+        self._shown: Row = self._nothing
+        self._unknown: Row = [None] * len(rates)
         self._before: tuple[float, Row] | None = None  # the last reading: when, and the counters
         self._earlier: tuple[float, Row] | None = None  # the one before
         self._read_at = NAN
 
     def take(self, sample: JsonObject, elapsed: float, interval: float) -> None:
         """Add a row."""
-        found: Any = sample
+        found: JsonObject | None = sample
         for name in self._path:
             found = found.get(name) if found else None
         if not found:
@@ -160,7 +159,7 @@ class Source:
         base = self._before
         if base is not None and elapsed - base[0] < SHORT * interval and self._earlier is not None:
             base = self._earlier
-        rates = self._unknown
+        rates: Row = self._unknown
         if base is not None and elapsed > base[0]:
             seconds = elapsed - base[0]
             rates = [
@@ -235,8 +234,9 @@ class Table:
         pause = elapsed - self._last - interval
         if self._last >= 0 and pause > max(0.5, self._asked):  # nothing was sampled while the job was stopped
             self._times.append(elapsed - (elapsed - self._last) / 2)
-            for source in (*self._sources, self._devices):
+            for source in self._sources:
                 source.skip()
+            self._devices.skip()
         self._last = elapsed
         self._times.append(elapsed)
         if tree := sample.get("tree"):
@@ -265,8 +265,9 @@ class Table:
             column.extend([NAN] * (start - len(column)))  # of a GPU that comes late
             column.extend(self._halved(key, singles(values)))
         story.times.extend(self._halved("", array("d", self._times)))
-        for each in (*self._sources, self._devices):
-            each.rows.clear()
+        for source in self._sources:
+            source.rows.clear()
+        self._devices.rows.clear()
         self._times.clear()
         if len(story.times) > MAX_ROWS:
             story.times = halved("", story.times)
@@ -316,7 +317,7 @@ def without_stale(tree: JsonObject) -> None:
 def singles(values: Row) -> array[float]:
     """Return values as single floats, NaN where unknown."""
     try:
-        return array("f", values)
+        return array("f", values)  # type: ignore[arg-type]
     except TypeError:
         return array("f", [NAN if value is None else value for value in values])
 
