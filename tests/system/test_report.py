@@ -172,7 +172,7 @@ def test_reports_of_a_real_run(tmp_path: Path) -> None:
     assert done.returncode == 0
     told = report(tmp_path, "-f", "text", LANG="C.UTF-8").stdout
     assert told.startswith("real  ok: exit status 0\n")
-    assert re.search(r"the job +[ ▁▂▃▄▅▆▇█]{20,} ", told)
+    assert re.search(r"used +[ ▁▂▃▄▅▆▇█]{20,} ", told)
     (one,) = json.loads(report(tmp_path, "-f", "json").stdout)["runs"]
     assert one["figures"]["cpu_seconds"] > 0.05
     assert one["figures"]["wall_seconds"] >= 0.3

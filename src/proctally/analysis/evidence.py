@@ -123,8 +123,9 @@ class Evidence:
             self._loads.add(cores, interval)
             self._wants.add(cores + max(0.0, delay) / interval, interval)
         memory = HeldMemory.of_sample(tree)
-        if memory.needed is not None:
-            if self._held is None or memory.needed > (self._held.needed or 0):
+        needed = memory.needed
+        if needed is not None:
+            if self._held is None or needed > (self._held.needed or 0):
                 self._held = memory
         elif pss is not None:
             held = pss + (tree.get("swap_bytes") or 0)  # PSS does not contain what was swapped out

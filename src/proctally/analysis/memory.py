@@ -141,7 +141,7 @@ def _width(gap: JsonObject) -> float:
 
 
 def _bytes(section: object, name: str) -> float | None:
-    found: float | None = value_at(section, name)
+    found: float | None = section.get(name) if isinstance(section, dict) else None
     return found
 
 

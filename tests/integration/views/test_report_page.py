@@ -67,7 +67,7 @@ def test_limit_near_the_peak_is_drawn(tmp_path: Path) -> None:
 
 
 def test_peak_between_samples_is_shown(tmp_path: Path) -> None:
-    spike = "a spike between two samples"
+    spike = "between two samples"
     assert f"peak at most 180 MiB, {spike}" in written(tmp_path / "a.jsonl", 50, peak=180 * MIB)
     assert spike not in written(tmp_path / "b.jsonl", 50, peak=149 * MIB)
 

@@ -51,6 +51,12 @@ def test_thinned_series_keep_the_order_of_peaks() -> None:
     assert list(times) == [0.0, 2.0, 3.0, 6.0]
 
 
+def test_thinned_shares_are_means() -> None:
+    values = [1.0, 0.0, math.nan, 0.5, 0.25, 0.0, math.nan, math.nan, math.nan]
+    _, columns = thin([float(n) for n in range(9)], {"a": values}, 3, means=["a"])
+    assert [value if value == value else None for value in columns["a"]] == [0.5, 0.5, 0.25, 0.25, None, None]
+
+
 def test_a_gap_stays_a_gap() -> None:
     values = [1.0] * 10 + [math.nan] * 10 + [2.0] * 10
     _, columns = thin([float(n) for n in range(30)], {"a": values}, 3)

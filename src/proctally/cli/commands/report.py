@@ -38,7 +38,7 @@ SCHEMA = "proctally-report/2"
 STDOUT = "-"
 MOST_RUNS = 24
 BUCKETS = 1000  # of the series in JSON, with two rows each
-DIGITS = 9  # of a value of a series, more than any source has
+TIME_DIGITS, DIGITS = 9, 7  # of a series: double and single floats
 
 
 def call(arguments: list[str]) -> int:
@@ -153,14 +153,14 @@ def as_json(facts: Facts) -> JsonObject:
         "samples": story.samples,
         "thinned": len(times) < len(story.times),
         "series": {
-            "elapsed_seconds": _values(times),
+            "elapsed_seconds": _values(times, TIME_DIGITS),
             **{key: _values(column) for key, column in columns.items()},
         },
     }
 
 
-def _values(column: Sequence[float]) -> list[float | None]:
-    return [float(f"{value:.{DIGITS}g}") if value == value and abs(value) != float("inf") else None for value in column]
+def _values(column: Sequence[float], digits: int = DIGITS) -> list[float | None]:
+    return [float(f"{value:.{digits}g}") if value == value and abs(value) != float("inf") else None for value in column]
 
 
 def _opened(output: str) -> str:

@@ -35,7 +35,7 @@ from bokeh.resources import Resources
 from proctally.record.schema import BYTES
 from proctally.views.report import lanes, payload
 from proctally.views.report.decimate import thin
-from proctally.views.report.plots import PLOTS
+from proctally.views.report.plots import PARTS, PLOTS
 from proctally.views.report.series import is_flat, shown
 
 TYPE_CHECKING = False
@@ -56,7 +56,7 @@ LEFT = 70  # of every chart: one time stands at one place
 BUCKETS = 1000  # spans of time with two rows each, twice what a screen has room for
 MAX_DOTS = 300  # samples in sight, up to which each has a dot
 MAX_MARKS = 60
-PARTS = "parts"  # the chart of the time
+SHARES = "tree.time."  # columns whose means are drawn where there are more samples than pixels; page.js does the same
 MAIN = [line.key for plot in PLOTS for line in plot.lines if line.main]
 # name of a colour in CSS: its value on light and on dark
 PALETTE = {
@@ -111,7 +111,8 @@ class Canvas:
     def _table(self, number: int, story: Story) -> ColumnDataSource:
         """Return the rows that are drawn at first; where they are not all, these travel in the payload."""
         columns = _columns(story) if self.is_one else {key: story.columns[key] for key in MAIN if story.peak(key)}
-        times, thinned = thin(story.times, columns, BUCKETS)
+        shares = [key for key in columns if key.startswith(SHARES)]
+        times, thinned = thin(story.times, columns, BUCKETS, means=shares)
         if len(times) < len(story.times):
             self.payload += payload.element(number, story.times, columns)
         data = {key: array("f", column) for key, column in thinned.items()}

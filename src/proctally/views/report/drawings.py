@@ -7,8 +7,9 @@ from proctally.record.values import number, number_at
 from proctally.text.escape import html, printable
 from proctally.text.units import duration, size
 from proctally.views.report import lanes, run_facts
-from proctally.views.report.charts import PARTS, Chart
+from proctally.views.report.charts import Chart
 from proctally.views.report.lanes import SHADES
+from proctally.views.report.plots import PARTS
 from proctally.views.report.readout import tools
 from proctally.views.report.series import is_flat, shown
 
@@ -86,7 +87,7 @@ def _chart(facts: Facts, plot: Plot, rows: list[Line], canvas: Canvas, plots: Pl
     legend = [entry(text, "limit", "dashed") for text in texts]
     if plot.key == "memory" and (bound := _spike(facts, peak)) is not None:
         levels.append((bound, "memory"))
-        legend.append(entry(f"peak at most {size(bound)}, a spike between two samples", "memory", "dashed"))
+        legend.append(entry(f"peak at most {size(bound)}, between two samples", "memory", "dashed"))
     colours = [row.colour or COLOURS[number % len(COLOURS)] for number, row in enumerate(rows)]
     is_stacked = plot.key == PARTS
     chart = Chart(

@@ -60,6 +60,7 @@ class Plot:
         self.most = most
 
 
+PARTS = "parts"  # the chart of the parts of the time
 PLOTS = (
     Plot(
         "cpu", "Cores", "Mean of each interval. It wanted what it used and, up to the cores that it could use, what its"
@@ -78,7 +79,7 @@ PLOTS = (
         Line("tree.swap_bytes", "in swap", dull=True, colour="ready"),
     ),
     Plot(
-        "parts", "Where the time went", "Parts of the wall time, as shares of each interval.",
+        PARTS, "Where the time went", "Parts of the wall time, as shares of each interval.",
         Line("tree.time.running_seconds", "computing", colour="computing"),
         Line("tree.time.ready_seconds", "waiting for a CPU", main="Waiting for a CPU, share of the wall",
              colour="ready"),

@@ -16,7 +16,7 @@ from proctally.record.catalogue import glance
 from proctally.record.reader import Reading
 from proctally.record.schema import BYTES, CORES, MAX, RATIO, field
 from proctally.record.values import NAN, number_at, number_or_nan, objects_at
-from proctally.views.report.plots import PLOTS, Line, Plot
+from proctally.views.report.plots import PARTS, PLOTS, Line, Plot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ FRESH_SECONDS = 2.5  # a reading of a source that is not read with every sample 
 SHORT = 0.25  # of the interval: a sample so soon after another has its rates from the one before
 FLAT = 0.02  # of the largest value: a chart whose lines vary less is a line of words
 LEAST = {CORES: 0.005, RATIO: 0.005, f"{BYTES}/s": 512.0}  # by unit: a chart below it is flat, too
+SMALL_PART = 0.02  # of an interval: a part of the time that never has more is left out
 WANTED = "tree.wanted_cores"
 UNMET_CORES, UNMET_SHARE = 0.05, 0.03  # what was wanted is shown where it is so much above what was used
 
@@ -408,7 +409,12 @@ def lines_of(story: Story, plot: Plot) -> list[Line]:
         rows = [line for line in rows if not line.older]
     if plot.key == "cpu" and not _is_held_up(story):
         rows = rows[:1]
-    return [line for line in rows if story.peak(line.key) or (story.peak(line.key) == 0 and not line.dull)]
+    least = SMALL_PART if plot.key == PARTS else 0.0
+    return [
+        line
+        for line in rows
+        if (peak := story.peak(line.key)) is not None and (peak > least or (peak == 0 and not line.dull))
+    ]
 
 
 def _is_held_up(story: Story) -> bool:
