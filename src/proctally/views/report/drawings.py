@@ -85,7 +85,7 @@ def _chart(facts: Facts, plot: Plot, rows: list[Line], canvas: Canvas, plots: Pl
     peak = max((story.peak(row.key) or 0.0) for row in rows)
     levels, texts = _limits(facts, plot.key, peak)
     legend = [entry(text, "limit", "dashed") for text in texts]
-    if plot.key == "memory" and (bound := _spike(facts, peak)) is not None:
+    if plot.key == "memory" and (bound := _spike(facts, story.peak(BOUNDS[0]) or peak)) is not None:
         levels.append((bound, "memory"))
         legend.append(entry(f"peak at most {size(bound)}, between two samples", "memory", "dashed"))
     colours = [row.colour or COLOURS[number % len(COLOURS)] for number, row in enumerate(rows)]
