@@ -28,7 +28,8 @@ print(used.ru_maxrss, used.ru_utime + used.ru_stime)
 LIVE = "top --plain --count 1 RECORD"
 COMMANDS = (
     "ls", "ls --json", "rm --dry-run", "diff RECORD BASE", "diff -f json RECORD BASE", "diff name:job BASE",
-    "advise RECORD", "advise -n job", "export -f csv RECORD", "export -f jsonl RECORD", "export -f parquet RECORD",
+    "advise RECORD", "advise -n job", "report -f html -o - RECORD", "report -f text RECORD",
+    "export -f csv RECORD", "export -f jsonl RECORD", "export -f parquet RECORD",
     "export -f csv --every 60 RECORD", "export -f jsonl --every 1000000 RECORD",
     "export -f parquet --every 1000000 RECORD",
 )  # fmt: skip

@@ -299,9 +299,10 @@ def test_a_phone_has_no_horizontal_overflow(browser: Any, pages: dict[str, Path]
         actions = """Bokeh.documents[0].roots().map((plot) =>
             getComputedStyle(Bokeh.index.get_by_id(plot.id).canvas.events_el).touchAction)"""
         assert "none" not in tab.evaluate(actions)  # a finger on a chart scrolls the page
-        over(tab, "phases" if name == "one" else "tree-cpu_cores", 0.0)
-        place = tab.locator(".drawing").first.bounding_box()
-        tab.touchscreen.tap(place["x"] + place["width"] / 2, place["y"] + 12)
+        chart = tab.locator("#chart-memory" if name == "one" else "#chart-tree-cpu_cores")
+        chart.evaluate("(one) => one.scrollIntoView({ block: 'end' })")
+        place = chart.bounding_box()
+        tab.touchscreen.tap(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
         wait(tab, "document.querySelector('.now').textContent !== ''")
 
 

@@ -36,7 +36,7 @@ from proctally.record.schema import BYTES
 from proctally.views.report import lanes, payload
 from proctally.views.report.decimate import thin
 from proctally.views.report.plots import PARTS, PLOTS
-from proctally.views.report.series import is_flat, shown
+from proctally.views.report.series import MAX_ROWS, is_flat, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class Canvas:
         self.time.js_on_change("start", CustomJS(code="proctally.fit()"))
         self.time.js_on_change("end", CustomJS(code="proctally.fit()"))
         self.payload = ""
+        self.takes_all = sum(len(story.times) for story in stories) <= MAX_ROWS
         self.tables = [self._table(number, story) for number, story in enumerate(stories)]
         marks = _marks(stories[0]) if self.is_one else []
         self.marks = ColumnDataSource({"x": [mark * MILLISECONDS for mark in marks]})
@@ -113,7 +114,7 @@ class Canvas:
         columns = _columns(story) if self.is_one else {key: story.columns[key] for key in MAIN if story.peak(key)}
         shares = [key for key in columns if key.startswith(SHARES)]
         times, thinned = thin(story.times, columns, BUCKETS, means=shares)
-        if len(times) < len(story.times):
+        if len(times) < len(story.times) and self.takes_all:
             self.payload += payload.element(number, story.times, columns)
         data = {key: array("f", column) for key, column in thinned.items()}
         data["time"] = array("d", [time * MILLISECONDS for time in times])

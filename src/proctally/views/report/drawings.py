@@ -51,7 +51,7 @@ def drawings(facts: Facts, canvas: Canvas, plots: Plots) -> str:
     elif bars:
         flat.append(f"Processes: 1, {printable(str(bars[0].line.get('command')))}, {_process(bars[0])}.")
     flat += [f"Zero throughout: {', '.join(zero)}."] if zero else []
-    flat += [f"Without data: {', '.join(empty)}."] if empty else []
+    flat += [f"Without data: {', '.join(empty)}."] if empty and facts.of_tree else []
     aside = ""
     if machine:
         aside = f'<details class="machine"><summary>Charts of the machine</summary>\n{"".join(machine)}</details>\n'

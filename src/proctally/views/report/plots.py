@@ -63,8 +63,8 @@ class Plot:
 PARTS = "parts"  # the chart of the parts of the time
 PLOTS = (
     Plot(
-        "cpu", "Cores", "Mean of each interval. It wanted what it used and, up to the cores that it could use, what its"
-        " threads waited for.",
+        "cpu", "Cores", "Mean of each interval. Wanted: those used, and threads ready without one, up to all it can"
+        " use.",
         Line("tree.cpu_cores", "used", main="CPU"),
         Line("tree.wanted_cores", "wanted", of="tree.cpu_cores", dull=True, dash="dashed"),
     ),

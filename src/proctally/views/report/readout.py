@@ -27,10 +27,11 @@ def tools(wall_seconds: float, canvas: Canvas) -> str:
 <div class="controls">
 {buttons}<input type="range" id="cursor" min="0" max="{most:.0f}" value="0" step="any"
  aria-label="Cursor: arrow keys move it by a sample">
-<output id="at" for="cursor" class="soft" aria-live="off">Point at a chart or move the slider; drag to zoom.</output>
 <button type="button" data-act="theme">Dark / light</button>
 </div>
-<div class="readout" role="group" aria-label="Values at the cursor" tabindex="0"><dl>
+<div class="readout" role="group" aria-label="Values at the cursor" tabindex="0">
+<output id="at" for="cursor" aria-live="off">Point at a chart or move the slider; drag to zoom.</output>
+<dl>
 {"".join(map(_values, canvas.charts))}</dl></div>
 </div>
 <noscript><p>The charts need JavaScript; all figures and tables are here without it.</p></noscript>
