@@ -159,6 +159,7 @@ const proctally = (() => {
     const text = said(cell.unit, table.all[cell.column][row] - (cell.below ? table.all[cell.below][row] : 0));
     const low = cell.low ? said(cell.unit, table.all[cell.low][row]) : text;
     if (low === text) return text;
+    if (low === "unknown") return `at most ${text}`;
     const [amount, unit] = low.split(" ");
     return `${text.endsWith(" " + unit) ? amount : low} to ${text}`;
   }
@@ -271,28 +272,37 @@ const proctally = (() => {
     }
   }
 
-  // once per frame after a change of the range: samples in sight, and as much of each name as its bar has room for
+  // at most once per frame, and before Bokeh paints a new range: one painting for the range and its samples
   function fit() {
-    if (page === null || page.fitting) return;
-    page.fitting = true;
+    if (page === null) return;
+    page.again = page.fitted;
+    if (page.fitted) return;
+    page.fitted = true;
+    queueMicrotask(refit);
     requestAnimationFrame(() => {
-      page.fitting = false;
-      measure();
-      if (page.width === 0) return;
-      const { start, end } = page.time;
-      for (const [number, table] of page.tables.entries()) show(table, number, Math.floor(page.width));
-      for (const bars of page.bars) {
-        const pixels = page.width / (end - start), data = bars.data.data, at = [], fits = [];
-        for (let bar = 0; bar < data.name.length; bar += 1) {
-          at.push(Math.max(data.begin[bar], start));
-          const room = Math.floor(((Math.min(data.end[bar], end) - at[bar]) * pixels - 6) / LETTER);
-          const name = data.name[bar];
-          fits.push(room >= name.length ? name : room >= 4 ? name.slice(0, room - 1) + "…" : "");
-        }
-        bars.data.data = { ...data, at, fits };
-      }
-      place();
+      page.fitted = false;
+      if (page.again) fit();
     });
+  }
+
+  // samples in sight, and as much of each name as its bar has room for
+  function refit() {
+    page.again = false;
+    measure();
+    if (page.width === 0) return;
+    const { start, end } = page.time;
+    for (const [number, table] of page.tables.entries()) show(table, number, Math.floor(page.width));
+    for (const bars of page.bars) {
+      const pixels = page.width / (end - start), data = bars.data.data, at = [], fits = [];
+      for (let bar = 0; bar < data.name.length; bar += 1) {
+        at.push(Math.max(data.begin[bar], start));
+        const room = Math.floor(((Math.min(data.end[bar], end) - at[bar]) * pixels - 6) / LETTER);
+        const name = data.name[bar];
+        fits.push(room >= name.length ? name : room >= 4 ? name.slice(0, room - 1) + "…" : "");
+      }
+      bars.data.data = { ...data, at, fits };
+    }
+    place();
   }
 
   // paper has another width, and is always light: pictures of the charts take their places
@@ -318,7 +328,7 @@ const proctally = (() => {
     const made = documents[0], plots = made.roots();
     page = {
       time: made.get_model_by_name("time"), tables: [], dots: [], plots, bars: [],
-      fitting: false, at: NaN, hit: null, pointer: null, left: 0, width: 0,
+      fitted: false, again: false, at: NaN, hit: null, pointer: null, left: 0, width: 0,
     };
     for (const plot of plots) {
       const data = made.get_model_by_name("bars-" + plot.name), drawing = document.getElementById("chart-" + plot.name);
