@@ -129,6 +129,15 @@ def test_levels_of_exited_tree_are_gap_and_rates_stay(tmp_path: Path) -> None:
     assert collect(str(path)).mean("tree.rss_bytes") == 300 * MIB
 
 
+def test_part_of_a_section_that_is_unknown_is_gap(tmp_path: Path) -> None:
+    parts = dict.fromkeys(("running_seconds", "ready_seconds", "throttled_seconds", "disk_seconds"), 0.0)
+    known = [{"time": parts | {"asleep_seconds": float(n)} if n != 2 else None} for n in range(5)]
+    path = made.written(
+        tmp_path / "a.jsonl", made.run(), *(made.sample(float(n), tree) for n, tree in enumerate(known))
+    )
+    assert column(path, "tree.time.asleep_seconds") == [None, 1.0, None, 1.0, 1.0]
+
+
 def test_partial_sum_of_pss_is_gap(tmp_path: Path) -> None:
     samples = [made.sample(0.0), made.sample(1.0, {"pss_unread": 2})]
     assert column(made.written(tmp_path / "a.jsonl", made.run(), *samples), "tree.pss_bytes") == [200 * MIB, None]

@@ -147,11 +147,12 @@ class Source:
 
     def take(self, sample: JsonObject, elapsed: float, interval: float) -> None:
         """Add a row."""
-        found: JsonObject | None = sample
-        for name in self._path:
+        found: JsonObject | None = sample.get(self._path[0])
+        is_old = found is not None or elapsed - self._read_at > max(FRESH_SECONDS, 1.5 * interval)
+        for name in self._path[1:]:
             found = found.get(name) if found else None
         if not found:
-            if self._shown is not self._nothing and elapsed - self._read_at > max(FRESH_SECONDS, 1.5 * interval):
+            if is_old:
                 self._shown = self._nothing
             self.rows.append(self._shown)
             return
@@ -174,6 +175,7 @@ class Source:
     def skip(self) -> None:
         """Add a row of unknown values, and forget the reading."""
         self._before = self._earlier = None
+        self._shown = self._nothing
         self.rows.append(self._nothing)
 
 
