@@ -209,7 +209,6 @@ class TreeSampler:
         lifecycle.remove(gone)
         lifecycle.settle()
         self.clocks.align(ran, self._read_counters)
-        state.end_ns = self.machine.monotonic_ns()
         lifecycle.root_lives()
         self.time.scan(ran)
         now = self.machine.monotonic_ns()
@@ -219,6 +218,7 @@ class TreeSampler:
             pace_ns = 0 if last else self.status_ns
             self.readings.read_status(now, pace_ns, delays=self.time.reader is None)
         self.memory.scan(ran, begun_ns, with_memory, lifecycle.discover_now)
+        state.end_ns = self.machine.monotonic_ns()
         self.samples.note_peaks()
         cost_ns = cpu_ns(self.machine) - begun_cpu_ns
         if with_memory:

@@ -495,6 +495,26 @@ def test_child_forked_while_pss_is_read_is_found(tmp_path: Path) -> None:
     assert sorted(pid for pid, _ in job.memory.model.members) == [ROOT, 200, 201, 202]
 
 
+def test_cores_are_within_the_cpus_where_a_child_is_found_while_pss_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    job = Job(tmp_path)
+    fork_pool(job)
+
+    def fork() -> None:
+        job.host.spawn(202, 200)
+        job.host.advance(1.5)
+        job.host.run(202, user=1.5)
+
+    job.host.once("201/smaps_rollup", fork)
+    while 202 not in job.host.processes:
+        job.host.run(ROOT, user=1)
+        job.host.run(201, user=1)
+        tree = job.sample()
+    assert tree["cpu_cores"] == pytest.approx(2.0, abs=0.05)
+
+
 def test_denied_pss_is_a_gap(tmp_path: Path) -> None:
     job = Job(tmp_path)
     fork_pool(job)
