@@ -221,6 +221,13 @@ def test_as_init_of_a_pid_namespace(tmp_path: Path) -> None:
     assert "adopted_unrelated" in gaps(summary, "cpu")
 
 
+@pytest.mark.skipif(not _can_unshare(), reason="no new pid namespace for this user")
+def test_as_init_that_adopts_nobody(tmp_path: Path) -> None:
+    command = ["unshare", "-pf", "--mount-proc", *PROCTALLY, "run", "-q", "--", "sh", "-c", "/bin/true; exit 7"]
+    assert subprocess.run(command, env=environment(tmp_path), timeout=PATIENCE).returncode == 7
+    assert "adopted_unrelated" not in gaps(whole(record(tmp_path)), "cpu")
+
+
 # -- what forks, how, and for how long -------------------------------------------------------------------------------
 
 

@@ -85,8 +85,8 @@ def of_run(
         found.append(gap(CPU, codes.NO_SUBREAPER))
     if foreign:
         found.append(gap(CPU, codes.EARLIER_CHILDREN, count=foreign))
-    if tree.own == 1:
-        found.append(gap(CPU, codes.ADOPTED_UNRELATED))
+    if tree.own == 1 and tree.adopted:
+        found.append(gap(CPU, codes.ADOPTED_UNRELATED, count=tree.adopted))
     if left:
         found.append(gap(CPU, codes.LEFT_RUNNING, count=left))
     if hidden:

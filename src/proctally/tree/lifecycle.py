@@ -37,9 +37,10 @@ class Lifecycle:
     """Enters and removes members.
 
     `started`: processes that were seen. `outside`: members that a process outside an attached tree reaped, the root
-    left out. `attached_ticks`: boot time at which a tree was attached, None for a run. `root_seen_ns`: when a scan
-    found an attached root alive; `root_waiters`: members that had waited for others by then. `peaks_from_now`: whether
-    peaks of processes leave out what they held before they became members.
+    left out. `adopted`: processes that this process has from a parent that was not seen. `attached_ticks`: boot time at
+    which a tree was attached, None for a run. `root_seen_ns`: when a scan found an attached root alive; `root_waiters`:
+    members that had waited for others by then. `peaks_from_now`: whether peaks of processes leave out what they held
+    before they became members.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Lifecycle:
         self.cpus = tree.machine.cpu_count()
         self.started = 0
         self.outside = 0
+        self.adopted = 0
         self.attached_ticks: int | None = None
         self.outer: OuterParent | None = None  # of an attached root
         self.root_seen_ns = state.started_ns
@@ -127,6 +129,8 @@ class Lifecycle:
                 member.peak_base, member.peak_rss = member.peak_rss, member.rss
         elif member.parent is not None:
             member.peak_base = member.parent.peak_base  # between vfork(2) and exec it is in its parent's memory
+        elif member is not self.tree.root:
+            self.adopted += 1
         return True
 
     # -- members that leave ----------------------------------------------------------------------------------------
@@ -302,6 +306,7 @@ class Lifecycle:
         self.kills.note_reaped(member, exit_code)
         if member is None:
             self.started += 1
+            self.adopted += 1
         else:
             if not member.has_children and not member.stat.child_user and not member.stat.child_system:
                 # without children, what wait4 shows is its own time, to the end

@@ -77,6 +77,7 @@ class TreeSummary:
         self.seen = lifecycle.started
         self.started = started
         self.outside = lifecycle.outside
+        self.adopted = lifecycle.adopted
         self.cpus = lifecycle.cpus
         self.root_seen_ns = lifecycle.root_seen_ns
         self.root_waiters = lifecycle.root_waiters

@@ -173,7 +173,9 @@ def test_what_the_start_and_the_end_leave_out(case: Case) -> None:
     assert case.found(foreign=3)[1] == {("cpu", "earlier_children"): {"count": 3}}
     assert case.found(left=4)[1] == {("cpu", "left_running"): {"count": 4}}
     case.sampler.tree.own = 1
-    assert case.found()[1] == {("cpu", "adopted_unrelated"): {}}
+    assert case.found()[1] == {}
+    case.sampler.lifecycle.adopted = 2
+    assert case.found()[1] == {("cpu", "adopted_unrelated"): {"count": 2}}
 
 
 def test_a_refused_subreaper_does_not_matter_to_a_cgroup(case: Case) -> None:
