@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -39,6 +40,8 @@ def test_json_has_figures_and_thinned_series(tmp_path: Path) -> None:
     (one,) = told["runs"]
     assert one["figures"]["peak_memory_bytes"] == 512 * MIB
     assert one["figures"]["throttled_seconds"] is None
+    assert one["time"] is None
+    assert [row["resource"] for row in one["request"]] == ["cores", "memory", "time", "gpus"]
     assert one["samples"] == 5001
     assert one["thinned"] is True
     assert {len(values) for values in one["series"].values()} == {len(one["series"]["elapsed_seconds"])}
@@ -82,13 +85,30 @@ def test_the_page_is_one_file_that_asks_for_nothing(tmp_path: Path, bokeh: None)
     assert not re.search(r"""<(?:link|script|img|iframe)[^>]*(?:src|href)=["'](?!data:|#)""", page)
 
 
+def test_svg_and_png_have_the_two_pictures(tmp_path: Path, bokeh: None) -> None:
+    path = hostile(tmp_path / "a.jsonl")
+    done = report(tmp_path, path, "-f", "svg")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a.svg\n", "")
+    drawn = ElementTree.fromstring((tmp_path / "a.svg").read_text(encoding="utf-8"))
+    assert drawn.tag.endswith("svg")
+    assert "100 to 200 B held, 36 MiB mapped files" in " ".join(drawn.itertext())
+    assert "var(" not in (tmp_path / "a.svg").read_text(encoding="utf-8")
+    code = "import sys; sys.modules['resvg_py'] = None; from proctally.cli.main import main; sys.exit(main())"
+    without = report(tmp_path, path, "-f", "png", command=[sys.executable, "-c", code])
+    assert without.returncode == 2
+    assert without.stderr.startswith("proctally: -f png needs the package resvg_py: pip install 'proctally[png]'")
+    pytest.importorskip("resvg_py", reason="the extra png is not installed")
+    assert report(tmp_path, path, "-f", "png").returncode == 0
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_last_is_the_record_without_a_name(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     runs.mkdir()
     made.whole(runs / "20260101T000000Z-old-00000001.jsonl", seconds=3)
     made.whole(runs / "20260102T000000Z-new-00000002.jsonl", seconds=4)
-    assert re.search(r"Wall time +4\.000 s", report(tmp_path, "-f", "text", home=tmp_path).stdout)
-    assert re.search(r"Wall time +3\.000 s", report(tmp_path, "-f", "text", "00000001", home=tmp_path).stdout)
+    assert re.match(r"proctally made +ok +4\.0 s", report(tmp_path, "-f", "text", home=tmp_path).stdout)
+    assert re.match(r"proctally made +ok +3\.0 s", report(tmp_path, "-f", "text", "00000001", home=tmp_path).stdout)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +191,8 @@ def test_reports_of_a_real_run(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0
     told = report(tmp_path, "-f", "text", LANG="C.UTF-8").stdout
-    assert told.startswith("real  ok: exit status 0\n")
+    assert told.startswith("proctally real  ok")
+    assert "\n  ended      exit status 0\n" in told
     assert re.search(r"used +[ ▁▂▃▄▅▆▇█]{20,} ", told)
     (one,) = json.loads(report(tmp_path, "-f", "json").stdout)["runs"]
     assert one["figures"]["cpu_seconds"] > 0.05

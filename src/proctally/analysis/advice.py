@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from proctally.analysis import causes
-from proctally.analysis.causes import Cause, reasons
+from proctally.analysis.causes import Cause
 from proctally.analysis.evidence import CORES, GPUS, MEMORY, RESOURCES, TIME, Evidence
 from proctally.text.units import clock, with_unit
 
@@ -216,9 +216,3 @@ def more_than(advice: Advice) -> str:
     value = advice.at_least
     shown = with_unit(value, "s") if advice.resource == TIME else quantity(advice.resource, value)
     return f"{word} {shown}"
-
-
-def advice_lines(runs: Sequence[Evidence]) -> list[str]:
-    """Return what to request next time for the head of a report: a line for each resource, in plain text."""
-    rows = request_rows(runs)
-    return [f"{LABELS[row.resource]}: {asked(row)} ({reasons([row.note, *row.notes])})" for row in rows]

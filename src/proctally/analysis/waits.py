@@ -9,7 +9,6 @@ CROWDED_SHARE = 0.50  # of the time in which some task of the machine waited for
 PRESSED_SHARE = 0.05  # of the time in which some task waited for memory
 NOTABLE_SHARE = 0.05  # of the time: what a headline names
 MIN_SHARE = 0.005  # below it a wait is next to nothing
-MIN_READY_SECONDS = 0.05  # with less time in which it could run, a headline does not name its share without a CPU
 
 
 def is_starved(share: float, unmet_cores: float) -> bool:

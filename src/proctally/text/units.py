@@ -33,6 +33,11 @@ def number(value: float, *others: float) -> str:
     return f"{value:z,.{0 if most >= 1000 else 1 if most >= 100 else 2 if most >= 10 else 3}f}"
 
 
+def decimal(value: float | None) -> str:
+    """Format a number of cores with two digits behind the point."""
+    return UNKNOWN if value is None else f"{value:.2f}"
+
+
 def with_unit(value: float, unit: str) -> str:
     """Format one value with its unit, such as `1.25 GiB`."""
     factor, name = scale(unit, value)
@@ -45,6 +50,12 @@ def percentage(value: float | None, digits: int | None = None) -> str:
         return UNKNOWN
     digits = (0 if value >= 0.0995 or value == 0 else 1) if digits is None else digits
     return f"{100 * value:z.{digits}f} %"
+
+
+def share_between(low: float, high: float) -> str:
+    """Format two bounds of a share of 1 in whole percent: `71 to 97 %`, or `71 %`."""
+    least, most = round(100 * low), round(100 * high)
+    return percentage(high) if least == most else f"{least} to {most} %"
 
 
 def rate(count: float | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from proctally.errors import NO_PROCFS
 from proctally.text.cells import cut_middle
 from proctally.text.escape import label, printable
-from proctally.text.units import MAX_NUMBER, UNKNOWN, duration, percentage, size
+from proctally.text.units import MAX_NUMBER, UNKNOWN, duration, share_between, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -282,10 +282,11 @@ def sections(summary: object) -> list[tuple[str, str]]:
     return found
 
 
-def headline(summary: object, got: float | None = None) -> tuple[str, str, str]:
+def headline(summary: object, got: tuple[float, float] | None = None, *, certain: bool = True) -> tuple[str, str, str]:
     """Return the verdict, what is bad about a good one, and the detail that follows the wall time in a title.
 
-    `got`: the share of the wanted CPU time that a starved run had; None for any other run.
+    `got`: bounds of the share of the wanted CPU time that a starved run had; None for any other run. `certain`: it was
+    starved at either bound.
     """
     values, verdict = _get(summary, "reason"), _get(summary, "verdict")
     count = _number(_get(values, "oom_kills")) if _get(values, "oom_place") != WHOLE_MACHINE else None
@@ -298,7 +299,11 @@ def headline(summary: object, got: float | None = None) -> tuple[str, str, str]:
         return (
             ("ok", "", "")
             if got is None
-            else ("ok", ", but starved", f": got {percentage(got)} of the CPU time it wanted")
+            else (
+                "ok",
+                f", {'but' if certain else 'maybe'} starved",
+                f": got {share_between(*got)} of the CPU time it wanted",
+            )
         )
     also = f", and {killed}" if killed else ""
     if verdict == "killed" and _get(values, "code") == "signal":

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 NAME_WIDTH = 15
 HEAD = ("", "BASE", "NEW", "CHANGE", "95 %", "")
+SPREAD_HEAD = ("MEDIAN", "LEAST", "MOST", "SPREAD")
 COLOURS = {HOLDS: GREEN, CANNOT_TELL: YELLOW, FAILS: RED}
 
 
@@ -102,6 +103,18 @@ def cells(row: ComparisonRow) -> list[str]:
     moved = row.shift
     changes = ["", ""] if moved is None else [change(row.unit, moved), interval(row.unit, moved)]
     return [*_in_one_unit(row.unit, medians), *changes]
+
+
+def ranges(row: ComparisonRow) -> list[str]:
+    """Return the range of BASE and of NEW, `22.1 to 24.0 s`; empty for a side of one run."""
+    found = []
+    for group in (row.base, row.new):
+        if group is None or len(group.values) < 2:
+            found.append("")
+            continue
+        low, high = _in_one_unit(row.unit, [group.low, group.high])
+        found.append(f"{low.partition(' ')[0]} to {high}")
+    return found
 
 
 def _in_one_unit(unit: str, values: Sequence[float | None]) -> list[str]:
@@ -188,6 +201,15 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def as_spread(side: Side, *, colour: bool) -> str:
     """Return the figures of one group: median, range and spread."""
     paint = _painter(colour)
+    body, note = spread_rows(side)
+    head, *lines = _aligned([("", *SPREAD_HEAD, ""), *([f"  {row[0]}", *row[1:], ""] for row in body)])
+    lines = [paint(printable(title(side)), BOLD), paint(head, DIM), *lines]
+    lines += [paint(note, DIM)] if note else []
+    return "\n".join(lines) + "\n"
+
+
+def spread_rows(side: Side) -> tuple[list[list[str]], str]:
+    """Return the name, the median, the range and the spread of each figure, and which change these runs can see."""
     body, spreads = [], []
     for measure in map(figure, CLAIMED):
         values = side.values(measure)
@@ -197,14 +219,10 @@ def as_spread(side: Side, *, colour: bool) -> str:
         is_spread = len(values) > 1 and group.low > 0
         deviation = spread([math.log(value) for value in values]) if is_spread else None
         texts = _in_one_unit(measure.unit, [group.median, group.low, group.high])
-        body.append([f"  {measure.name}", *texts, "-" if deviation is None else percentage(deviation), ""])
+        body.append([measure.name, *texts, "-" if deviation is None else percentage(deviation)])
         spreads.append((deviation or 0.0, measure.name, len(values)))
-    head, *lines = _aligned([("", "MEDIAN", "LEAST", "MOST", "SPREAD", ""), *body])
-    lines = [paint(printable(title(side)), BOLD), paint(head, DIM), *lines]
     deviation, name, runs = max(spreads, default=(0.0, "", 0))
-    if deviation and runs >= MIN_RUNS:
-        lines.append(paint(seen(name, deviation, runs), DIM))
-    return "\n".join(lines) + "\n"
+    return body, seen(name, deviation, runs) if deviation and runs >= MIN_RUNS else ""
 
 
 # -- as Markdown, for the summary of a CI job ------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from proctally.record.values import number_at
 from proctally.text.cells import columns_of, cut_middle, wrapped
 from proctally.text.escape import label, printable
 from proctally.text.terminal import DIM
-from proctally.text.units import UNKNOWN, size
+from proctally.text.units import UNKNOWN, decimal, size
+from proctally.views.phrases import NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 
 LABEL = 11
 MAX_LINES = 16
-NAME = 24  # cells of the name of a process
 DISPENSABLE = (
     "processes",
     "disk",
@@ -66,11 +67,13 @@ class Page:
 
 def busy_cores(system: JsonObject) -> str:
     """Return the busy cores of the machine as text."""
-    if system["mean_cores"] is None:
+    mean, peak, cpus = (number_at(system, name) for name in ("mean_cores", "peak_cores", "cpus"))
+    if mean is None:
         return UNKNOWN
-    return f"mean {system['mean_cores']:.2f}, peak {system['peak_cores']:.2f} of {system['cpus']} busy"
+    return f"mean {mean:.2f}, peak {decimal(peak)} of {UNKNOWN if cpus is None else f'{cpus:g}'} busy"
 
 
 def used_memory(system: JsonObject) -> str:
     """Return the used memory of the machine as text."""
-    return f"at most {size(system['peak_memory_used_bytes'])} of {size(system['memory_total_bytes'])} used"
+    used, total = (size(number_at(system, name)) for name in ("peak_memory_used_bytes", "memory_total_bytes"))
+    return f"at most {used} of {total} used"

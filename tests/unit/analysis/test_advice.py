@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from made import GIB, MIB, bounded, gap, gpu, lines, reason
 from peak_memory import peak_mib
-from proctally.analysis.advice import NOT_ENOUGH, Advice, advice_lines, advise_on, asked, basis, request_rows
+from proctally.analysis.advice import Advice, advise_on, asked, basis, request_rows
 from proctally.analysis.evidence import CORES, GPUS, MEMORY, TIME, Evidence
 from proctally.analysis.loads import Loads
 
@@ -424,11 +424,5 @@ def test_basis_has_the_number_of_runs_and_the_next_step(made: list[dict[str, Any
     assert (found.values["next"], found.text) == (step, text)
 
 
-def test_lines_for_the_head_of_a_report() -> None:
-    said = advice_lines([evidence(memory=4 * GIB, wall=3000.0, cores=[2.0] * 10)])
-    assert [line.partition(" (")[0] for line in said] == ["cores: 2", "memory: 5 GiB", "time: 1:15:00"]
-    said = advice_lines([evidence(memory=4 * GIB, verdict="oom", signal=9, gpus=[gpu(0)])])
-    assert said[1].startswith(f"memory: {NOT_ENOUGH}: more than 4 GiB needed (oom: the kernel")
-    assert said[3].startswith("GPUs: 0")
-    assert advice_lines([evidence(kind="system")]) == []
-    assert advice_lines([]) == []
+def test_whole_machine_has_no_rows() -> None:
+    assert request_rows([evidence(kind="system")]) == request_rows([]) == []

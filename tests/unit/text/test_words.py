@@ -157,8 +157,8 @@ def test_oom_kills_name_the_limited_cgroup(values: dict[str, Any], text: str) ->
     ("summary", "got", "texts"),
     [
         ({"verdict": "ok"}, None, ("ok", "", "")),
-        ({"verdict": "ok"}, 0.204, ("ok", ", but starved", ": got 20 % of the CPU time it wanted")),
-        ({"verdict": "failed", "exit_code": 3, "reason": {"code": "exit_status", "oom_kills": 1}}, 0.2,
+        ({"verdict": "ok"}, (0.204, 0.204), ("ok", ", but starved", ": got 20 % of the CPU time it wanted")),
+        ({"verdict": "failed", "exit_code": 3, "reason": {"code": "exit_status", "oom_kills": 1}}, (0.2, 0.2),
          ("failed", ", and 1 process was killed for memory", ": exit status 3")),
         ({"verdict": "killed", "signal": 9, "reason": {"code": "signal"}}, None,
          ("killed by signal 9 (SIGKILL)", "", "")),

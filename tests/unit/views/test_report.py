@@ -20,9 +20,8 @@ import made
 from made import MIB, gap
 from proctally.errors import NoRecord
 from proctally.record.schema import CORES
-from proctally.views.report import lanes, payload, request, run_facts, series, waits
+from proctally.views.report import diagrams, head, lanes, payload, run_facts, say, series, tables
 from proctally.views.report.decimate import thin
-from proctally.views.report.head import what_it_waited_for
 from proctally.views.report.markdown import markdown
 from proctally.views.report.plots import PLOTS
 from proctally.views.report.run_facts import Facts
@@ -303,14 +302,16 @@ def figure(one: Facts, label: str) -> str:
 
 def test_figures_of_a_run(tmp_path: Path) -> None:
     one = facts(made.whole(tmp_path / "a.jsonl"))
-    assert figure(one, "Wall time") == "10.0 s; "
-    assert figure(one, "CPU time") == "20.0 s; user 15.0 s, system 5.000 s; by rusage"
-    assert figure(one, "Cores") == "2.00; mean, peak 3.50; 50 % of 4 cores it may use"
-    # the largest process is more than the sum of PSS as sampled; memory.peak has page cache in it, and is not taken
-    assert figure(one, "Memory").startswith("512 MiB; peak; 50 % of 1.0 GiB that it may use; PSS 400 MiB")
-    assert figure(one, "Processes") == "120; started, at most 9 at once"
-    assert [row["command"] for row in run_facts.commands(one)] == ["cc1", "ld"]
-    assert run_facts.commands(one)[1]["cpu"] == 4.5
+    assert figure(one, "CPU time") == "20.0 s; user 15.0, system 5.0"
+    assert figure(one, "Cores") == "2.00; peak 3.50 of 4"
+    assert figure(one, "Processes") == "120; started, 9 at once"
+
+
+def test_table_of_commands_sums_to_the_cpu_time(tmp_path: Path) -> None:
+    rows = tables.commands(facts(made.whole(tmp_path / "a.jsonl")))["rows"]
+    assert [row[:3] for row in rows] == [
+        ["cc1", "12.000", "60 %"], ["ld", "4.500", "22 %"], ["(not attributed)", "3.500", "18 %"],
+    ]  # fmt: skip
 
 
 def test_what_may_be_incomplete_says_so(tmp_path: Path) -> None:
@@ -331,18 +332,78 @@ def test_a_record_without_an_end_is_told_by_its_last_sample(tmp_path: Path) -> N
     with held(path):
         one = facts(path)
     assert one.verdict == "running"
-    assert figure(one, "Wall time") == "5.000 s; up to the last sample"
     assert figure(one, "CPU time") == "10.0 s; so far"
-    assert "memory: not enough evidence: more than 200 MiB" in request.next_time(one)[1]
+    assert text([one], blocks=True).startswith("proctally made  running  5.0 s: the record is still written\n")
     one = facts(path)
     assert one.verdict == "lost"
     assert "whatever wrote it was ended" in run_facts.unseen(one)[0]
 
 
-def ending(**waiting: Any) -> dict[str, Any]:
-    end = made.summary()
-    end["waiting"].update(waiting)
-    return end
+PARTS = {
+    "running": 1.0, "ready": 5.0, "throttled": 0.0, "disk": 0.0, "asleep": 4.0,
+}  # fmt: skip
+
+
+def timed(wanted: float = 4.0, **bounds: float) -> dict[str, Any]:
+    """Return a summary of 10 s with 2 cores used, of which half was a wait. `bounds`: more of its time."""
+    time = {f"{part}_seconds": seconds for part, seconds in PARTS.items()} | bounds
+    user = {"user": "ci", "command": "<cc1>", "processes": 2, "cpu_cores": 0.84, "rss_bytes": 5 << 20}
+    others = {"interval_seconds": 10.0, "cpu_cores": 1.5, "largest": [user]}
+    return made.summary(time=time | {"wanted_cores": wanted}, others=others)
+
+
+def test_what_is_bad_is_said_first(tmp_path: Path) -> None:
+    one = facts(made.whole(tmp_path / "a.jsonl", end=timed()))
+    assert say.sentences(one) == [
+        "Starved: got 50 % of the CPU time it wanted, because others used the machine (ci <cc1> x 2 0.84 cores).",
+        "It ran 10.0 s, kept 2.00 of 4 cores busy and waited for a CPU 50 % of the time.",
+    ]
+    good = say.sentences(facts(made.whole(tmp_path / "b.jsonl", end=made.bounded_summary(100 * MIB, 200 * MIB))))
+    assert good == [
+        "It ran 10.0 s and kept 2.00 of 4 cores busy.", "Memory stayed below 200 MiB of 1.0 GiB; nothing was killed.",
+    ]  # fmt: skip
+    end = made.summary(verdict="oom")
+    end["reason"] |= {"code": "oom_kill", "oom_kills": 1, "oom_place": "cgroup", "memory_limit_bytes": 200 * MIB}
+    killed = say.sentences(facts(made.whole(tmp_path / "c.jsonl", end=end)))
+    assert killed[0] == "Killed for memory, at the limit of 200 MiB: 1 process by the kernel's OOM killer."
+
+
+def test_starved_has_bounds_where_the_wait_has(tmp_path: Path) -> None:
+    wide = {"running_low_seconds": 1.0, "running_high_seconds": 5.9, "ready_low_seconds": 0.1, "ready_high_seconds": 5}
+    one = facts(made.whole(tmp_path / "a.jsonl", end=timed(**wide)))
+    assert text([one], blocks=True).startswith(
+        "proctally made  ok, maybe starved  10.0 s: got 50 to 98 % of the CPU time it\n"
+    )
+    assert head.head(one)["verdict"] == "ok, maybe starved"
+
+
+def test_others_are_listed_with_their_memory(tmp_path: Path) -> None:
+    one = facts(made.whole(tmp_path / "a.jsonl", end=timed()))
+    assert "- ci <cc1> x 2 0.84 cores, 5.0 MiB\n" in text([one], blocks=True)
+    assert "other jobs" not in text([facts(made.whole(tmp_path / "b.jsonl"))], blocks=True)
+
+
+def test_bar_of_time_has_a_seam_where_its_parts_have_bounds(tmp_path: Path) -> None:
+    end = timed(ready_low_seconds=4.0, ready_high_seconds=6.0, asleep_low_seconds=3.0, asleep_high_seconds=5.0)
+    bar = diagrams.time_bar("Whole run", facts(made.whole(tmp_path / "a.jsonl", end=end)).time)
+    assert bar is not None
+    assert bar.words == "Whole run: computing 10 %, waiting for a CPU 40 to 60 %, asleep 30 to 50 %"
+    assert [(piece.kind, piece.over, round(piece.x), round(piece.width)) for piece in bar.pieces] == [
+        ("running", "", 0, 97), ("ready", "", 100, 497), ("asleep", "", 600, 397), ("ready", "asleep", 500, 200),
+    ]  # fmt: skip
+
+
+def test_bracket_has_limit_and_request_on_its_scale(tmp_path: Path) -> None:
+    one = facts(made.whole(tmp_path / "a.jsonl", end=made.bounded_summary(100 * MIB, 200 * MIB)))
+    drawn = diagrams.bracket("Peak", one.memory, 480 * MIB, 240 * MIB, "advised")
+    assert drawn is not None
+    assert drawn.words == ("Peak: 100 to 200 MiB held, 36 MiB mapped files, 240 MiB advised, 480 MiB limit")
+    assert [(piece.kind, round(piece.x), round(piece.width)) for piece in drawn.pieces] == [
+        ("held", 0, 200), ("perhaps", 200, 200), ("files", 400, 72),
+    ]  # fmt: skip
+    assert drawn.lines == [("request", 480), ("limit", 960)]
+    far = diagrams.bracket("Peak", one.memory, 4800 * MIB, 240 * MIB, "advised")
+    assert far is not None and far.lines == [("request", 960), ("limit", 998)]
 
 
 def test_phases_are_placed_by_the_clock_that_is_never_set(tmp_path: Path) -> None:
@@ -352,81 +413,20 @@ def test_phases_are_placed_by_the_clock_that_is_never_set(tmp_path: Path) -> Non
     assert (phase["begin"], phase["end"]) == (2.0, 4.0)
 
 
-def test_it_waited_for_a_cpu(tmp_path: Path) -> None:
-    one = facts(made.whole(tmp_path / "a.jsonl", end=ending(run_delay_seconds=20.0)))
-    assert waits.headline(one) == "Waited for a free CPU (50 %)."
-    assert any("it waited for a free CPU" in line for line in request.next_time(one))
-
-
-def test_others_are_listed_with_their_memory(tmp_path: Path) -> None:
-    user = {"user": "ci", "command": "<cc1>", "processes": 2, "cpu_cores": 0.84, "rss_bytes": 5 << 20}
-    end = made.summary(others={"interval_seconds": 10.0, "cpu_cores": 1.5, "largest": [user]})
-    one = facts(made.whole(tmp_path / "a.jsonl", end=end))
-    assert "- ci <cc1> x 2 0.84 cores, 5.0 MiB\n" in text([one], blocks=True)
-    assert "<li>ci &lt;cc1&gt; x 2 0.84 cores, 5.0 MiB</li>" in what_it_waited_for(one)
-    assert "other jobs" not in text([facts(made.whole(tmp_path / "b.jsonl"))], blocks=True)
-
-
-def test_it_was_throttled(tmp_path: Path) -> None:
-    end = ending(run_delay_seconds=0.0, throttled_seconds=4.0, throttled_periods=25, periods=100)
-    one = facts(made.whole(tmp_path / "a.jsonl", end=end))
-    assert waits.headline(one) == "Waited for its CPU quota (25 %)."
-    assert "for 4.000 s, in 25 of 100 periods" in waits.waits(one)[0].text
-
-
-def test_it_waited_for_storage(tmp_path: Path) -> None:
-    samples = [made.sample(float(n), {"disk_sleep": n % 2}) for n in range(11)]
-    end = ending(run_delay_seconds=0.0)
-    one = facts(made.written(tmp_path / "a.jsonl", made.run(), *samples, end))
-    assert waits.headline(one) == "Waited for storage (45 %)."
-
-
-def test_it_waited_for_nothing_or_slept(tmp_path: Path) -> None:
-    end = ending(run_delay_seconds=0.0)
-    assert waits.headline(facts(made.whole(tmp_path / "a.jsonl", end=end))).startswith("Waited for nothing of note")
-    end["cpu"]["total_seconds"] = 0.01
-    assert "it slept" in waits.headline(facts(made.whole(tmp_path / "b.jsonl", end=end)))
-
-
-def test_what_is_not_known_is_not_called_nothing(tmp_path: Path) -> None:
-    end = ending(run_delay_seconds=None)
-    unknown = {"disk_sleep": None}
-    samples = [made.sample(float(n), unknown, system=None) for n in range(11)]
-    one = facts(made.written(tmp_path / "a.jsonl", made.run(), *samples, end))
-    assert waits.headline(one) == "What it waited for is not known."
-
-
-@pytest.mark.parametrize(("verdict", "line"), [("oom", 1), ("limit", 1), ("timeout", 2), ("killed", 2)])
-def test_what_was_stopped_is_no_evidence(tmp_path: Path, verdict: str, line: int) -> None:
-    one = facts(made.whole(tmp_path / "a.jsonl", end=made.summary(verdict=verdict)))
-    assert "not enough evidence" in request.next_time(one)[line]
-
-
-def test_what_failed_or_was_attached_to_may_need_more(tmp_path: Path) -> None:
-    failed = facts(made.whole(tmp_path / "a.jsonl", end=made.summary(verdict="failed")))
-    assert "it failed: a run that comes to its end may need more" in request.next_time(failed)
-    samples = [made.sample(float(n)) for n in range(11)]
-    attached = facts(made.written(tmp_path / "b.jsonl", made.run(kind="attach"), *samples, made.summary()))
-    assert "measured from the attach on only" in request.next_time(attached)
-    told = request.next_time(facts(made.whole(tmp_path / "c.jsonl")))
-    assert [line.partition(":")[0] for line in told[:3]] == ["cores", "memory", "time"]
-    assert told[1].startswith("memory: 640 MiB (128 MiB more")
-    assert told[-1].endswith("proctally advise --name made")
-
-
 # -- forms -----------------------------------------------------------------------------------------------------------
 
 
 def test_text_fits_into_80_columns_and_falls_back_to_ascii(tmp_path: Path) -> None:
     path = made.whole(tmp_path / "a.jsonl", made.phase("fit", "begin", 1, 0.0), made.phase("fit", "end", 5, 8.0))
     told = text([facts(path)], blocks=True)
-    lines = [line for line in told.splitlines() if not line.startswith("Record: ")]  # a path stays in one piece
+    lines = [line for line in told.splitlines() if not line.startswith("  record ")]  # a path stays in one piece
     assert max(map(len, lines)) <= WIDTH
     assert re.search(r"used +█+ 2\.00\n", told)
     plain = text([facts(path)], blocks=False)
     assert plain.isascii()
     assert re.search(r"used +#+ 2\.00\n", plain)
-    both = text([facts(path), facts(made.whole(tmp_path / "b.jsonl", seconds=4))], blocks=True)
+    both = text([facts(path), facts(made.whole(tmp_path / "b.jsonl", seconds=4))], 1, blocks=True)
+    assert both.startswith("BASE  made 01234567\nNEW   made 01234567\n")
     assert max(map(len, both.splitlines())) <= WIDTH
     assert re.search(r"wall +10\.0 s +4\.000 s\n", both)
 
@@ -469,8 +469,8 @@ def test_names_of_strangers_are_text_in_markdown(tmp_path: Path) -> None:
         fenced = told.split("```")
         outside = "".join(fenced[::2])
         assert "\x1b" not in told
-        assert "<script" not in told
-        assert "@someone" not in told
+        assert "<script" not in outside
+        assert "@someone" not in outside
         assert "`" not in outside
         assert "&#60;script&#62;alert(1)&#60;" in told
         for row in outside.splitlines():
@@ -488,7 +488,7 @@ def test_samples_that_go_back_are_left_out(tmp_path: Path) -> None:
 def test_a_record_of_a_header_alone_is_told(tmp_path: Path) -> None:
     one = facts(made.written(tmp_path / "a.jsonl", made.run(kind="attach", command=None)))
     assert "no end" in text([one], blocks=False)
-    assert waits.headline(one) == "What it waited for is not known."
+    assert say.sentences(one) == ["Its end is missing: the record has no end.", "It ran 0.000 s."]
 
 
 def test_a_compressed_record(tmp_path: Path) -> None:

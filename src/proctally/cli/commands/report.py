@@ -29,13 +29,19 @@ time, who ran when, what the numbers cannot see. Several records are laid over e
 {options}
 
 HTML goes to a file in the working directory that is called as the record is, RECORD.html, and its name to stdout; it is
-one file that needs no network. It needs the extra: pip install 'proctally[report]'. The others go to stdout.
+one file that needs no network. SVG and PNG have the two diagrams alone, where the time went and memory at its peak.
+HTML and SVG need the extra: pip install 'proctally[report]'; PNG needs 'proctally[png]'. The others go to stdout.
 
 Exit status: 0, 1 when the record cannot be read or the report not written or shown, 2 for a mistake in the options.
 """
 
 SCHEMA = "proctally-report/2"
 STDOUT = "-"
+FILES = {  # forms that go to a file, and the packages that each needs, with the extra
+    "html": (("bokeh", "report"), ("jinja2", "report")),
+    "svg": (("jinja2", "report"),),
+    "png": (("jinja2", "report"), ("resvg_py", "png")),
+}
 MOST_RUNS = 24
 BUCKETS = 1000  # of the series in JSON, with two rows each
 TIME_DIGITS, DIGITS = 9, 7  # of a series: double and single floats
@@ -59,14 +65,15 @@ def report(options: Options, words: Sequence[str], environment: dict[str, str]) 
     if options.open and (form != "html" or options.output == STDOUT):
         raise UsageError("--open shows a file of -f html: leave the other away")
     # more of them than can be told apart are not read first
-    paths = list(dict.fromkeys(path for word in words or ["last"] for path in resolve(word, environment)))
+    named = [resolve(word, environment) for word in words or ("last",)]
+    paths = list(dict.fromkeys(path for found in named for path in found))
     if len(paths) > MOST_RUNS:
         raise UsageError(f"{len(paths)} records: at most {MOST_RUNS} can be laid over each other")
-    output = options.output or (_default(paths) if form == "html" else STDOUT)
-    if form == "html":
-        require("bokeh", "report", "-f html", "-f text and -f markdown do without")
+    output = options.output or (_default(paths, form) if form in FILES else STDOUT)
+    for package, extra in FILES.get(form, ()):
+        require(package, extra, f"-f {form}", "-f text and -f markdown do without")
     file = whole_file(output, paths, force=options.force)
-    data = _made(form, paths, environment).encode("utf-8", "backslashreplace")
+    data = _made(form, paths, environment, _split(named, paths))
     with file.open() as record:
         record.write_bytes(data)
     if options.open:
@@ -76,33 +83,49 @@ def report(options: Options, words: Sequence[str], environment: dict[str, str]) 
     return ""
 
 
-def _default(paths: Sequence[str]) -> str:
+def _default(paths: Sequence[str], form: str) -> str:
     """In the working directory, called as the record is."""
     stem = os.path.basename(paths[0]).removesuffix(".gz").removesuffix(".jsonl")
-    return f"{stem}.html" if len(paths) == 1 else f"{stem}-and-{len(paths) - 1}-more.html"
+    return f"{stem}.{form}" if len(paths) == 1 else f"{stem}-and-{len(paths) - 1}-more.{form}"
 
 
-def _made(form: str, paths: Sequence[str], environment: dict[str, str]) -> str:
-    stories = [collect(path) for path in paths]
+def _split(named: Sequence[Sequence[str]], paths: Sequence[str]) -> int:
+    """Return how many of the records are compared with the others: those of the first of two words, or one of two."""
+    return len(dict.fromkeys(named[0])) if len(named) == 2 else 1 if len(paths) == 2 else 0
+
+
+def _made(form: str, paths: Sequence[str], environment: dict[str, str], split: int) -> bytes:
+    runs = [Facts(collect(path)) for path in paths]
+    if form == "png":
+        from proctally.views.report.image import png
+
+        return png(runs)
+    return _text(form, runs, environment, split).encode("utf-8", "backslashreplace")
+
+
+def _text(form: str, runs: Sequence[Facts], environment: dict[str, str], split: int) -> str:
     if form == "html":
         from proctally.views.report.page import page
 
-        return page(stories)
-    runs = [Facts(story) for story in stories]
+        return page([run.story for run in runs], split)
+    if form == "svg":
+        from proctally.views.report.image import svg
+
+        return svg(runs)
     if form == "json":
         return json.dumps({"schema": SCHEMA, "runs": [as_json(one) for one in runs]}, allow_nan=False) + "\n"
     if form == "markdown":
         from proctally.views.report.markdown import markdown
 
-        return markdown(runs)
+        return markdown(runs, split)
     from proctally.views.report.text import text
 
-    return text(runs, blocks=knows_blocks(environment))
+    return text(runs, split, blocks=knows_blocks(environment))
 
 
 def as_json(facts: Facts) -> JsonObject:
     """The figures in base units, the series thinned, null for what is not known."""
-    from proctally.views.report import run_facts, waits
+    from proctally.views.report import request, run_facts, say
     from proctally.views.report.decimate import thin
     from proctally.views.report.series import shown
 
@@ -123,6 +146,7 @@ def as_json(facts: Facts) -> JsonObject:
             "peak_cores": facts.peak_cores,
             "limit_cores": facts.limit_cores,
             "machine_cores": facts.machine_cores,
+            "wanted_cores": facts.time.wanted_cores,
             "peak_memory_bytes": facts.peak_memory,
             "peak_memory_low_bytes": facts.memory.low,
             "mapped_file_bytes": facts.memory.mapped_file,
@@ -139,11 +163,9 @@ def as_json(facts: Facts) -> JsonObject:
             "run_delay_seconds": facts.run_delay,
             "throttled_seconds": facts.throttled,
         },
-        "waited_for": waits.headline(facts),
-        "waits": [
-            {"code": wait.code, "what": wait.what, "share": wait.share, "text": wait.text}
-            for wait in waits.waits(facts)
-        ],
+        "say": say.sentences(facts),
+        "time": _time(facts),
+        "request": request.data(facts),
         "summary": story.past.summary,
         "phases": [
             {"name": one["name"], "begin_seconds": one["begin"], "end_seconds": one["end"], "cpu_seconds": one["used"]}
@@ -157,6 +179,24 @@ def as_json(facts: Facts) -> JsonObject:
             **{key: _values(column) for key, column in columns.items()},
         },
     }
+
+
+def _time(facts: Facts) -> JsonObject | None:
+    """Return each part of the wall time in seconds with its bounds, and bounds of what a starved run got; else null."""
+    time = facts.time
+    if not time.parts:
+        return None
+    got = time.got(facts.mean_cores)
+    parts = {
+        part.name: {
+            "seconds": part.share * time.seconds,
+            "low_seconds": part.low * time.seconds,
+            "high_seconds": part.high * time.seconds,
+        }
+        for part in time.parts
+    }
+    bounds = {"low": got[0], "high": got[1], "certain": time.is_certain} if got else None
+    return {"parts": parts, "starved": bounds}
 
 
 def _values(column: Sequence[float], digits: int = DIGITS) -> list[float | None]:

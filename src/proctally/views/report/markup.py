@@ -1,32 +1,55 @@
-"""The pieces of HTML that a page is made of: `escape.html` is what puts text of a record into the page."""
+"""Pages and diagrams from templates. What is put into one is escaped, and its control characters are shown as text."""
 
 from __future__ import annotations
 
-from proctally.text.escape import html
+import re
+from importlib import resources
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from proctally.text.cells import UNITS
+from proctally.text.escape import html, printable
 
-def section(key: str, title: str, body: str) -> str:
-    """A part of the page with its heading."""
-    return f'<section aria-labelledby="{key}"><h2 id="{key}">{html(title)}</h2>\n{body}</section>\n'
-
-
-def bullets(lines: Iterable[object]) -> str:
-    """A list of texts."""
-    return f'<ul class="plain small">{"".join(f"<li>{html(line)}</li>" for line in lines)}</ul>'
+PACKAGE = "proctally.views.report"
+UNIT = re.compile(rf"(\d) ({'|'.join(sorted(UNITS))})(?=\W|$)")
 
 
-def table(label: str, caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in a box that scrolls where it is too wide; cells are markup, the first of a row is its heading."""
-    top = "".join(f'<th scope="col">{head}</th>' for head in heads)
-    lines = "".join(
-        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>\n' for row in rows
-    )
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{html(label)}"><table>\n'
-        f"{f'<caption>{html(caption)}</caption>' if caption else ''}"
-        f"<thead><tr>{top}</tr></thead>\n<tbody>{lines}</tbody></table></div>"
-    )
+def _shown(value: object) -> object:
+    return value if isinstance(value, Markup) else printable(str(value))
+
+
+TEMPLATES = Environment(
+    loader=PackageLoader(PACKAGE),
+    autoescape=True,
+    finalize=_shown,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def kept(text: object) -> Markup:
+    """Return text in which a number and its unit stay in one line."""
+    return Markup(UNIT.sub("\\1&nbsp;\\2", html(text)))
+
+
+TEMPLATES.filters["kept"] = kept
+
+
+def rendered(template: str, **values: object) -> str:
+    """Return a template with its values."""
+    return TEMPLATES.get_template(template).render(values).strip() + "\n"
+
+
+def own(name: str) -> Markup:
+    """Return a file of this package, which contains nothing of a record."""
+    return Markup(resources.files(PACKAGE).joinpath(name).read_text(encoding="utf-8"))
+
+
+def plain_style() -> Markup:
+    """Return the part of page.css that is of the diagrams, with the light colours in place of their names."""
+    style = own("page.css")
+    colours = dict(re.findall(r"(--\w+): (#\w+)", style.partition("}")[0]))
+    diagrams = style.partition("/* diagrams */")[2].partition("/* end */")[0]
+    return Markup(re.sub(r"var\((--\w+)\)", lambda found: colours[found[1]], diagrams))

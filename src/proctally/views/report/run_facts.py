@@ -8,32 +8,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from time import localtime, strftime
 
-from proctally.analysis.measures import command_seconds, figure
+from proctally.analysis.measures import figure
 from proctally.analysis.memory import HeldMemory
 from proctally.analysis.others import Others
 from proctally.analysis.time import Time
+from proctally.analysis.waits import MIN_SHARE
 from proctally.record import codes
 from proctally.record.schema import BYTES, CORES, RATIO, RUNNING, WATTS
 from proctally.record.values import number, number_at, objects_at, section_at, value_at
 from proctally.text import words
 from proctally.text.escape import printable
-from proctally.text.units import UNKNOWN, duration, percentage, rate, size
+from proctally.text.units import UNKNOWN, brief, decimal, duration, percentage, rate, size
+from proctally.views import phrases
+from proctally.views.request import request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proctally.record import JsonObject
     from proctally.views.report.series import Story
 
-GOOD, BAD, NEUTRAL = "good", "bad", "neutral"
-MOODS = {"ok": GOOD, "ended": NEUTRAL, RUNNING: NEUTRAL}
 SINCE = {  # kinds of records whose totals do not start with the job
     "attach": "totals count from the attach on",
     "track": "totals count from the start of the block",
 }
 
 
+RESOURCES = {"cpu": "a CPU", "memory": "memory", "io": "storage"}  # by the name of their pressure
 PEAKS = {  # of a record without a summary: name in a summary, and the column that has its values
     "peak_low_bytes": "tree.memory_low_bytes",
     "peak_high_bytes": "tree.memory_high_bytes",
@@ -45,25 +46,15 @@ PEAKS = {  # of a record without a summary: name in a summary, and the column th
 
 @dataclass(slots=True)
 class Headline:
-    """One figure: what it is, its value, what is to be known with it, and the share of a limit (0 to 1, or None).
-
-    `incomplete`: the value may not contain all; the coverage says what.
-    """
+    """One figure: what it is, its value, and a note. `incomplete`: it may not contain all; the coverage says what."""
 
     label: str
     value: str
     note: str = ""
-    ratio: float | None = None
-    of: str = ""
     incomplete: bool = False
 
 
 # -- how values are said ---------------------------------------------------------------------------------------------
-
-
-def cores(value: float | None) -> str:
-    """A number of cores."""
-    return UNKNOWN if value is None else f"{value:.2f}"
 
 
 def said(unit: str, value: float | None) -> str:
@@ -77,7 +68,7 @@ def said(unit: str, value: float | None) -> str:
     if unit == RATIO:
         return percentage(value)
     if unit == CORES:
-        return f"{value:.2f} cores"
+        return f"{decimal(value)} cores"
     return f"{value:.0f} W" if unit == WATTS else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
@@ -129,6 +120,17 @@ class Facts:
         """CPU seconds per second."""
         return self.cpu / self.wall if self.cpu is not None and self.wall > 0 else None
 
+    def phase_at(self, elapsed: float | None) -> object:
+        """Return the name of the phase that began last before a moment and had not ended; None without one."""
+        if elapsed is None:
+            return None
+        going = [one for one in self.story.phases if one["begin"] <= elapsed and not (one["end"] or elapsed) < elapsed]
+        return max(going, key=lambda one: one["begin"])["name"] if going else None
+
+    def request(self) -> str:
+        """Return what to request for the next run as one line of text; empty for the whole machine."""
+        return request(self.story.evidence) if self.of_tree else ""
+
     def incomplete(self, part: str) -> bool:
         """Return whether the total of a section does not contain all."""
         return bool(value_at(self.story.summary, f"{part}.coverage") == codes.PARTIAL)
@@ -139,34 +141,27 @@ def _either(first: float | None, second: float | None) -> float | None:
 
 
 def head(facts: Facts) -> list[Headline]:
-    """The figures that matter, the most asked for first."""
-    found = [Headline("Wall time", duration(facts.wall), facts.time.text if facts.whole else "up to the last sample")]
-    if facts.of_tree:
-        found += _of_tree(facts)
-    else:
-        found += _of_machine(facts)
+    """Return the figures that matter apart from time and memory, the most wanted first."""
+    found = _of_tree(facts) if facts.of_tree else _of_machine(facts)
     gpu = section_at(facts.story.summary, "gpu")
     if gpu:
         mean, peak = number(gpu.get("mean_utilization_ratio")), number(gpu.get("peak_utilization_ratio"))
         held = number(gpu.get("peak_tree_memory_bytes" if facts.of_tree else "peak_memory_used_bytes"))
         memory = f"memory {size(held)}{' of the job' if facts.of_tree else ''}"
         found.append(Headline("GPU", percentage(mean), f"mean, peak {percentage(peak)}, sum of all; {memory}"))
+    elif facts.of_tree and (others := Others(facts.story.summary.get("others"))).users:
+        users = ", ".join(user.text() for user in others.users[:2])
+        found.append(Headline("Neighbours", others.text_of_cores(None), users))
     return found
 
 
 def _of_tree(facts: Facts) -> list[Headline]:
     summary = facts.story.summary
-    source = value_at(summary, "cpu.source")
-    split = [number_at(summary, f"cpu.{name}_seconds") for name in ("user", "system")]
-    note = f"user {duration(split[0])}, system {duration(split[1])}; by {source}" if facts.whole else "so far"
-    found = [Headline("CPU time", duration(facts.cpu), note, incomplete=facts.incomplete("cpu"))]
-    limit = facts.limit_cores
-    of = "" if limit is None else f"of {limit:g} cores it may use"
-    mean = facts.mean_cores
-    ratio = mean / limit if mean is not None and limit else None
-    note = f"mean, peak {cores(facts.peak_cores)}" + (f"; {percentage(ratio)} {of}" if ratio is not None else "")
-    found.append(Headline("Cores", cores(mean), note, ratio, of, incomplete=facts.incomplete("cpu")))
-    found.append(_memory(facts))
+    note = phrases.user_and_system(summary) if facts.whole else "so far"
+    found = [Headline("CPU time", brief(facts.cpu), note, incomplete=facts.incomplete("cpu"))]
+    of = "" if facts.limit_cores is None else f" of {facts.limit_cores:g}"
+    note = f"peak {decimal(facts.peak_cores)}{of}"
+    found.append(Headline("Cores", decimal(facts.mean_cores), note, incomplete=facts.incomplete("cpu")))
     io = f"written; {size(facts.read)} read"
     found.append(Headline("Disk", size(facts.written), io, incomplete=facts.incomplete("io")))
     processes = section_at(summary, "processes")
@@ -175,7 +170,7 @@ def _of_tree(facts: Facts) -> list[Headline]:
         word = "started" if processes.get("source") == "perf" else "seen"
         left = f"; {processes['left']} left running" if processes.get("left") else ""
         value = UNKNOWN if started is None else f"{started:,.0f}"
-        note = f"{word}, at most {number(processes.get('peak')) or 0:,.0f} at once{left}"
+        note = f"{word}, {number(processes.get('peak')) or 0:,.0f} at once{left}"
         found.append(Headline("Processes", value, note, incomplete=facts.incomplete("processes")))
     else:
         peak = facts.story.peak("tree.processes")
@@ -183,33 +178,17 @@ def _of_tree(facts: Facts) -> list[Headline]:
     return found
 
 
-def _memory(facts: Facts) -> Headline:
-    peak, limit = facts.peak_memory, _either(facts.limit_memory, facts.machine_memory)
-    whose = "it may use" if facts.limit_memory is not None else "the machine has"
-    ratio = peak / limit if peak is not None and limit else None
-    of = "" if limit is None else f"of {size(limit)} that {whose}"
-    parts = [f"peak; {percentage(ratio)} {of}" if ratio is not None else "peak"]
-    held = facts.memory
-    parts += [f"wide: {held.cause}"] if held.cause else []
-    parts += [", ".join(f"{name} {size(value)}" for name, value in held.apart)] if held.apart else []
-    sums = f"PSS {size(facts.peak_pss)}, sum of RSS {size(facts.peak_rss)}, largest process {size(facts.largest)}"
-    parts.append(f"sum of {sums}" if held.is_known else sums)
-    return Headline("Memory", held.text if held.is_known else size(peak), "; ".join(parts), ratio, of)
-
-
 def _of_machine(facts: Facts) -> list[Headline]:
     story, summary = facts.story, facts.story.summary.get("system")
-    have = facts.machine_cores
     mean = _either(number_at(summary, "mean_cores"), story.mean("system.cpu_cores"))
     peak = _either(number_at(summary, "peak_cores"), story.peak("system.cpu_cores"))
-    ratio = mean / have if mean is not None and have else None
-    of = "" if have is None else f"of {have:g} cores"
-    found = [Headline("Cores busy", cores(mean), f"mean, peak {cores(peak)}; {percentage(ratio)} {of}", ratio, of)]
+    of = "" if facts.machine_cores is None else f" of {facts.machine_cores:g}"
+    found = [
+        Headline("Wall time", duration(facts.wall), "" if facts.whole else "up to the last sample"),
+        Headline("Cores busy", decimal(mean), f"peak {decimal(peak)}{of}"),
+    ]
     used = _either(number_at(summary, "peak_memory_used_bytes"), story.peak("system.memory.used_bytes"))
-    total = facts.machine_memory
-    ratio = used / total if used is not None and total else None
-    of = "" if total is None else f"of {size(total)}"
-    found.append(Headline("Memory", size(used), f"peak of what is used; {percentage(ratio)} {of}", ratio, of))
+    found.append(Headline("Memory", size(used), f"peak of what is used, of {size(facts.machine_memory)}"))
     for label, value, other, word in (
         ("Disk", "disk_write_bytes", "disk_read_bytes", ("written", "read")),
         ("Network", "network_sent_bytes", "network_received_bytes", ("sent", "received")),
@@ -222,22 +201,6 @@ def _of_machine(facts: Facts) -> list[Headline]:
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 
-def commands(facts: Facts) -> list[JsonObject]:
-    """The commands by CPU time, the largest first; `cpu` contains what they used while they ended."""
-    rows = []
-    for command in objects_at(facts.story.summary, "commands"):
-        rows.append(
-            {
-                "command": str(command.get("command")),
-                "processes": number(command.get("processes")),
-                "cpu": command_seconds(command),
-                "wall": number(command.get("wall_seconds")),
-                "rss": number(command.get("peak_rss_bytes")),
-            }
-        )
-    return sorted(rows, key=lambda row: -(row["cpu"] or 0.0))
-
-
 def others(facts: Facts) -> list[str]:
     """Return what other jobs used while this one waited for a CPU, and then the largest users, a line each."""
     found = Others(facts.story.summary.get("others"))
@@ -245,6 +208,21 @@ def others(facts: Facts) -> list[str]:
         return []
     cores = found.text_of_cores(facts.machine_cores)
     return [f"used {cores} while it waited:", *(user.text(with_memory=True) for user in found.users)]
+
+
+def pressure(facts: Facts) -> list[str]:
+    """Return the pressure of its cgroup, else of the machine, and what the hypervisor took, a line each."""
+    story, found = facts.story, []
+    own = story.peak("cgroup.io_pressure_seconds") is not None
+    who = "some task of its cgroup" if own else "some task of the machine, of the job or not,"
+    for what in ("cpu", "memory", "io"):
+        share = story.mean(f"cgroup.{what}_pressure_seconds" if own else f"system.pressure.{what}_some_seconds")
+        if share is not None and share >= MIN_SHARE:
+            found.append(f"{who} waited for {RESOURCES[what]} {percentage(min(1.0, share))} of the time")
+    steal, cpus = number_at(story.summary, "system.cpu_steal_seconds"), facts.machine_cores
+    if steal and cpus and facts.wall:
+        found.append(f"the hypervisor took {percentage(min(1.0, steal / (cpus * facts.wall)))} of the CPUs")
+    return found
 
 
 def host(facts: Facts) -> list[tuple[str, str]]:
@@ -335,8 +313,8 @@ def side_by_side(facts: Sequence[Facts]) -> list[tuple[str, list[str]]]:
     rows = [("begun", began), ("verdict", [printable(one.verdict) for one in facts])]
     rows.append(("wall", [duration(one.wall) for one in facts]))
     rows.append(("CPU time", [duration(one.cpu) for one in facts]))
-    rows.append(("cores, mean", [cores(one.mean_cores) for one in facts]))
-    rows.append(("cores, peak", [cores(one.peak_cores) for one in facts]))
+    rows.append(("cores, mean", [decimal(one.mean_cores) for one in facts]))
+    rows.append(("cores, peak", [decimal(one.peak_cores) for one in facts]))
     peaks = [one.memory.short if one.memory.is_known else size(one.peak_memory) for one in facts]
     rows.append(("memory, peak", peaks))
     rows.append(("disk read", [size(one.read) for one in facts]))

@@ -1,14 +1,17 @@
-"""A record for a terminal: figures, sparklines, what it waited for; 80 columns."""
+"""A record for a terminal: the summary that it had at its end, sparklines, tables; 80 columns."""
 
 from __future__ import annotations
 
 from itertools import zip_longest
 
+from proctally.analysis.comparison import Diff, Side
 from proctally.record.schema import CORES, field
 from proctally.text.cells import cut, cut_middle, fitted, indented, sparkline, wrapped
 from proctally.text.escape import printable
-from proctally.text.units import UNKNOWN, duration
-from proctally.views.report import request, run_facts, waits
+from proctally.text.terminal import Look
+from proctally.text.units import UNKNOWN, brief, decimal, duration
+from proctally.views import diff, phrases, summary
+from proctally.views.report import head, run_facts
 from proctally.views.report.series import shown
 
 TYPE_CHECKING = False
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from proctally.views.report.run_facts import Facts
 
 WIDTH = 80
-LABEL = 13
+LABEL = 9
 SPARK = 32
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII = "_.-:=+*#"
@@ -26,59 +29,62 @@ COMMANDS = 10
 CELL = 27  # width of a figure of one of several runs, after 3 spaces
 
 
-def text(runs: Sequence[Facts], *, blocks: bool) -> str:
+def text(runs: Sequence[Facts], split: int = 0, *, blocks: bool) -> str:
     """The lines, each with its newline. `blocks`: the terminal knows block characters, and Unicode at all."""
-    signs = BLOCKS if blocks else ASCII
-    lines = _several(runs, signs) if len(runs) > 1 else _one(runs[0], signs)
-    told = "".join(f"{line}\n" for line in lines)
-    return told if blocks else told.replace("…", "...").encode("ascii", "backslashreplace").decode()
+    look = Look(WIDTH, blocks=blocks)
+    lines = _several(runs, split, look) if len(runs) > 1 else _one(runs[0], look)
+    shown = "".join(f"{line}\n" for line in lines)
+    return shown if blocks else shown.replace("…", "...").encode("ascii", "backslashreplace").decode()
 
 
-def _one(facts: Facts, signs: str) -> list[str]:
-    lines = [f"{printable(facts.story.title)}  {printable(facts.verdict)}: {printable(facts.reason)}", ""]
-    for figure in run_facts.head(facts):
-        value = f"at least {figure.value}" if figure.incomplete else figure.value
-        lines += _entry(figure.label, f"{value}  ({figure.note})" if figure.note else value)
-    lines += ["", *_wrapped(waits.headline(facts), "")]
-    for wait in waits.waits(facts):
-        lines += _entry(wait.what, wait.text)
-    first, *users = run_facts.others(facts) or [""]
-    lines += _entry("other jobs", first) if users else []
-    lines += [row for user in users for row in _wrapped(user, " " * (LABEL + 4) + "- ")]
-    if found := request.next_time(facts):
-        lines += ["", "What to request next time"]
-        lines += [row for line in found for row in _wrapped(line, "  - ")]
-    charts = list(sparks(facts, signs))
+def first_lines(facts: Facts, look: Look) -> list[str]:
+    """Return the summary that the terminal had at the end; of a record without an end, what is known."""
+    title, end = facts.story.title, facts.story.summary
+    if facts.whole:
+        lines = summary.render(title, end, facts.story.past.path, look, recorded=facts).splitlines()
+        return [*lines, *_entry("ended", facts.reason)]
+    lines = [f"proctally {printable(title)}  {facts.verdict}  {brief(facts.wall)}: {facts.reason}"]
+    memory = [] if facts.memory.high is None else [("memory", f"{facts.memory.short} held")]
+    figures = [(figure.label, f"{figure.value} ({figure.note})") for figure in run_facts.head(facts)]
+    for label, entry in [*memory, *figures, ("request", facts.request()), ("record", facts.story.past.path)]:
+        lines += _entry(label, entry) if entry else []
+    return lines
+
+
+def _one(facts: Facts, look: Look) -> list[str]:
+    lines = first_lines(facts, look)
+    rows = [(row["name"], row["wall"], row["cores"], row["time"]) for row in head.phases(facts)]
+    if rows:
+        lines += ["", "Phases"]
+        lines += [row for name, *rest in rows for row in _entry(printable(name), ", ".join(filter(None, rest)))]
+    charts = list(sparks(facts, BLOCKS if look.blocks else ASCII))
     if charts:
         lines += ["", f"Over time, from 0 to {duration(facts.wall)}, largest of each part", *charts]
     if parts := facts.memory.parts:
         lines += ["", "Memory at the peak"]
         lines += [f"  {part.text:>24}  {cut_middle(part.name, 40)}" for part in parts]
-    if rows := run_facts.commands(facts):
+    if found := phrases.commands(facts.story.summary, least=phrases.LEAST_SECONDS):
         lines += ["", "Commands by CPU time"]
         lines += [
-            f"  {UNKNOWN if row['cpu'] is None else format(row['cpu'], ',.3f'):>12} s"
-            f"  {row['processes'] or 0:>8,.0f} x  {cut_middle(printable(row['command']), 40)}"
-            for row in rows[:COMMANDS]
+            f"  {UNKNOWN if row.seconds is None else format(row.seconds, ',.3f'):>12} s"
+            f"  {row.processes or 0:>8,.0f} x  {cut_middle(printable(row.title), 40)}"
+            for row in found[:COMMANDS]
         ]
-        if len(rows) > COMMANDS:
-            lines.append(f"  {len(rows) - COMMANDS:,} more used less")
-    if facts.story.phases:
-        lines += ["", "Phases"]
-        lines += [
-            f"  at {duration(phase['begin']):>11}  {fitted(printable(phase['name']), 24)}"
-            f"  {'not ended' if phase['end'] is None else duration(phase['end'] - phase['begin'])}"
-            f", CPU {duration(phase['used'])}"
-            for phase in facts.story.phases
-        ]
-    lines += ["", "Machine"]
-    for label, told in run_facts.host(facts):
-        lines += _entry(label, told)
+        if len(found) > COMMANDS:
+            lines.append(f"  {len(found) - COMMANDS:,} more used less")
+    lines += ["", "Machine and neighbours"]
+    for label, entry in run_facts.host(facts):
+        lines += _entry(label, entry)
+    for line in run_facts.pressure(facts):
+        lines += _wrapped(line, "  - ")
+    first, *users = run_facts.others(facts) or [""]
+    lines += _entry("other jobs", first) if users else []
+    lines += [row for user in users for row in _wrapped(user, " " * (LABEL + 4) + "- ")]
     lines += ["", "What tracking cost", *(f"  {line}" for line in run_facts.tracker(facts))]
     lines += ["", "What the numbers cannot see"]
     for line in run_facts.unseen(facts):
         lines += _wrapped(line, "  - ")
-    return [*lines, "", f"Record: {printable(facts.story.past.path)}"]
+    return lines
 
 
 def _entry(label: str, told: str) -> list[str]:
@@ -103,7 +109,7 @@ def sparks(facts: Facts, signs: str) -> Iterable[str]:
 
 
 def _said(unit: str, value: float | None) -> str:
-    return run_facts.cores(value) if unit == CORES else run_facts.said(unit, value)
+    return decimal(value) if unit == CORES else run_facts.said(unit, value)
 
 
 def spark(facts: Facts, key: str, top: float, signs: str, width: int = SPARK, wall: float | None = None) -> str:
@@ -130,9 +136,20 @@ def _bridged(best: list[float | None]) -> None:
         best[place] = following
 
 
-def _several(runs: Sequence[Facts], signs: str) -> list[str]:
+def difference(runs: Sequence[Facts], split: int) -> list[str]:
+    """Return what differs between two sides, as `diff` shows it, or how far one group spreads."""
+    pasts = [one.story.past for one in runs]
+    base, new = Side("BASE", "", pasts[:split]), Side("NEW", "", pasts[split:])
+    if base.counted and new.counted:
+        return diff.as_text(Diff(base, new, []), verbose=False, colour=False).splitlines()
+    every = Side("", "", pasts)
+    return diff.as_spread(every, colour=False).splitlines() if every.counted else []
+
+
+def _several(runs: Sequence[Facts], split: int, look: Look) -> list[str]:
+    signs = BLOCKS if look.blocks else ASCII
     names = run_facts.labels(runs)
-    lines = [f"{len(runs)} runs"]
+    lines = difference(runs, split) or [f"{len(runs)} runs"]
     for first in range(0, len(runs), 2):  # two beside each other have room
         part = slice(first, first + 2)
         lines.append("")
