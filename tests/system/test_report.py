@@ -41,7 +41,7 @@ def test_json_has_figures_and_thinned_series(tmp_path: Path) -> None:
     assert one["figures"]["peak_memory_bytes"] == 512 * MIB
     assert one["figures"]["throttled_seconds"] is None
     assert one["time"] is None
-    assert [row["resource"] for row in one["request"]] == ["cores", "memory", "time", "gpus"]
+    assert [row["resource"] for row in one["request"]] == ["cores", "memory", "time"]
     assert one["samples"] == 5001
     assert one["thinned"] is True
     assert {len(values) for values in one["series"].values()} == {len(one["series"]["elapsed_seconds"])}

@@ -323,6 +323,7 @@ def test_what_may_be_incomplete_says_so(tmp_path: Path) -> None:
     ignored = "2 processes ignored SIGCHLD: CPU time of their children after the last scan is missing"
     assert f"CPU time: partial; {ignored}" in run_facts.unseen(one)
     assert "no cgroup: not requested; use --cgroup" in run_facts.unseen(one)
+    assert "complete: I/O, processes" in run_facts.unseen(one)
 
 
 def test_a_record_without_an_end_is_told_by_its_last_sample(tmp_path: Path) -> None:
@@ -358,7 +359,9 @@ def test_what_is_bad_is_said_first(tmp_path: Path) -> None:
         "Starved: got 50 % of the CPU time it wanted, because others used the machine (ci <cc1> x 2 0.84 cores).",
         "It ran 10.0 s, kept 2.00 of 4 cores busy and waited for a CPU 50 % of the time.",
     ]
-    good = say.sentences(facts(made.whole(tmp_path / "b.jsonl", end=made.bounded_summary(100 * MIB, 200 * MIB))))
+    good = say.sentences(
+        facts(made.whole(tmp_path / "b.jsonl", end=made.bounded_summary(100 * MIB, 200 * MIB, oom_kills=0)))
+    )
     assert good == [
         "It ran 10.0 s and kept 2.00 of 4 cores busy.", "Memory stayed below 200 MiB of 1.0 GiB; nothing was killed.",
     ]  # fmt: skip
@@ -366,6 +369,15 @@ def test_what_is_bad_is_said_first(tmp_path: Path) -> None:
     end["reason"] |= {"code": "oom_kill", "oom_kills": 1, "oom_place": "cgroup", "memory_limit_bytes": 200 * MIB}
     killed = say.sentences(facts(made.whole(tmp_path / "c.jsonl", end=end)))
     assert killed[0] == "Killed for memory, at the limit of 200 MiB: 1 process by the kernel's OOM killer."
+
+
+def test_sentences_stay_short(tmp_path: Path) -> None:
+    end = timed()
+    end["reason"] |= {"code": "block_ended", "exception": "E" * 300}
+    end["verdict"] = "failed"
+    end["time"] |= {"disk_seconds": 3.0, "throttled_seconds": 3.0}
+    one = facts(made.whole(tmp_path / "a.jsonl", end=end))
+    assert 100 < len(" ".join(say.sentences(one))) <= say.MOST
 
 
 def test_starved_has_bounds_where_the_wait_has(tmp_path: Path) -> None:
@@ -439,6 +451,41 @@ def test_figures_of_several_runs_stay_in_their_columns(tmp_path: Path) -> None:
     assert f"\nwhere the time went{first}\n{'':19}{second}\n" in text([one, one], blocks=True)
 
 
+def several(tmp_path: Path, count: int) -> list[Facts]:
+    """Runs of 10, 11, ... seconds, each with a gap whose amount differs; the first has another one, too."""
+    found = []
+    for n in range(count):
+        end = made.bounded_summary(100 * MIB, 200 * MIB, 10.0 + n)
+        end["time"] = {name: seconds * (10 + n) / 10 for name, seconds in timed()["time"].items()}
+        end["gaps"] = [gap("cpu", "teardown", count=n + 1), *([gap("io", "io_denied")] if n == 0 else [])]
+        end["phases"] = [{"name": "fit", "wall_seconds": 5.0 + n, "cpu_seconds": 1.0, "time": None}]
+        found.append(facts(made.whole(tmp_path / f"{n}.jsonl", seconds=10 + n, end=end)))
+    return found
+
+
+def test_several_runs_begin_with_what_differs(tmp_path: Path) -> None:
+    overlay = pytest.importorskip("proctally.views.report.overlay", reason="the extra report is not installed")
+    runs = several(tmp_path, 8)
+    seen = overlay.view(runs, 4)
+    assert seen["figures"]["rows"][0][:4] == ["wall", "11.50 s (10 to 13 s)", "15.50 s (14 to 17 s)", "+34.8 %"]
+    widths = [run["time"].pieces[-1].x + run["time"].pieces[-1].width for run in seen["runs"]]
+    assert widths[0] / widths[-1] == pytest.approx(10 / 17, rel=0.01)
+    assert seen["phases"]["rows"] == [["fit", *(f"{5 + n}.0 s" for n in range(8))]]
+    assert seen["common"][-1].startswith("no cgroup")
+    assert seen["apart"] == ["made 01234567: I/O: I/O of some processes is denied to this user"]
+    assert overlay.view(runs, 0)["figures"]["heads"] == ("Figure", "median", "least", "most", "spread")
+
+
+def test_many_runs_are_drawn_as_quartiles(tmp_path: Path) -> None:
+    overlay = pytest.importorskip("proctally.views.report.overlay", reason="the extra report is not installed")
+    assert len(overlay.lines(several(tmp_path, 8))) == 8
+    drawn = dict(overlay.lines(several(tmp_path, 9)))
+    assert list(drawn) == ["lower quartile", "median", "upper quartile"]
+    column = drawn["median"].columns["tree.cpu_cores"]
+    assert column[100] == 2.0
+    assert math.isnan(column[-1])  # of which only one run remains
+
+
 def test_pss_of_nothing_but_an_empty_tree_is_left_out(tmp_path: Path) -> None:
     samples = [made.sample(float(n), {"pss_bytes": None if n < 3 else 0}) for n in range(4)]
     assert "sum of PSS  " not in text([facts(made.written(tmp_path / "a.jsonl", made.run(), *samples))], blocks=True)
@@ -488,7 +535,7 @@ def test_samples_that_go_back_are_left_out(tmp_path: Path) -> None:
 def test_a_record_of_a_header_alone_is_told(tmp_path: Path) -> None:
     one = facts(made.written(tmp_path / "a.jsonl", made.run(kind="attach", command=None)))
     assert "no end" in text([one], blocks=False)
-    assert say.sentences(one) == ["Its end is missing: the record has no end.", "It ran 0.000 s."]
+    assert say.sentences(one) == ["Its end is missing: the record has no end.", "It was tracked for 0.000 s."]
 
 
 def test_a_compressed_record(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def time_of(facts: Facts) -> JsonObject | None:
     return {
         "wall": brief(facts.wall),
         "bar": diagrams.time_bar("Whole run", facts.time),
-        "unknown": f"{counted(facts.story.samples, 'sample')}, and no record of what the time went to.",
+        "unknown": "Unknown: the record has no parts of its wall time.",
         "phases": rows[:MOST_PHASES],
         "folded": rows[MOST_PHASES:],
     }
@@ -129,7 +129,7 @@ def _kills(facts: Facts) -> list[JsonObject]:
         parts = [PeakPart(entry) for entry in objects_at(each, "at_peak")]
         limit, count = number_at(each, "limit_bytes"), number_at(each, "count")
         title = f"Before {counted(count, 'process')} {'was' if count == 1 else 'were'} killed"
-        title += f" at {brief(number_at(each, 'elapsed_seconds') or 0.0)}"
+        title += f" at {brief(number_at(each, 'elapsed_seconds'))}"
         held = sum(part.high or 0.0 for part in parts)
         found.append(
             {

@@ -6,8 +6,8 @@ from array import array
 from bisect import bisect_left
 from statistics import median, quantiles
 
-from proctally.analysis.comparison import Diff, Side
-from proctally.record.values import NAN
+from proctally.record.values import NAN, objects_at, section_at
+from proctally.text import words
 from proctally.text.units import UNKNOWN, brief
 from proctally.views import diff
 from proctally.views.report import diagrams, head, run_facts
@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from proctally.analysis.comparison import Diff, Side
     from proctally.record import JsonObject
     from proctally.views.report.charts import Canvas, Plots
     from proctally.views.report.run_facts import Facts
@@ -40,19 +41,11 @@ CHARTS = (
 # -- what differs ----------------------------------------------------------------------------------------------------
 
 
-def difference(facts: Sequence[Facts], split: int) -> Diff | None:
-    """Return the comparison of the first `split` runs with the others; None where there are no two sides of it."""
-    pasts = [one.story.past for one in facts]
-    base, new = Side("BASE", "", pasts[:split]), Side("NEW", "", pasts[split:])
-    return Diff(base, new, []) if split and base.counted and new.counted else None
-
-
 def view(facts: Sequence[Facts], split: int) -> JsonObject:
     """Return what the page of several runs shows apart from its charts."""
     names = run_facts.labels(facts)
-    found = difference(facts, split)
-    every = Side("", "", [one.story.past for one in facts])
-    figures = _compared(found) if found else _spread(every)
+    found = run_facts.compared(facts, split)
+    figures = _compared(found) if found else _spread(run_facts.together(facts))
     common, apart = coverage(facts, names)
     return {
         "title": f"{len(facts)} runs" if found is None else f"{diff.title(found.base)} and {diff.title(found.new)}",
@@ -130,14 +123,28 @@ def _walls(facts: Facts) -> dict[str, float]:
 
 
 def coverage(facts: Sequence[Facts], names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return what no run can see, and what some cannot, each with the names of these."""
-    found: dict[str, list[str]] = {}
+    """Return what no run can see, and what some cannot, each with the names of these; without amounts."""
+    texts: dict[tuple[str, ...], str] = {}
+    runs: dict[tuple[str, ...], list[str]] = {}
     for one, name in zip(facts, names, strict=True):
-        for text in dict.fromkeys(run_facts.unseen(one)):
-            found.setdefault(text, []).append(name)
-    common = [text for text, those in found.items() if len(those) == len(facts)]
-    apart = [f"{_some(those)}: {text}" for text, those in found.items() if len(those) < len(facts)]
+        for key, text in _unseen(one).items():
+            texts[key] = text
+            runs.setdefault(key, []).append(name)
+    common = [text for key, text in texts.items() if len(runs[key]) == len(facts)]
+    apart = [f"{_some(runs[key])}: {text}" for key, text in texts.items() if len(runs[key]) < len(facts)]
     return common, apart
+
+
+def _unseen(facts: Facts) -> dict[tuple[str, ...], str]:
+    """Return the gaps and missing sources of a run, by their codes."""
+    found: dict[tuple[str, ...], str] = {} if facts.whole else {("end",): "the record has no end"}
+    for gap in objects_at(facts.story.summary, "gaps"):
+        section, code = str(gap.get("section")), str(gap.get("code"))
+        title = words.SECTIONS.get(section, UNKNOWN)
+        found[section, code] = f"{title}: {words.gap({'section': section, 'code': code})}"
+    for source, code in section_at(facts.story.summary, "cpu.unavailable").items():
+        found["source", source, str(code)] = f"no {source}: {words.missing(code, source)}"
+    return found
 
 
 def _some(names: Sequence[str]) -> str:
@@ -165,7 +172,7 @@ def lines(facts: Sequence[Facts]) -> list[tuple[str, Story]]:
 
 def _quartile(stories: Sequence[Story], key: str, times: array[float], place: int) -> array[float]:
     """Return a quartile over the runs at each time: of those that still ran, as long as there are three."""
-    column = array("d")
+    column = array("f")
     for time in times:
         values = [value for story in stories if (value := _at(story, key, time)) == value]
         column.append(quantiles(values, n=4, method="inclusive")[place] if len(values) > 2 else NAN)
@@ -192,6 +199,9 @@ def charts_of(drawn: Sequence[tuple[str, Story]], canvas: Canvas, plots: Plots) 
         rows = [(key, n, name, COLOURS[n % len(COLOURS)], "solid") for n, name, _ in there]
         place, top = key.replace(".", "-"), plot.most or peak * HEAD_ROOM
         plots[place] = canvas.chart(Chart(place, line.main, plot.unit, top, rows))
-        legend = [entry(row[2], row[3], row[4], spoken(story, plot, line)) for row, (*_, story) in zip(rows, there)]
+        legend = [
+            entry(row[2], row[3], row[4], spoken(story, plot, line))
+            for row, (*_, story) in zip(rows, there, strict=True)
+        ]
         parts.append(framed(place, line.main, legend, plot.note))
     return f'{tools(max(story.wall_seconds for _, story in drawn), canvas)}<div class="charts">{"".join(parts)}</div>'

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from proctally.analysis.advice import LABELS, asked, basis, more_than, quantity, request_rows
-from proctally.analysis.directives import directives
-from proctally.analysis.evidence import CORES, MEMORY, TIME
-from proctally.record.values import section_at
-from proctally.text.units import UNKNOWN, brief
+from proctally.analysis.advice import LABELS, basis, request_rows
+from proctally.analysis.directives import MARKS, SCHEDULERS, directives
+from proctally.analysis.evidence import CORES, MEMORY
+from proctally.views import advise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
     from proctally.record import JsonObject
     from proctally.views.report.run_facts import Facts
 
-SCHEDULERS = {"PBS": "pbs", "KUBERNETES": "kubernetes", "SLURM": "slurm"}  # by the start of its variables
-NONE = "-"
+TRIAL = "as a trial"
 NAMES = ("resource", "used_low", "used", "had", "request", "trial", "at_least")  # of a row, for JSON
 
 
@@ -28,7 +26,7 @@ def request(facts: Facts) -> JsonObject | None:
     text = basis(runs, found).text
     return {
         "rows": [_row(facts, row) for row in found],
-        "line": _line(facts, found),
+        "lines": _lines(facts, found),
         "basis": f"{text[0].upper()}{text[1:]}.",
     }
 
@@ -38,51 +36,32 @@ def memory(facts: Facts) -> tuple[float | None, str]:
     rows = request_rows([facts.story.evidence])
     row = next((row for row in rows if row.resource == MEMORY), None)
     if row is None or row.request is None:
-        return None if row is None else row.trial, "as a trial"
+        return None if row is None else row.trial, TRIAL
     return row.request, "advised"
 
 
 def _row(facts: Facts, row: Advice) -> JsonObject:
+    wanted = facts.time.wanted_cores
+    used, asked = advise.used(row), advise.requested(row)
     return {
         "name": LABELS[row.resource],
-        "used": _used(facts, row),
-        "had": NONE if row.had is None else quantity(row.resource, row.had),
-        "request": _asked(row),
+        "used": used if row.resource != CORES or wanted is None else f"{used}, wanted {wanted:.2f}",
+        "had": advise.had(row),
+        "request": asked if row.request is not None or row.trial is None else f"{asked} {TRIAL}",
         "is_request": row.request is not None,
     }
 
 
-def _used(facts: Facts, row: Advice) -> str:
-    wanted = facts.time.wanted_cores
-    if row.resource == MEMORY and facts.memory.is_known:
-        return facts.memory.short
-    if row.used is None:
-        return NONE
-    if row.resource == TIME:
-        return brief(row.used)
-    used = quantity(row.resource, row.used)
-    return used if row.resource != CORES or wanted is None else f"{used}, wanted {wanted:.2f}"
-
-
-def _asked(each: Advice) -> str:
-    """Return the request, what to try, or what is needed in any case; else that it is unknown."""
-    if each.request is not None:
-        return asked(each)
-    if each.trial is not None:
-        return f"{quantity(each.resource, each.trial)} as a trial"
-    return UNKNOWN if each.at_least is None else more_than(each)
-
-
-def _line(facts: Facts, rows: list[Advice]) -> str:
-    """Return the request for the scheduler that it ran under, else for Slurm."""
-    names = section_at(facts.story.run, "scheduler")
-    known = (SCHEDULERS.get(name.partition("_")[0]) for name in names)
-    scheduler = next((name for name in known if name), "slurm")
-    lines = directives(rows, [scheduler], vendor=facts.story.evidence.gpu_vendor)[scheduler]
-    if scheduler != "slurm":
-        return "\n".join(lines)
-    options = [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH ")]
-    return f"#SBATCH {' '.join(options)}" if options else ""
+def _lines(facts: Facts, rows: list[Advice]) -> list[str]:
+    """Return the request for the scheduler that it ran under, else for Slurm: its options in one line, and trials."""
+    known = facts.story.evidence.scheduler
+    scheduler = known if known in SCHEDULERS else "slurm"
+    asked = [row for row in rows if row.request is not None or row.trial is not None]
+    lines = directives(asked, [scheduler], vendor=facts.story.evidence.gpu_vendor)[scheduler]
+    mark = MARKS.get(scheduler, "")
+    options = [line.removeprefix(mark) for line in lines if mark and line.startswith(mark)]
+    rest = [line for line in lines if not mark or not line.startswith(mark)]
+    return [*([mark + " ".join(options)] if options else []), *rest]
 
 
 def data(facts: Facts) -> list[JsonObject]:

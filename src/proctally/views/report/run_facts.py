@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from time import localtime, strftime
 
+from proctally.analysis.comparison import Diff, Side
 from proctally.analysis.measures import figure
 from proctally.analysis.memory import HeldMemory
 from proctally.analysis.others import Others
@@ -26,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from proctally.record import JsonObject
     from proctally.views.report.series import Story
 
 SINCE = {  # kinds of records whose totals do not start with the job
@@ -287,7 +289,10 @@ def unseen(facts: Facts) -> list[str]:
         found.append(f"the record has {words.wrong_values(facts.story.replaced)}")
     since = SINCE.get(str(facts.story.run.get("kind")))
     found += [] if since is None else [since]
-    found += [f"{title}: {text}" for title, text in words.sections(summary)]
+    whole = _complete(summary)
+    found += [f"complete: {', '.join(whole)}"] if whole else []
+    sections = words.sections(summary)
+    found += [f"{title}: {text}" for title, text in sections if title not in whole]
     for path, start in (("cpu", "no "), ("system", "no "), ("host", "")):
         missing = section_at(facts.story.host if path == "host" else summary.get(path), "unavailable")
         for what, code in missing.items():
@@ -299,12 +304,35 @@ def unseen(facts: Facts) -> list[str]:
     return found
 
 
+def _complete(summary: JsonObject) -> list[str]:
+    """Return the titles of the sections that lack nothing; memory is sampled in any case."""
+    titles = words.SECTIONS
+    with_gap = {gap.get("section") for gap in objects_at(summary, "gaps")} | {codes.MEMORY}
+    return [
+        title
+        for name, title in titles.items()
+        if name not in with_gap and value_at(summary, f"{name}.coverage") == codes.COMPLETE
+    ]
+
+
 # -- several runs ----------------------------------------------------------------------------------------------------
 
 
 def labels(facts: Sequence[Facts]) -> list[str]:
     """A name for each run that tells it from the others."""
     return [f"{one.story.title} {one.story.past.short_id or n + 1}" for n, one in enumerate(facts)]
+
+
+def compared(facts: Sequence[Facts], split: int) -> Diff | None:
+    """Return the comparison of the first `split` runs with the others; None where there are no two sides of it."""
+    pasts = [one.story.past for one in facts]
+    base, new = Side("BASE", "", pasts[:split]), Side("NEW", "", pasts[split:])
+    return Diff(base, new, []) if base.counted and new.counted else None
+
+
+def together(facts: Sequence[Facts]) -> Side:
+    """Return all runs as one group."""
+    return Side("", "", [one.story.past for one in facts])
 
 
 def side_by_side(facts: Sequence[Facts]) -> list[tuple[str, list[str]]]:
@@ -321,5 +349,4 @@ def side_by_side(facts: Sequence[Facts]) -> list[tuple[str, list[str]]]:
     rows.append(("disk written", [size(one.written) for one in facts]))
     if any(one.time.parts for one in facts):
         rows.append(("where the time went", [one.time.text or UNKNOWN for one in facts]))
-    rows.append(("waited for a CPU", [duration(one.run_delay) for one in facts]))
     return rows

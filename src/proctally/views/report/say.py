@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from proctally.analysis.time import WAITS, Time
 from proctally.analysis.waits import NOTABLE_SHARE
-from proctally.record.values import was_killed
+from proctally.record.values import value_at, was_killed
+from proctally.text import words
+from proctally.text.cells import cut
 from proctally.text.units import brief, percentage, size
 from proctally.views import phrases, summary
 
@@ -27,21 +29,19 @@ def sentences(facts: Facts) -> list[str]:
     """Return the two sentences; of a record without an end, and of the whole machine, what is known."""
     bad = _bad(facts)
     memory = _memory(facts)
-    did = _joined([f"ran {brief(facts.wall)}", *_busy(facts), *_waits(facts.time)])
+    verb = "was tracked for" if facts.story.run.get("kind") == "attach" else "ran"
+    did = "It " + _joined([f"{verb} {brief(facts.wall)}", *_busy(facts), *_waits(facts.time)])
     if bad:
         found = [bad, _joined([did, memory], "; ")]
     else:
-        killed = "" if not facts.of_tree or not facts.whole else "nothing was killed"
-        found = [did + _because(facts), _joined([memory, killed], "; ")]
+        found = [did + _because(facts), _joined([memory, _killed(facts)], "; ")]
     texts = [_sentence(text) for text in found if text]
-    if len(" ".join(texts)) > MOST and not bad:
-        texts[0] = _sentence(did)
-    return texts
+    if len(" ".join(texts)) > MOST:
+        texts = [_sentence(bad), _sentence(did)] if bad else [_sentence(did), *texts[1:]]
+    return texts if len(" ".join(texts)) <= MOST else [cut(texts[0], MOST)]
 
 
 def _sentence(text: str) -> str:
-    start = "It " if text.startswith("ran ") else ""
-    text = start + text
     return f"{text[0].upper()}{text[1:]}."
 
 
@@ -66,7 +66,7 @@ def _bad(facts: Facts) -> str:
         text, held = phrases.killed(end)
         how = f"{text}; before: {held[0]}" if held else text
         return f"{_plain(but) or verdict}: {how}"
-    if verdict not in ("ok", "ended"):
+    if facts.verdict not in ("ok", "ended"):
         return f"{verdict}{detail}"
     if but:
         return f"{_plain(but)}{detail}{_because(facts)}"
@@ -75,6 +75,14 @@ def _bad(facts: Facts) -> str:
         high = percentage(min(1.0, (facts.memory.high or 0.0) / limit))
         return f"its memory came near its limit: {facts.memory.short}, {high} of {size(limit)}"
     return ""
+
+
+def _killed(facts: Facts) -> str:
+    """Return which children a signal ended, or that nothing was killed; empty where the OOM kills are unknown."""
+    end = facts.story.summary
+    children = words.killed_children(value_at(end, "processes.killed_by"))
+    is_known = value_at(end, "memory.oom_kills") is not None
+    return children or ("nothing was killed" if is_known else "")
 
 
 def _plain(but: str) -> str:
@@ -103,7 +111,7 @@ def _because(facts: Facts) -> str:
     if throttled > ready:
         return ", because of its CPU quota"
     others = phrases.others(facts.story.summary, facts.time)
-    if ready < NOTABLE_SHARE or others is None:
+    if facts.time.bounds("ready")[0] < NOTABLE_SHARE or others is None:
         return ""
     return f", because others used the machine ({others.users[0].text(width=NAME)} cores)"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proctally.record.values import number_at, value_at
-from proctally.text.units import UNKNOWN, duration, percentage, size
+from proctally.text.units import UNKNOWN, percentage, size
 from proctally.views import phrases
 from proctally.views.report import run_facts
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from proctally.record import JsonObject
     from proctally.views.report.run_facts import Facts
 
-MOST_COMMANDS = 8  # others are folded
-HEADS = ("Command", "CPU s", "Share", "Processes", "Lives, sum", "Largest RSS")
+MOST_COMMANDS = 6  # others are folded
+HEADS = ("Command", "CPU s", "Share", "Processes", "Largest RSS")
 
 
 def commands(facts: Facts) -> JsonObject:
@@ -37,7 +37,6 @@ def _row(row: phrases.CommandTime, total: float) -> list[str]:
         UNKNOWN if row.seconds is None else f"{row.seconds:,.3f}",
         "" if row.seconds is None or not total else percentage(row.seconds / total),
         "" if row.processes is None else f"{row.processes:,.0f}",
-        "" if row.line is None else duration(number_at(row.line, "wall_seconds")),
         "" if row.line is None else size(number_at(row.line, "peak_rss_bytes")),
     ]
 

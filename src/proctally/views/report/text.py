@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
-from proctally.analysis.comparison import Diff, Side
 from proctally.record.schema import CORES, field
 from proctally.text.cells import cut, cut_middle, fitted, indented, sparkline, wrapped
 from proctally.text.escape import printable
@@ -138,11 +137,9 @@ def _bridged(best: list[float | None]) -> None:
 
 def difference(runs: Sequence[Facts], split: int) -> list[str]:
     """Return what differs between two sides, as `diff` shows it, or how far one group spreads."""
-    pasts = [one.story.past for one in runs]
-    base, new = Side("BASE", "", pasts[:split]), Side("NEW", "", pasts[split:])
-    if base.counted and new.counted:
-        return diff.as_text(Diff(base, new, []), verbose=False, colour=False).splitlines()
-    every = Side("", "", pasts)
+    found, every = run_facts.compared(runs, split), run_facts.together(runs)
+    if found is not None:
+        return diff.as_text(found, verbose=False, colour=False).splitlines()
     return diff.as_spread(every, colour=False).splitlines() if every.counted else []
 
 
