@@ -1,4 +1,4 @@
-# make demo | test | test-unit | test-all | schema | bench | clean
+# make demo | test | test-unit | test-all | schema | pictures | bench | clean
 PYTHON ?= python3
 SUPPORTED := 3.11 3.12 3.13 3.14
 
@@ -12,7 +12,7 @@ PIP := -m pip --disable-pip-version-check --quiet install
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-all schema bench clean lint test-unit-full tools
+.PHONY: help demo test test-unit test-all schema pictures bench clean lint test-unit-full tools
 
 help:
 	@echo "make demo      track a small job and print its summary"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-unit the tests without a process, in less than a minute"
 	@echo "make test-all  the fast tests on each supported CPython found ($(SUPPORTED))"
 	@echo "make schema    write what is generated from the table of fields"
+	@echo "make pictures  take the pictures of docs/images from real runs (needs chromium)"
 	@echo "make bench     measure cost, accuracy and start-up"
 	@echo "make clean     remove what the other commands made"
 
@@ -54,6 +55,9 @@ test-unit: .venv/installed-dev
 
 schema: .venv/installed-dev
 	.venv/bin/python scripts/schema.py
+
+pictures: .venv/installed-dev
+	.venv/bin/python scripts/pictures.py
 
 bench: .venv/installed-wheel
 	.venv/bin/python $(PIP) '.[prometheus,top,parquet,report]' playwright

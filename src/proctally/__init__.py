@@ -121,6 +121,12 @@ def _untracked(why: str) -> object:
         def __exit__(self, *_: object) -> None:
             pass
 
+        def stats(self) -> dict[str, object]:
+            return {}
+
+        def report(self, *_: object) -> str:
+            raise ValueError(why)
+
         async def __aenter__(self) -> object:
             return self
 

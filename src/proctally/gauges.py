@@ -20,6 +20,7 @@ from proctally.linux import cgroup, proc_details
 from proctally.linux.machine import NANOSECONDS, Machine, host_machine
 from proctally.linux.proc import parse_stat
 from proctally.text.escape import decode_name, short_repr
+from proctally.text.nearest import missing_attribute
 from proctally.tree.member import UNREAD
 from proctally.tree.sampler import watched
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from proctally.tree.member import Member
     from proctally.tree.sampler import TreeSampler
+else:  # a type checker would take every name for one of the module
+    __getattr__ = missing_attribute(__name__)
 
 __all__ = ["Gauges", "ProcessGauges", "Series", "TreeGauges"]
 

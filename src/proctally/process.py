@@ -39,6 +39,7 @@ from proctally.linux.proc import (
 )
 from proctally.linux.terminals import terminal_name
 from proctally.text.escape import decode_name, short_repr
+from proctally.text.nearest import missing_attribute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     Parsed = TypeVar("Parsed")
+else:  # a type checker would take every name for one of the module
+    __getattr__ = missing_attribute(__name__)
 
 __all__ = [
     "AllStats",

@@ -20,12 +20,15 @@ from proctally.linux.machine import NANOSECONDS, Machine, clock_id, this_machine
 from proctally.linux.proc import has_children_files, parse_stat
 from proctally.linux.proc import scan as list_inodes
 from proctally.text.escape import decode_name, short_repr
+from proctally.text.nearest import missing_attribute
 from proctally.tree.member import CPU, IO, MAJOR, MINOR, SYSTEM, USER
 from proctally.tree.sampler import watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+else:  # a type checker would take every name for one of the module
+    __getattr__ = missing_attribute(__name__)
 
 __all__ = [
     "CumulativeTracker",

@@ -23,11 +23,14 @@ from proctally.linux.net import NAMES
 from proctally.linux.sources import entries, number
 from proctally.linux.system import SystemReader, SystemReading
 from proctally.text.escape import short_repr
+from proctally.text.nearest import missing_attribute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+else:  # a type checker would take every name for one of the module
+    __getattr__ = missing_attribute(__name__)
 
 __all__ = [
     "DiskCounters",

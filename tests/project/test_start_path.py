@@ -29,8 +29,9 @@ TRACKERS = (
     "proctally.linux.other_user", "proctally.linux.own_cgroups", "proctally.linux.perf_attach",
 )  # fmt: skip
 BEFORE_THE_START = {
-    "difflib", "html", "importlib", "importlib.util", "urllib.parse", "proctally.cli.interpreter",
-    "proctally.cli.repeat", "proctally.record.catalogue", "proctally.tracking.allocation",
+    "difflib", "html", "importlib", "importlib.util", "shlex", "shutil", "urllib.parse",
+    "proctally.analysis.conditions", "proctally.cli.interpreter", "proctally.cli.repeat", "proctally.record.catalogue",
+    "proctally.tracking.allocation",
 }  # fmt: skip
 OF_HELPERS = {"http.client", "socket", "threading"}
 OF_SECRETS = {"proctally.text.secret_text", "proctally.text.secret_words"}  # without them, a text is masked whole

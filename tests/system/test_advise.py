@@ -68,11 +68,11 @@ def test_advise_without_anything_to_go_by(tmp_path: Path) -> None:
         (["--name", "nobody"], 1, b"no past run"),
         (["name:machine"], 1, b"whole machine"),
         (["name:running"], 1, b"still runs"),
-        (["nothing-such"], 1, b"no record"),
-        (["--for", "cray"], 2, b"'cray' is not known; use slurm, "),
-        (["--for", ","], 2, b"no name"),
-        (["-f", "csv"], 2, b"text or markdown or json"),
-        (["--since", "yesterday"], 2, b"no age"),
+        (["nothing-such"], 1, b"no such record"),
+        (["--for", "cray"], 2, b"--for cray: unknown scheduler; use slurm, "),
+        (["--for", ","], 2, b"--for: no scheduler given"),
+        (["-f", "csv"], 2, b"text, markdown or json"),
+        (["--since", "yesterday"], 2, b"--since yesterday: not an age or a date"),
     ):
         done = call(tmp_path, "advise", *arguments)
         assert (done.status, done.stdout) == (status, b""), arguments

@@ -37,14 +37,14 @@ def test_the_status_of_the_command(tmp_path: Path) -> None:
     assert [status(*open_gate, "--undecided", word).status for word in ("pass", "fail")] == [0, 1]
     assert status("name:base", "name:new", "--fail-on", "wall=+49%,cpu=+20%", "--undecided", "pass").status == 1
     for arguments, expected, why in (
-        (("name:base",), 2, b"which two?"),
-        (("name:base", "name:new", "x"), 2, b"which two?"),
-        (("name:base", "name:new", "--fail-on", "nothing=+1%"), 2, b"no figure 'nothing'"),
-        (("name:base", "name:new", "-f", "csv"), 2, b"text or markdown or json"),
+        (("name:base",), 2, b"diff: expected two sides"),
+        (("name:base", "name:new", "x"), 2, b"diff: expected two sides"),
+        (("name:base", "name:new", "--fail-on", "nothing=+1%"), 2, b"--fail-on nothing=+1%: unknown figure"),
+        (("name:base", "name:new", "-f", "csv"), 2, b"text, markdown or json"),
         (("name:base", "name:base"), 2, b"both sides have the same runs"),
         (("last", "last"), 2, b"both sides are the same run"),
         (("name:base", "name:new", "--undecided", "maybe"), 2, b"pass or fail"),
-        (("name:base", "name:nobody"), 2, b"no past run with the name"),
+        (("name:base", "name:nobody"), 2, b"no past run has this name"),
         (("name:base", str(tmp_path / "none.jsonl")), 2, b"No such file"),
         (("name:base", "name:running"), 2, b"NEW name:running: nothing to compare: running"),
         (("name:base", str(tmp_path)), 2, b"directory"),

@@ -270,6 +270,6 @@ def test_address_in_use(tmp_path: Path) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = run(tmp_path, "--serve", address, "--", "touch", str(tmp_path / "ran"))
         assert done.status == 125
-        assert done.stderr == f"proctally: cannot listen at {address}: Address already in use\n".encode()
+        assert done.stderr == f"proctally: --serve {address}: Address already in use\n".encode()
         assert not (tmp_path / "ran").exists()
         assert call(tmp_path, "serve", "--listen", address).status == 2

@@ -77,4 +77,4 @@ def test_fuzzer_finds_a_parser_that_fails(parsers: Parsers, monkeypatch: pytest.
 
 def test_command_in_this_process_has_its_own_streams(tmp_path: Path) -> None:
     status, out, err = called(["export", "none"], {"PROCTALLY_HOME": str(tmp_path)})
-    assert (status, out) == (1, "") and err.startswith("proctally: there is no record 'none'")
+    assert (status, out) == (1, "") and err.startswith("proctally: none: no such record")

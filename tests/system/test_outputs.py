@@ -16,7 +16,7 @@ import pytest
 from proctally.cli.main import main
 from proctally.record.reader import read
 from small_disks import small_disk
-from tracked import PROCTALLY, environment, records, shell
+from tracked import PROCTALLY, call, environment, records, shell
 
 RAN = "echo ran; exit 3"
 OTHER = (61234, 61235)  # user and group
@@ -61,7 +61,8 @@ def test_textfile_in_removed_directory_is_refused(tmp_path: Path) -> None:
 def test_empty_path_is_refused(tmp_path: Path, option: str) -> None:
     done = shell(tmp_path, RAN, option, "", cwd=tmp_path)
     assert (done.status, done.stdout) == (125, b"")
-    assert done.stderr == f"proctally: {option}: the path is empty; give a file\n".encode()
+    name = "--output" if option == "-o" else option
+    assert done.stderr == f"proctally: {name} '': the path is empty; use the path of a file\n".encode()
 
 
 # -- --summary-json --------------------------------------------------------------------------------------------------
@@ -247,3 +248,11 @@ def test_warning_about_a_hostile_home_is_printable(tmp_path: Path) -> None:
     done = subprocess.run(words, env=environment(home / "\x1b[31m"), capture_output=True)
     assert done.returncode == 0
     assert done.stderr and done.stderr.decode().replace("\n", "").isprintable()
+
+
+def test_hint_follows_the_summary_and_quiet_has_none(tmp_path: Path) -> None:
+    misspelt = environment(tmp_path, PROCTALLY_INTERVALL="3")
+    done = call(tmp_path, "run", "--no-record", "--", "true", env=misspelt)
+    hint = b"proctally: PROCTALLY_INTERVALL: unknown variable; did you mean PROCTALLY_INTERVAL?"
+    assert done.stderr.startswith(b"proctally true  ok") and done.stderr.splitlines()[-1] == hint
+    assert call(tmp_path, "run", "-q", "--no-record", "--", "true", env=misspelt).stderr == b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +40,7 @@ def test_repeat_runs_are_recorded_in_pairs_and_compared(tmp_path: Path) -> None:
     assert (done.status, pairs) == (0, ["ab"] * 9)
     assert len(records(tmp_path)) == 16, "the warm-up has no record"
     assert all(lines[-1]["verdict"] == "ok" for lines in records(tmp_path))
+    assert sorted(lines[0]["name"] for lines in records(tmp_path)) == ["sh-A"] * 8 + ["sh-B"] * 8
     lines = done.stderr.decode().splitlines()
     assert lines[:2] == [f"BASE  A: sh -c '{A}', 8 runs", f"NEW   B: sh -c '{B}', 8 runs"]
     assert any(line.split()[:1] == ["wall"] and ".." in line for line in lines)
@@ -74,8 +76,8 @@ def test_repeat_stops_at_a_command_that_fails(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (("--repeat", "0"), b"--repeat 0: not a number of runs; use 1 or more"),
-        (("--warmup", "1"), b"--versus, --warmup: without a number of runs; add --repeat N"),
+        (("--repeat", "0"), b"--repeat 0: too small; use 1 or more"),
+        (("--warmup", "1"), b"--warmup: no number of runs; add --repeat N"),
         (("--versus", "true"), b"add --repeat N"),
         (("--repeat", "2", "--versus", "a 'b"), b"--versus: No closing quotation"),
         (("--repeat", "2", "--versus", " "), b"--versus: empty; give a command"),
@@ -109,7 +111,7 @@ def test_repeat_forwards_a_signal_and_stops(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGTERM)
     _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM
-    assert stderr == b"proctally: sh: run 1 of 3: SIGTERM; no further run\n"
+    assert re.fullmatch(rb"proctally: sh-[AB]: run 1 of 3: SIGTERM; no further run\n", stderr)
     (lines,) = records(tmp_path)
     assert (order(tmp_path), lines[-1]["signal"]) == (["a"], signal.SIGTERM)
 
@@ -164,4 +166,4 @@ def test_repeat_shows_progress_on_a_terminal_and_ends_by_ctrl_c(terminal: Termin
     until(lambda: len(order(tmp_path)) == 3, "the third run")
     terminal.type(CTRL_C)
     assert process.wait(PATIENCE) == 128 + signal.SIGINT
-    assert b"proctally: sh: run 2 of 4: SIGINT; no further run" in terminal.shown()
+    assert re.search(rb"proctally: sh-[AB]: run 2 of 4: SIGINT; no further run", terminal.shown())

@@ -114,17 +114,17 @@ def test_last_is_the_record_without_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["nothere.jsonl"], 1, "there is no record"),
+        (["nothere.jsonl"], 1, "nothere.jsonl: no such record"),
         (["/nothere/x.jsonl"], 1, "No such file"),
-        (["-f", "pdf"], 2, "html or text or markdown or json"),
-        (["-f", "csv"], 2, "html or text or markdown or json"),
+        (["-f", "pdf"], 2, "use html, text, markdown or json"),
+        (["-f", "csv"], 2, "use html, text, markdown or json"),
         (["-f", "text", "--open"], 2, "--open"),
         (["-o", "-", "--open"], 2, "--open"),
         (["a.jsonl", "-f", "text", "-o", "/nothere/x"], 1, "No such file or directory"),
         (["a.jsonl", "-f", "text", "-o", "."], 1, "Is a directory"),
         (["a.jsonl", "-f", "text", "-o", "a.jsonl", "--force"], 1, "is the record itself"),
         (["a.jsonl", "-f", "text", "-o", "/dev/full"], 1, "No space left"),
-        (["a.jsonl", "--limit", "3"], 2, "there is no option --limit"),
+        (["a.jsonl", "--limit", "3"], 2, "--limit: unknown option of report"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], status: int, said: str) -> None:

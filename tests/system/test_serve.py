@@ -201,12 +201,20 @@ def test_mistakes(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert call(tmp_path, "serve", *arguments).status == 2
 
 
+def test_end_of_serve_has_no_request(tmp_path: Path) -> None:
+    with busy() as pid:
+        done = call(tmp_path, "serve", str(pid), "--listen", "0", "-i", "0.1", "--duration", "0.4")
+    assert done.status == 0 and b"  CPU  " in done.stderr and b"  request  " not in done.stderr
+
+
 def test_who_else_can_ask_is_said(tmp_path: Path) -> None:
     for address, more in (("0.0.0.0", b", without a password, to whoever reaches this machine"), ("127.0.0.1", b"")):
         done = call(tmp_path, "serve", "-q", "--listen", f"{address}:0", "--duration", "0.05")
-        assert (done.status, done.stderr) == (0, b"")
+        assert re.fullmatch(rb"proctally: serving http://[\d.:]+/metrics(.*)\n", done.stderr)[1] == more
+        assert done.status == 0
         done = call(tmp_path, "serve", "--listen", f"{address}:0", "--duration", "0.05")
         assert re.fullmatch(rb"proctally: serving http://[\d.:]+/metrics(.*)", done.stderr.split(b"\n")[0])[1] == more
+        assert b"proctally system  ended" in done.stderr
 
 
 def test_nobody_to_serve(tmp_path: Path) -> None:

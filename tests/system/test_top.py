@@ -116,7 +116,7 @@ def test_a_reader_that_has_enough(tmp_path: Path) -> None:
     ("arguments", "status", "said"),
     [
         (["4194305"], 1, "process 4194305: No such process"),
-        (["nothing"], 1, "there is no record 'nothing'"),
+        (["nothing"], 1, "nothing: no such record"),
         ([], 1, "no tracked job of yours is running"),
         (["1", "2"], 2, "top takes one process id or one record"),
         (["--sort", "wall"], 2, "use cpu or memory or io or pid or name"),

@@ -72,6 +72,24 @@ def test_track_in_greenlets_is_complete(tmp_path: Path, loop: str, is_early: boo
 
 
 @pytest.mark.parametrize("loop", LOOPS)
+def test_on_sample_in_greenlets_is_called(tmp_path: Path, loop: str) -> None:
+    said = in_loop(
+        tmp_path,
+        loop,
+        """
+        seen, turns = [], 0
+        with proctally.track(record=False, interval=0.05, on_sample=seen.append) as run:
+            for turns in range(20):
+                sleep(0.02)
+        say(seen=len(seen), samples=len(run.samples), missing=run.missing, wall=run.summary.wall_seconds)
+        """,
+    )
+    assert said["seen"] == said["samples"] and said["missing"] == []
+    assert 0.4 <= float(str(said["wall"])) < 5
+    assert int(str(said["seen"])) >= 5
+
+
+@pytest.mark.parametrize("loop", LOOPS)
 def test_track_waiting_for_sampler_lets_greenlets_run(tmp_path: Path, loop: str) -> None:
     said = in_loop(
         tmp_path,

@@ -9,7 +9,7 @@ from proctally.analysis.measures import FIGURES, figure
 from proctally.analysis.statistics import MAX_RUNS, runs_needed
 from proctally.errors import UsageError
 from proctally.record.schema import BYTES, SECONDS
-from proctally.text.units import parse_size
+from proctally.text.units import parse_size, seconds_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from proctally.analysis.statistics import Shift
 
 VERDICT = "verdict"
-TIMES = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 ROUNDING = 1e-12  # of what is compared: 1.1 - 1.0 is more than 0.1 to a computer
 HOLDS, CANNOT_TELL, FAILS = "holds", "cannot_tell", "fails"  # results, the worst last
 RESULTS = (HOLDS, CANNOT_TELL, FAILS)
@@ -65,7 +64,7 @@ def gates(text: str) -> list[Gate]:
     """The limits in `cpu=+10%,memory=+100MB,gpu=-20%,verdict`. Raises UsageError."""
     found = [_gate(part.strip()) for part in text.split(",") if part.strip()]
     if not found:
-        raise UsageError("--fail-on: which limits? such as cpu=+10%,memory=+100MB")
+        raise UsageError("--fail-on: no limit given; use cpu=+10% or memory=+100MB")
     return found
 
 
@@ -77,10 +76,10 @@ def _gate(text: str) -> Gate:
         wanted = figure(name)
     except KeyError:
         known = " ".join(each.name for each in FIGURES)
-        raise UsageError(f"--fail-on: there is no figure {name[:40]!r}; use {VERDICT}, or of {known}") from None
+        raise UsageError(f"--fail-on {text[:60]}: unknown figure; use {VERDICT} {known}") from None
     sign = {"+": 1, "-": -1}.get(limit[:1])
     if not equals or sign is None:
-        raise UsageError(f"--fail-on: {text[:60]!r} says not how far it may move; use {name}=+10% or {name}=-10%")
+        raise UsageError(f"--fail-on {text[:60]}: no limit given; use {name}=+10% or {name}=-10%")
     amount, relative = _amount(limit[1:].strip(), wanted, text)
     return Gate(text, wanted, sign, amount, relative)
 
@@ -93,15 +92,14 @@ def _amount(text: str, wanted: Measure, whole: str) -> tuple[float, bool]:
     if wanted.unit == BYTES:
         return (0.0 if text == "0" else float(parse_size(text, where))), False
     if wanted.unit == SECONDS:
-        number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-        scale = TIMES.get(text[len(number) :])
-        if scale is None:
-            raise UsageError(f"{where}: {text!r} is neither a share nor a time; use +10% or +2s (ms, s, min, h)")
-        return _number(number.rstrip(), where) * scale, False
+        seconds = seconds_of(text)
+        if seconds is None or text[:1] in "+-":
+            raise UsageError(f"{where}: not a share or a time; use +10% or +2s (ms, s, m, h, d)")
+        return seconds, False
     return _number(text, where), False
 
 
 def _number(text: str, where: str) -> float:
     if not text.replace(".", "", 1).isdecimal() or not text.isascii():
-        raise UsageError(f"{where}: {text!r} is not a number")
+        raise UsageError(f"{where}: {text or 'nothing'} is not a number")
     return float(text)

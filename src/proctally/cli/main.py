@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
-from proctally.cli.options import describe
 from proctally.cli.streams import complain, occupy_standard_streams, write_stdout
 from proctally.errors import HelpAsked, ProctallyError, UsageError
 from proctally.linux.child import hold_signals
 from proctally.record import __version__
 from proctally.text.escape import printable
-from proctally.text.terminal import say
+from proctally.text.terminal import columns, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 FAILED = 1
+HELP_WORDS = ("-h", "--help", "help")
+MAX_COMMAND = 60  # cells of the command in a suggestion
 
 HELP = """\
 proctally: an exact, lightweight resource tracker
@@ -55,10 +56,12 @@ def main(argv: list[str] | None = None) -> int:
     """Return the exit status of `proctally` with these arguments."""
     arguments = sys.argv[1:] if argv is None else argv
     occupy_standard_streams()
+    if arguments[1:] and arguments[0] in HELP_WORDS:  # `help run` is `run --help`
+        arguments = [arguments[1], "--help"]
     name = arguments[0] if arguments else ""
     module = command(name) if name in COMMANDS else None
     try:
-        return _without_command(name) if module is None else _call(name, module, arguments[1:])
+        return _without_command(arguments) if module is None else _call(name, module, arguments[1:])
     except ProctallyError as error:
         complain(printable(str(error)))
         return getattr(module, "MISTAKE", error.exit_status)
@@ -77,33 +80,47 @@ def _call(name: str, module: ModuleType, arguments: list[str]) -> int:
         status: int = module.call(arguments)
         return status
     except HelpAsked:
-        return write_stdout(_wrapped(module.HELP).replace("{options}", describe(name)))
+        from proctally.cli.options import describe
+
+        width = columns(dict(os.environ), 1)
+        return write_stdout(_wrapped(module.HELP, width).replace("{options}", describe(name, width)))
 
 
-def _without_command(name: str) -> int:
-    if name in ("-h", "--help", "help"):
-        return write_stdout(_wrapped(HELP))
+def _without_command(arguments: list[str]) -> int:
+    name = arguments[0] if arguments else ""
+    if name in HELP_WORDS:
+        return write_stdout(_wrapped(HELP, columns(dict(os.environ), 1)))
     if name in ("-V", "--version"):
         return write_stdout(f"proctally {__version__}\n")
     if name:
-        raise UsageError(f"there is no command {name[:40]!r}; {_instead(name)}")
-    say(_wrapped(HELP))
+        raise UsageError(f"{name[:40]}: unknown command; {_instead(arguments)}")
+    say(_wrapped(HELP, columns(dict(os.environ))))
     return UsageError.exit_status
 
 
-def _instead(name: str) -> str:
-    from difflib import get_close_matches
+def _instead(arguments: list[str]) -> str:
+    """Return what to do instead: track a program, or call a command of proctally."""
+    from shlex import join
+    from shutil import which
 
-    close = get_close_matches(name[:40], COMMANDS, 1)
-    return f"did you mean {close[0]}?" if close else f"to track one: proctally run -- {name[:40]} ..."
+    from proctally.text.cells import cut
+    from proctally.text.nearest import did_you_mean
+    from proctally.text.secrets import mask
+
+    if which(arguments[0]) is not None:
+        return f"to track it: proctally run -- {cut(join(mask(arguments)), MAX_COMMAND)}"
+    return did_you_mean(arguments[0], COMMANDS) or "see proctally --help"
 
 
-def _wrapped(text: str) -> str:
-    """A help text for 80 columns: paragraphs are made to fit, lines with an indent are left as they are."""
-    import textwrap
+def _wrapped(text: str, width: int) -> str:
+    """Return a help text for lines of `width` cells; lines with an indent are left as they are."""
+    from proctally.text.cells import wrapped
 
-    parts = text.split("\n\n")
-    return "\n\n".join(part if part.startswith((" ", "{")) else textwrap.fill(part, 80) for part in parts) + "\n"
+    paragraphs = []
+    for part in text.rstrip().split("\n\n"):
+        is_text = not part.startswith((" ", "{"))
+        paragraphs.append("\n".join(wrapped(part.replace("\n", " "), width, width)) if is_text else part)
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def script() -> NoReturn:

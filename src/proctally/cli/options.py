@@ -22,7 +22,7 @@ CHOICES = {
     "format of report": ("html", "text", "markdown", "json", "svg", "png"),
     "commands": ("auto", "on", "off"),
     "undecided": ("pass", "fail"),
-    "sort": ("when", "name", "verdict", "wall", "cpu", "memory"),
+    "sort": ("when", "name", "verdict", "wall", "cpu", "wanted", "memory", "waited"),
     "format of export": ("csv", "jsonl", "parquet"),
     "sort of top": ("cpu", "memory", "io", "pid", "name"),
 }
@@ -30,8 +30,15 @@ OFF = ("", "0", "false", "no", "off")
 
 
 COLUMN = 30  # where the words of help texts begin
+NARROW = 60  # cells: below, they have separate lines
 FLAG, FILE, TEXT, SECONDS, RATIO, COUNT, PAIR, SIZE = "", "FILE", "TEXT", "SECONDS", "RATIO", "N", "K=V", "SIZE"
 OPTIONAL = "[=FILE]"  # a value only behind `=`; empty without one
+CONDITION = "CONDITION"
+EXAMPLES = {SECONDS: "0.5", RATIO: "0.01", COUNT: "10", PAIR: "lr=0.1", SIZE: "2GiB", FILE: "usage.jsonl"}
+FROM_ONE = ("count", "limit", "repeat")  # numbers of which 0 makes no sense
+MIN_MEMORY = 1 << 20  # of --max-memory: any command uses more
+PREFIX = "PROCTALLY_"  # of variables
+NOT_OPTIONS = ("DISABLE", "HOME", "MARKS", "RUN_ID")  # variables of other things
 
 # short, name, what it takes, for which commands, help
 TABLE = (
@@ -116,10 +123,24 @@ TABLE = (
     ("", "verdict", "VERDICT", "ls rm", "only runs that ended so; several with commas: failed,oom"),
     ("", "since", "WHEN", "ls", "only runs begun since: an age (90m, 12h, 7d, 4w) or a date (2026-01-31)"),
     ("", "older-than", "WHEN", "rm", "only runs begun before: an age or a date"),
-    ("", "sort", "COLUMN", "ls", "by when (default), name, verdict, wall, cpu or memory; the largest first"),
+    (
+        "",
+        "where",
+        CONDITION,
+        "ls rm",
+        "only runs that meet this: 'cpu>10', 'wall>=5m', 'memory>2GiB', verdict=ok; may be repeated",
+    ),
+    (
+        "",
+        "sort",
+        "COLUMN",
+        "ls",
+        "by when (default), name, verdict, wall, cpu, wanted, memory or waited; the largest first",
+    ),
     ("", "reverse", FLAG, "ls", "in the opposite order"),
-    ("", "limit", COUNT, "ls", "at most so many"),
+    ("", "limit", COUNT, "ls", "at most N runs"),
     ("", "json", FLAG, "ls", "as JSON, a line for each run: file, id, name, tags and summary"),
+    ("", "csv", FLAG, "ls", "as CSV, a line for each run, in base units"),
     ("i", "interval", SECONDS, "top", f"time between two pictures, {MIN_INTERVAL} or more (default 1)"),
     ("", "duration", SECONDS, "top", "stop after this time"),
     ("", "count", COUNT, "top", "stop after so many pictures"),
@@ -127,6 +148,7 @@ TABLE = (
     ("", "plain", FLAG, "top", "as plain text, on a terminal too"),
     ("", "limit", COUNT, "top", "of plain text: at most so many processes (default 20)"),
     ("", "dry-run", FLAG, "rm", "list what would be deleted"),
+    ("", "of", "RECORD", "fields", "the values of this record (a file, an id, last, name:X) next to the meanings"),
     ("", "begin", FLAG, "mark", "begin it beside what was marked before, which goes on"),
     ("", "end", FLAG, "mark", "end it; without a NAME all that are open"),
     ("f", "format", "FORMAT", "diff advise", "text (default), markdown or json"),
@@ -187,9 +209,14 @@ class Spec:
         return CHOICES.get(f"{self.name} of {' '.join(self.commands)}") or CHOICES.get(self.name)
 
     @property
+    def example(self) -> str:
+        """The end of a message on a missing value; empty where any text is one."""
+        return f", such as {EXAMPLES[self.takes]}" if self.takes in EXAMPLES else ""
+
+    @property
     def variable(self) -> str:
         """Its environment variable."""
-        return "PROCTALLY_" + self.name.replace("-", "_").upper()
+        return PREFIX + self.name.replace("-", "_").upper()
 
 
 def specs(command: str) -> list[Spec]:
@@ -236,19 +263,22 @@ def parse(
         flag, value, rest = _split(word, rest, by_flag)
         found = by_flag.get(flag)
         if found is None:
-            raise UsageError(f"there is no option {flag}; see proctally {command} --help")
+            from proctally.text.nearest import did_you_mean
+
+            remedy = did_you_mean(flag, by_flag) or f"see proctally {command} --help"
+            raise UsageError(f"{flag}: unknown option of {command}; {remedy}")
         if found.takes == FLAG:
             if value is not None:
-                raise UsageError(f"{flag} takes no value")
+                raise UsageError(f"--{found.name}: takes no value")
             setattr(options, found.attribute, True)
             continue
         if value is None and found.takes == OPTIONAL:
             value = ""
         if value is None:
-            if not rest:
-                raise UsageError(f"{flag} needs a value")
+            if not rest or (rest[0] == "--" and found.takes in EXAMPLES):
+                raise UsageError(f"--{found.name}: needs a value{found.example}")
             value = rest.pop(0)
-        _set(options, found, value, flag)
+        _set(options, found, value, f"--{found.name} ")
     if mistake is not None:
         raise mistake
     return options, words
@@ -269,93 +299,126 @@ def _split(word: str, rest: list[str], by_flag: dict[str, Spec]) -> tuple[str, s
 def _from_environment(options: Options, spec: Spec, value: str) -> None:
     if spec.takes == FLAG:
         if value.lower() not in ON + OFF:
-            raise UsageError(f"{spec.variable} is {value!r}; use 1 or 0")
+            raise UsageError(f"{spec.variable}={value}: not a switch; use 1 or 0")
         setattr(options, spec.attribute, value.lower() in ON)
     elif spec.takes == PAIR:
         for pair in value.split(","):
             if pair:
-                _set(options, spec, pair, spec.variable)
+                _set(options, spec, pair, f"{spec.variable}=")
     elif value:
-        _set(options, spec, value, spec.variable)
+        _set(options, spec, value, f"{spec.variable}=")
 
 
 def _set(options: Options, spec: Spec, text: str, where: str) -> None:
+    """Set an option. `where`: what the user typed before the value, such as `--interval `. Raises UsageError."""
     from proctally.text.units import parse_number, parse_seconds, parse_size
 
+    typed = f"{where}{text[:40]}" if text else f"{where}''"
     value: Any = text
     if spec.takes == SECONDS:
-        value = parse_seconds(text, where)
-        if spec.name == "interval" and value < MIN_INTERVAL:
-            raise UsageError(f"{where}: {text} is too short; use {MIN_INTERVAL} or more")
+        value = parse_seconds(text, typed, MIN_INTERVAL if spec.name == "interval" else None)
     elif spec.takes == RATIO:
-        value = parse_number(text, where)
+        value = parse_number(text, typed)
         if not 0 <= value <= 1:
-            raise UsageError(f"{where}: {text} is not a ratio from 0 to 1")
+            raise UsageError(f"{typed}: not a ratio from 0 to 1")
     elif spec.takes == COUNT:
         if not (text.isascii() and text.isdecimal()) or len(text) > 12:
-            raise UsageError(f"{where}: {text[:20]!r} is not a whole number of at most 12 digits")
+            raise UsageError(f"{typed}: not a whole number of at most 12 digits")
         value = int(text)
+        if value < 1 and spec.name in FROM_ONE:
+            raise UsageError(f"{typed}: too small; use 1 or more")
     elif spec.takes == FILE and not text:
-        raise UsageError(f"{where}: the path is empty; give a file")
+        raise UsageError(f"{typed}: the path is empty; use the path of a file")
     elif spec.takes == SIZE:
-        value = parse_size(text, where)
+        value = parse_size(text, typed, MIN_MEMORY)
     elif spec.takes == PAIR:
         key, equals, pair_value = text.partition("=")
         if not equals or not key:
             from proctally.text.secrets import mask_text
 
-            raise UsageError(f"{where}: {mask_text(text)!r} is not of the form KEY=VALUE")
+            raise UsageError(f"{where}{mask_text(text)}: not of the form KEY=VALUE")
         options.tag[key] = pair_value
         return
+    elif spec.takes == CONDITION:
+        value = [*getattr(options, spec.attribute), text]
     elif spec.choices is not None and text not in spec.choices:
-        raise UsageError(f"{where}: {text!r} is not known; use {' or '.join(spec.choices)}")
+        *others, last = spec.choices
+        raise UsageError(f"{typed}: unknown; use {', '.join(others)} or {last}")
     setattr(options, spec.attribute, value)
 
 
-def describe(command: str) -> str:
-    """The options of a command, for 80 columns."""
-    import textwrap
+def hints(options: Options, environment: dict[str, str]) -> list[str]:
+    """Return what the user may not have meant: misspelt variables, options without effect."""
+    found = []
+    names = {name.removeprefix(PREFIX) for name in environment if name.startswith(PREFIX)}.difference(NOT_OPTIONS)
+    known = {Spec(*row).variable.removeprefix(PREFIX) for row in TABLE} if names else set()
+    for name in sorted(names - known):
+        from proctally.text.nearest import nearest
+
+        meant = nearest(name, known.union(NOT_OPTIONS))
+        found += [] if meant is None else [f"{PREFIX}{name}: unknown variable; did you mean {PREFIX}{meant}?"]
+    if options.pushgateway_keep and options.pushgateway is None:
+        found.append("--pushgateway-keep: no effect without --pushgateway URL")
+    if options.textfile is not None and not options.textfile.endswith(".prom"):
+        found.append(f"--textfile {options.textfile}: node_exporter reads only names that end in .prom")
+    return found
+
+
+def describe(command: str, width: int) -> str:
+    """Return the options of a command, for lines of `width` cells."""
+    from proctally.text.cells import indented
 
     lines = []
     for spec in specs(command):
         flags = f"-{spec.short}, --{spec.name}" if spec.short else f"    --{spec.name}"
         taken = spec.takes if spec.takes == OPTIONAL else f" {spec.takes}"
         head = f"  {f'{flags}{taken}'.rstrip():<{COLUMN - 4}}  "
-        lines += textwrap.wrap(spec.help, 80, initial_indent=head, subsequent_indent=COLUMN * " ")
+        if width < NARROW:
+            lines.append(head.rstrip())
+            head = " " * 6
+        lines += indented(spec.help, head, width)
     return "\n".join(lines)
 
 
 def check_format(options: Options) -> None:
     """Check what `-f csv` needs. Raises UsageError."""
     if options.format == "csv" and options.no_system:
-        raise UsageError("-f csv is a table of the whole machine: leave --no-system out")
+        raise UsageError("--format csv: a table of the whole machine; omit --no-system")
     if options.format == "csv" and options.output is None:
-        raise UsageError("-f csv: where to? give -o FILE")
+        raise UsageError("--format csv: no file given; use --output FILE")
 
 
 def parse_pid(word: str) -> int:
     """Return a process id. Raises UsageError."""
     if not (word.isascii() and word.isdecimal() and len(word) <= 10) or not 0 < int(word) < 1 << 31:
-        raise UsageError(f"{word[:40]!r} is not a process id")
+        raise UsageError(f"{word[:40]}: not a PID; find one with pgrep")
     return int(word)
 
 
 def record_filter(options: Options) -> Filter:
     """Return the filter of past runs that these options describe. Raises UsageError."""
-    from proctally.record.catalogue import Filter, moment
+    from proctally.analysis.conditions import conditions
+    from proctally.record.catalogue import Filter
     from proctally.record.schema import STATES
 
     verdicts = [] if options.verdict is None else [word.strip() for word in options.verdict.split(",")]
     for verdict in verdicts:
         if verdict not in STATES:
             raise UsageError(f"--verdict {verdict[:40]}: unknown verdict; use {', '.join(STATES)}")
+    return Filter(
+        name=options.name,
+        tags=options.tag,
+        verdicts=verdicts,
+        since=None if options.since is None else _moment("--since", options.since),
+        before=None if options.older_than is None else _moment("--older-than", options.older_than),
+        conditions=conditions(options.where),
+    )
+
+
+def _moment(option: str, text: str) -> float:
+    from proctally.record.catalogue import moment
+
     try:
-        return Filter(
-            name=options.name,
-            tags=options.tag,
-            verdicts=verdicts,
-            since=None if options.since is None else moment(options.since),
-            before=None if options.older_than is None else moment(options.older_than),
-        )
+        return moment(text)
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(f"{option} {text[:40]}: {error}") from None

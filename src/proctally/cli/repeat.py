@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 import os
 
+from proctally.cli.options import hints
 from proctally.cli.streams import complain, show_end
 from proctally.errors import UsageError
 from proctally.linux.c_library import libc
@@ -45,11 +46,15 @@ OUTPUTS = ("output", "summary_json", "serve", "textfile", "pushgateway", "otlp")
 
 
 class Candidate:
-    """One of the commands, and the summaries of its runs. `letter`: empty where there is one command."""
+    """One of the commands, and the summaries of its runs. `letter`: empty where there is one command.
 
-    def __init__(self, letter: str, command: list[str]) -> None:
+    `name`: of its runs, with the letter; None where the command gives it.
+    """
+
+    def __init__(self, letter: str, command: list[str], name: str | None) -> None:
         self.command = command
         self.letter = letter
+        self.name = f"{name or os.path.basename(command[0])}-{letter}" if letter else name
         self.summaries: list[JsonObject] = []
 
     def side(self, title: str) -> Side:
@@ -95,8 +100,9 @@ class Series:
 
     def _run(self, candidate: Candidate, number: int) -> int:
         """Do one run, a warm-up where `number` is below 1; return the exit status that ends the series, or 0."""
-        status, summary = self._track(candidate.command, self._options(is_warmup=number < 1))
-        where = f"{candidate.command[0] or EMPTY}: {f'run {number} of {self.count}' if number > 0 else 'warm-up'}"
+        status, summary = self._track(candidate.command, self._options(candidate.name, is_warmup=number < 1))
+        which = f"run {number} of {self.count}" if number > 0 else "warm-up"
+        where = f"{candidate.name or candidate.command[0] or EMPTY}: {which}"
         if self._stopped_by is not None:
             complain(f"{where}: {signal_names()[self._stopped_by]}; no further run")
             return status or 128 + self._stopped_by
@@ -113,9 +119,9 @@ class Series:
             candidate.summaries.append(summary)
         return 0
 
-    def _options(self, *, is_warmup: bool) -> Options:
+    def _options(self, name: str | None, *, is_warmup: bool) -> Options:
         made = Options()
-        vars(made).update(vars(self.options), quiet=True)
+        vars(made).update(vars(self.options), name=name, quiet=True)
         if is_warmup:
             vars(made).update(dict.fromkeys(OUTPUTS), no_record=True)
         return made
@@ -178,17 +184,16 @@ class Series:
 
 def repeat(options: Options, command: list[str], environment: dict[str, str]) -> int:
     """Run a command several times; return 0, or the status of the run that failed. Raises UsageError."""
-    if not options.repeat:
-        raise UsageError("--repeat 0: not a number of runs; use 1 or more")
     if options.output is not None and "{run_id}" not in options.output:
         raise UsageError(f"--output {options.output}: one file for all runs; add {{run_id}} to its name")
-    candidates = [Candidate("", command)]
-    if options.versus is not None:
-        candidates = [Candidate("A", command), Candidate("B", _split(options.versus))]
+    commands = [("", command)] if options.versus is None else [("A", command), ("B", _split(options.versus))]
+    candidates = [Candidate(letter, words, options.name) for letter, words in commands]
     _leave_stdin()
     status = Series(options, environment, candidates).main()
     if status == 0 and not options.quiet:
         say(_result(candidates, options, environment))
+        for hint in hints(options, environment):
+            complain(hint)
     return status
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from proctally.cli.options import hints
 from proctally.linux.child import call_before_end, hold_signals
 from proctally.linux.descriptors import no_file
 from proctally.text.escape import printable
@@ -35,7 +36,12 @@ def occupy_standard_streams() -> None:
 
 def write_stdout(text: str) -> int:
     """Write text to stdout and return 0. Raises OSError."""
-    return write_parts((text.encode("utf-8", "backslashreplace"),))
+    return write_all((text,))
+
+
+def write_all(texts: Iterable[str]) -> int:
+    """Write texts to stdout, one after the other, and return 0. Raises OSError."""
+    return write_parts(text.encode("utf-8", "backslashreplace") for text in texts)
 
 
 def write_parts(parts: Iterable[bytes]) -> int:
@@ -65,24 +71,26 @@ def complain(text: str) -> None:
 
 
 def show_end(ended: Ended, options: Options, environment: dict[str, str]) -> int:
-    """Print the summary and the warnings; return the exit status, which no error here changes.
+    """Print the summary, warnings and hints; return the exit status, which no error here changes.
 
     With `--quiet` only the warnings are printed, and one line where the OOM killer ended a process.
     """
+    text, warnings = "", [*ended.warnings]
     try:
-        text = ""
         if ended.summary is not None and not options.quiet:
             from proctally.views.summary import render
 
-            text = render(ended.name, ended.summary, ended.path, Look.of(environment), verbose=options.verbose)
+            look, is_job = Look.of(environment), options.listen is None
+            text = render(ended.name, ended.summary, ended.path, look, verbose=options.verbose, with_request=is_job)
         elif ended.summary is not None and ended.summary["reason"].get("oom_kills"):
             from proctally.record.values import was_killed
             from proctally.views.summary import title
 
             text = title(ended.name, ended.summary) if was_killed(ended.summary) else ""
-        text += "".join(f"proctally: {printable(mask_text(warning, prose=True))}\n" for warning in ended.warnings)
+        warnings += [] if options.quiet or ended.summary is None else hints(options, environment)
+        text += "".join(f"proctally: {printable(mask_text(warning, prose=True))}\n" for warning in warnings)
     except Exception as error:
-        text = f"proctally: summary: {type(error).__name__}: {error}\n"
+        text += f"proctally: summary: {type(error).__name__}: {error}\n"
     if text:
         say(text)
     return ended.status

@@ -13,11 +13,13 @@ from contextvars import ContextVar
 
 from proctally.errors import AlreadyClosed, TrackingWarning
 from proctally.library.greenlets import wait_as_program
+from proctally.library.listener import Listener
 from proctally.library.sampler_client import PRELOAD, client
 from proctally.linux.channel import Channel, Closed, Late, Lost, above_standard, identity
 from proctally.linux.machine import monotonic, this_machine
 from proctally.record.codes import BLOCK_CANCELLED, BLOCK_ENDED, HELPER_FAILED, NO_ANSWER, SWITCHED_OFF, of_error
-from proctally.record.objects import Summary
+from proctally.record.objects import Sample, Summary
+from proctally.record.writer import json_line
 from proctally.text.escape import argument_text, printable
 from proctally.tracking.config import Options
 
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 
 START_SECONDS = 10.0  # maximum wait for the first message of the sampler, on a machine that is very busy
 STOP_SECONDS = 5.0  # maximum wait for its last
-OWN_MODULES = ("proctally.library.block", "proctally.library.run", "proctally.library.track")  # between it and the user
+# between it and the user
+OWN_MODULES = tuple(f"proctally.library.{name}" for name in ("block", "run", "track", "listener"))
 PASSED = (
     "HOME", "PATH", "XDG_STATE_HOME", "PROCTALLY_", "SLURM_", "PBS_", "LSB_", "JOB_ID", "SGE_", "OMPI_", "USER",
     "NCPUS", "KUBERNETES_SERVICE_HOST", "MY_CPU_REQUEST", "MY_MEM_REQUEST",
@@ -88,13 +91,15 @@ class TrackedBlock:
     at that moment, and is over.
     """
 
-    def __init__(self, options: Options, *, is_on: bool) -> None:
+    def __init__(self, options: Options, *, is_on: bool, on_sample: Callable[[Sample], object] | None = None) -> None:
         self.id: str = os.urandom(16).hex()
         self.name: str | None = options.name
         self.summary: RunSummary = RunSummary(None, options.name)
         self.missing: list[Missing] = []
         self.around: TrackedBlock | None = None
         self._options = options
+        self._on_sample = on_sample
+        self._listener: Listener | None = None
         self._is_on = is_on
         self._pid = os.getpid()
         self._channel: Channel | None = None
@@ -187,16 +192,29 @@ class TrackedBlock:
             return
         deadline = monotonic() + START_SECONDS
         try:
-            self._channel = client.open(self._message(), self._memory.make(), deadline)
+            self._channel = self._open_channel(deadline)
             wait_as_program(self._channel.fileno(), deadline)
             self._hear(max(0.0, deadline - monotonic()))
         except Exception as error:
             self._let_go()
+            if self._listener is not None:
+                self._listener.close()
             self._memory = LineStore()  # there is nothing in it
             self.miss(f"everything: {_reason(error, 'the sampler did not begin')}", _code(error))
         except BaseException:
             self._let_go()
             raise
+
+    def _open_channel(self, deadline: float) -> Channel:
+        """Hand the block over to the sampler, with what takes its lines and its samples. Raises OSError."""
+        fds = self._memory.make()
+        if self._on_sample is not None:
+            self._listener = Listener(self._on_sample, warn)
+            fds = (*fds, self._listener.fileno())
+        channel = client.open(self._message(), fds, deadline)
+        if self._listener is not None:
+            self._listener.start()
+        return channel
 
     def _message(self) -> JsonObject:
         around = _around()
@@ -210,6 +228,7 @@ class TrackedBlock:
             "cwd": _cwd(),
             "environment": environment,
             "options": vars(self._options),
+            "is_heard": self._listener is not None,
         }
 
     def _hear(self, timeout: float) -> None:
@@ -260,6 +279,8 @@ class TrackedBlock:
             self.miss(f"the summary: {_reason(error, late)}", _code(error))
         finally:
             self._let_go()
+        if self._listener is not None:
+            self._listener.finish(deadline)
         if self._dropped:
             self.miss(f"{self._dropped} marks of phases: the sampler did not take them")
 
@@ -300,6 +321,10 @@ class TrackedBlock:
                 self._hear_rest()
         return self._path
 
+    def as_file(self) -> RecordFile:
+        """Return a context manager with the path of a file that has the lines so far."""
+        return RecordFile(self)
+
     def lines(self) -> Iterator[JsonObject]:
         """Yield the lines of the record so far; none where it cannot be read."""
         if self._lines is not None:
@@ -317,6 +342,26 @@ class TrackedBlock:
             yield from read(path, opened)
         except (OSError, ValueError, ImportError) as error:
             self.miss(f"samples: the record cannot be read ({error})", of_error(error))
+
+
+class RecordFile:
+    """A context manager: the path of the record of a block, or of a file in memory with its lines."""
+
+    def __init__(self, block: TrackedBlock) -> None:
+        self._block = block
+        self._fd = -1
+
+    def __enter__(self) -> str:
+        if self._block.path is not None:
+            return self._block.path
+        self._fd = os.memfd_create("proctally")
+        with open(self._fd, "wb", closefd=False) as file:
+            file.writelines(map(json_line, self._block.lines()))
+        return f"/proc/self/fd/{self._fd}"
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 class LineStore:

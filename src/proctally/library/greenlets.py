@@ -11,7 +11,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
-CALLERS = ("eventlet.greenpool", "eventlet.wsgi")  # modules of eventlet that call functions of the program
+CALLERS = (
+    "eventlet.greenpool",
+    "eventlet.green.thread",
+    "eventlet.wsgi",
+)  # modules of eventlet that call functions of the program
 
 
 def wait_as_program(fd: int, deadline: float) -> None:

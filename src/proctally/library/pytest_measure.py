@@ -12,7 +12,7 @@ import pytest
 
 from proctally.errors import UsageError
 from proctally.library.track import track
-from proctally.text.units import parse_size
+from proctally.text.units import parse_seconds, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,15 +140,14 @@ def _limits(item: pytest.Item) -> dict[str, float]:
         for name, value in mark.kwargs.items():
             if value is None or name in limits:
                 continue
-            where = f"mark proctally, {name}"
-            if isinstance(value, str) and UNITS[name][1] != "bytes":
-                pytest.fail(f"{where}: {value!r} is a text; use a number of seconds", pytrace=False)
+            where = f"mark proctally, {name}={value}"
+            parse = parse_size if UNITS[name][1] == "bytes" else parse_seconds
             try:
-                limits[name] = parse_size(value, where) if isinstance(value, str) else float(value)
+                limits[name] = parse(value, where) if isinstance(value, str) else float(value)
             except UsageError as error:
                 pytest.fail(str(error), pytrace=False)
             except (TypeError, ValueError):
-                pytest.fail(f"{where}: {value!r} is no number", pytrace=False)
+                pytest.fail(f"{where}: not a number", pytrace=False)
     return limits
 
 

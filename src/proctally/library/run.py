@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from proctally.record.objects import Sample
 from proctally.record.section import Phase, flat, sections
 from proctally.text.escape import argument_text
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Literal
 
+    from proctally.analysis.columns import ColumnStats
     from proctally.library.block import Missing, RunSummary, TrackedBlock
     from proctally.record import JsonObject
 
@@ -88,6 +91,42 @@ class Run:
             names.pop(section, None)  # it was null in one of them
         columns = {name: [row.get(name) for row in rows] for name in names}
         return _frame_maker(library)(columns)
+
+    def stats(self) -> dict[str, ColumnStats]:
+        """Return the statistics of each number of the samples so far, by its path, such as `tree.cpu_cores`.
+
+        Each has `samples`, `least`, `mean`, `most` and `last`, in the unit of docs/fields.md; empty without samples.
+        """
+        from proctally.analysis.columns import column_stats
+
+        return column_stats(sample.as_dict() for sample in self.samples)
+
+    def report(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the page of `proctally report` as HTML; with a path, write it there and return the path.
+
+        A file at that path is replaced. Raises ImportError without the extra `report`, ValueError where nothing was
+        recorded, OSError where the page cannot be written.
+        """
+        from proctally.errors import NoRecord, UsageError, require
+
+        try:
+            require("bokeh", "report", "run.report()")
+        except UsageError as error:
+            raise ImportError(str(error)) from None
+        from proctally.record.location import WholeFile
+        from proctally.views.report.page import page
+        from proctally.views.report.series import collect
+
+        try:
+            with self._block.as_file() as record:
+                text = page([collect(record)])
+        except NoRecord as error:
+            raise ValueError(str(error)) from None
+        if path is None:
+            return text
+        with WholeFile(os.fspath(path), force=True).open() as file:
+            file.write_bytes(text.encode("utf-8", "backslashreplace"))
+        return os.fspath(path)
 
     def phase(self, name: str) -> PhaseBlock:
         """Return a context manager that marks a part of the block, with the CPU time that the tree uses in it.

@@ -43,8 +43,7 @@ class SamplerClient:
 
     def open(self, message: JsonObject, fds: tuple[int, ...], deadline: float) -> Channel:
         """The channel of a new block, which was told of. Raises OSError, NotImplementedError."""
-        ours, theirs = pair()
-        self._channels |= {ours, theirs}
+        ours, theirs = self.pair()
         try:
             with self.lock:
                 self._reap()
@@ -56,11 +55,17 @@ class SamplerClient:
                     if not self.users:
                         self._drop_control()
         except BaseException:
-            self._forget(ours)
+            self.forget(ours)
             raise
         finally:
-            self._forget(theirs)
+            self.forget(theirs)
         return ours
+
+    def pair(self) -> tuple[Channel, Channel]:
+        """Return both ends of a channel; a forked child closes them. Raises OSError."""
+        ends = pair()
+        self._channels.update(ends)
+        return ends
 
     def _send(self, message: JsonObject, fds: tuple[int, ...], deadline: float) -> None:
         """To the sampler there is; to a new one where it has ended, which somebody may have wanted."""
@@ -91,7 +96,7 @@ class SamplerClient:
     def close(self, channel: Channel) -> None:
         """A block is over; with the last one the process ends."""
         with self.lock:
-            self._forget(channel)
+            self.forget(channel)
             self.users -= 1
             if not self.users:
                 self._drop_control()
@@ -104,7 +109,8 @@ class SamplerClient:
                 channel.close()
         self.__init__()  # type: ignore[misc]
 
-    def _forget(self, channel: Channel) -> None:
+    def forget(self, channel: Channel) -> None:
+        """Close an end."""
         self._channels.discard(channel)
         channel.close()
 
@@ -149,7 +155,7 @@ class SamplerClient:
             for each in (fd, null):
                 if each >= 0:
                     os.close(each)
-            self._forget(theirs)
+            self.forget(theirs)
         self._control = ours
         self._unreaped.add(between)
         if _wait_for(between, deadline):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Literal, TypeVar
 
+    from proctally.record.objects import Sample
+
     Function = TypeVar("Function", bound=Callable[..., Any])
 
 OWN_STREAMS = ("-", "/dev/stdin", "/dev/stdout", "/dev/stderr")
@@ -39,6 +41,7 @@ def track(
     pss_budget: float = 0.005,
     process_lines: int = 2000,
     done: Callable[[Run], object] | None = None,
+    on_sample: Callable[[Sample], object] | None = None,
 ) -> Tracked:
     """Track this process and all its descendants: as a context manager or as a decorator; sync or async.
 
@@ -51,12 +54,17 @@ def track(
     `force`. `record`: False writes no file; `samples` are there all the same. `tags`: pairs for the record. `system`,
     `gpu`, `cloud`: whether the machine, its GPUs, its cloud are read as well. `source`: the allowed sources of CPU
     totals. `pss_budget`: share of one core for reading PSS. `process_lines`: maximum number of processes in the record.
-    `done`: is called with the run after its end, also for each call of a decorated function.
+    `done`: is called with the run after its end, also for each call of a decorated function. `on_sample`: is called
+    with each sample (those of `samples`) in a separate thread of this process. An exception in it is one warning, and
+    it is called with the next sample. The end of the block waits for it, at most 5 s.
 
     Raises ValueError or TypeError for a wrong argument. Nothing is raised later: what goes wrong with tracking is a
     `TrackingWarning`. PROCTALLY_DISABLE=1 switches tracking off.
     """
-    _check(interval, tags, source, pss_budget, process_lines, done)
+    _check(interval, tags, source, pss_budget, process_lines)
+    for what, function in (("done", done), ("on_sample", on_sample)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{what} is {function!r}; use a function")
     options = Options()
     options.interval = float(interval)
     options.name = None if name is None else argument_text(str(name))
@@ -71,7 +79,7 @@ def track(
     options.pss_budget = pss_budget
     options.process_lines = int(process_lines)
     options.quiet = True
-    return Tracked(options, done)
+    return Tracked(options, done, on_sample)
 
 
 def preload() -> None:
@@ -89,8 +97,6 @@ def preload() -> None:
         with tracked as run, run.phase("preload"):
             pass
         # what these import is there later
-        import textwrap  # noqa: F401 -- of a summary with long lines
-
         str(run.summary)
         list(run.samples)
         tracked(preload)
@@ -104,9 +110,15 @@ class Tracked:
     `start` and `stop` are for a block that no `with` can enclose.
     """
 
-    def __init__(self, options: Options, done: Callable[[Run], object] | None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        done: Callable[[Run], object] | None,
+        on_sample: Callable[[Sample], object] | None = None,
+    ) -> None:
         self._options = options
         self._done = done
+        self._on_sample = on_sample
         self._active: tuple[TrackedBlock, Run] | None = None
 
     def __enter__(self) -> Run:
@@ -195,12 +207,12 @@ class Tracked:
         options = Options()
         vars(options).update(vars(self._options))
         options.name = options.name or name
-        return Tracked(options, self._done)
+        return Tracked(options, self._done, self._on_sample)
 
     def _enter(self) -> tuple[TrackedBlock, Run]:
         if self._active is not None and self._active[0].is_ours():
             raise RuntimeError("this one is in use: each block needs a track() of its own")
-        block = TrackedBlock(self._options, is_on=_is_on())
+        block = TrackedBlock(self._options, is_on=_is_on(), on_sample=self._on_sample)
         self._active = block, Run(block)
         return self._active
 
@@ -215,7 +227,7 @@ class Tracked:
             self._done(run)
 
 
-def _check(interval: float, tags: object, source: str, pss_budget: float, process_lines: float, done: object) -> None:
+def _check(interval: float, tags: object, source: str, pss_budget: float, process_lines: float) -> None:
     """Raise ValueError or TypeError for a wrong argument of `track`."""
     if callable(interval):
         raise TypeError("use @proctally.track(), with parentheses")
@@ -224,8 +236,6 @@ def _check(interval: float, tags: object, source: str, pss_budget: float, proces
             raise TypeError(f"{what} is {number!r}; use a number")
     if tags is not None and not hasattr(tags, "items"):
         raise TypeError(f"tags is {tags!r}; use a dictionary")
-    if done is not None and not callable(done):
-        raise TypeError(f"done is {done!r}; use a function of one run")
     if not MIN_INTERVAL <= interval <= 1e8:
         raise ValueError(f"interval is {interval!r}; use {MIN_INTERVAL} seconds or more")
     if not 0 <= pss_budget <= 1:

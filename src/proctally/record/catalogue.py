@@ -14,10 +14,11 @@ from proctally.record.location import runs_directory, utc
 from proctally.record.reader import Ends
 from proctally.record.schema import LOST, RUNNING
 from proctally.record.values import number, section_at, value_at
+from proctally.text.units import seconds_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from typing import Any
 
     from proctally.record import JsonObject
@@ -128,29 +129,42 @@ def of_ends(path: str, ends: Ends) -> Past:
 
 def past(environment: dict[str, str]) -> tuple[list[Past], list[str]]:
     """The records of the default place, shortened, the newest first; and what there is no record, with its reason."""
-    found, strange = [], []
-    for path in paths(environment):
+    strange: list[str] = []
+    found = list(glances(paths(environment), strange))
+    found.sort(key=_begun, reverse=True)
+    return found, strange
+
+
+def glances(files: Iterable[str], strange: list[str]) -> Iterator[Past]:
+    """Yield the records of these files, shortened; add to `strange` which of them is not one, with its reason."""
+    for path in files:
         try:
-            found.append(glance(path))
-            found[-1].shorten(summary=True)
+            record = glance(path)
+            record.shorten(summary=True)
+            yield record
         except FileNotFoundError:  # removed meanwhile
             continue
         except NoRecord as error:
             strange.append(str(error))
         except OSError as error:
             strange.append(f"{path}: {error.strerror}")
-    found.sort(key=_begun, reverse=True)
-    return found, strange
 
 
 def paths(environment: dict[str, str]) -> list[str]:
     """The files of the default place that are called as records are. Raises NoRecord."""
-    directory = directory_of(environment)
+    try:
+        return files_of(directory_of(environment))
+    except FileNotFoundError:
+        return []
+
+
+def files_of(directory: str) -> list[str]:
+    """Return the files of a directory that have names of records. Raises NoRecord, FileNotFoundError."""
     try:
         with os.scandir(directory) as entries:
             return [entry.path for entry in entries if entry.name.endswith(ENDINGS)]
     except FileNotFoundError:
-        return []
+        raise
     except OSError as error:
         raise NoRecord(f"{directory}: {error.strerror}") from None
 
@@ -161,6 +175,11 @@ def directory_of(environment: dict[str, str]) -> str:
     if directory is None:
         raise NoRecord("there is no home directory; set PROCTALLY_HOME, or name a record")
     return directory
+
+
+def no_records(environment: dict[str, str]) -> str:
+    """Return the message for a default directory without records: what to do first."""
+    return f"{directory_of(environment)}: no records; create one with proctally run -- COMMAND"
 
 
 def _begun(record: Past) -> tuple[float, float]:
@@ -176,7 +195,7 @@ def newest(environment: dict[str, str]) -> str:
     same = [path for path in named if os.path.basename(path)[:STAMP] == latest]
     found = max(((_modified(path), path) for path in same), default=None)
     if found is None:
-        raise NoRecord(f"there is no record in {directory_of(environment)}")
+        raise NoRecord(no_records(environment))
     return found[1]
 
 
@@ -206,7 +225,7 @@ def resolve(word: str, environment: dict[str, str]) -> list[str]:
         wanted = word.removeprefix("name:")
         found = _with_name(wanted, environment)
         if not found:
-            raise NoRecord(f"there is no past run with the name {wanted!r}; proctally ls lists them")
+            raise NoRecord(f"{word}: no past run has this name; list runs with proctally ls")
         return found
     if os.path.exists(word):
         return [word]
@@ -237,10 +256,10 @@ def _by_id(word: str, environment: dict[str, str]) -> str:
         if len(found) > 1:
             raise NoRecord(f"{word}: {len(found)} runs have this name; use name:{word}, or an id")
     if not found:
-        raise NoRecord(f"there is no record {word!r}; proctally ls lists them")
+        raise NoRecord(f"{word}: no such record; list runs with proctally ls")
     if len(found) > 1:
         names = ", ".join(sorted(map(os.path.basename, found))[:NAMED])
-        raise NoRecord(f"{word!r} may be each of {len(found)} records; give more of its id, or a file: {names}")
+        raise NoRecord(f"{word}: matches {len(found)} records; use a longer id, or a file: {names}")
     return found[0]
 
 
@@ -298,7 +317,7 @@ def one(word: str, environment: dict[str, str]) -> str:
 class Filter:
     """Which records are wanted; what is None, or empty, does not matter."""
 
-    __slots__ = ("before", "name", "since", "tags", "verdicts")
+    __slots__ = ("before", "conditions", "name", "since", "tags", "verdicts")
 
     def __init__(
         self,
@@ -308,7 +327,9 @@ class Filter:
         verdicts: Iterable[str] = (),
         since: float | None = None,
         before: float | None = None,
+        conditions: Collection[Callable[[Past], bool]] = (),
     ) -> None:
+        self.conditions = conditions
         self.name = name
         self.tags = tags or {}
         self.verdicts = frozenset(verdicts)
@@ -318,7 +339,8 @@ class Filter:
     @property
     def is_any(self) -> bool:
         """Whether every record is wanted."""
-        return self.name is None and not self.tags and not self.verdicts and self.since is None and self.before is None
+        has_time = self.since is not None or self.before is not None
+        return not (has_time or self.name is not None or self.tags or self.verdicts or self.conditions)
 
     def takes(self, record: Past) -> bool:
         """Whether this is one of them."""
@@ -331,10 +353,8 @@ class Filter:
             and (not self.verdicts or record.verdict in self.verdicts)
             and (self.since is None or record.started_at >= self.since)
             and (self.before is None or 0 < record.started_at < self.before)  # 0: unknown
+            and all(holds(record) for holds in self.conditions)
         )
-
-
-AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def moment(text: str) -> float:
@@ -342,10 +362,10 @@ def moment(text: str) -> float:
 
     Raises ValueError.
     """
-    number, unit = text[:-1], text[-1:]
-    if unit in AGES and number.replace(".", "", 1).isdecimal():
-        return time.time() - float(number) * AGES[unit]
+    age = seconds_of(text) if text[-1:].isalpha() else None
+    if age is not None and age >= 0:
+        return time.time() - age
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
-        raise ValueError(f"{text[:40]!r} is no age such as 12h or 7d, and no date such as 2026-01-31") from None
+        raise ValueError("not an age or a date; use 12h, 7d or 2026-01-31") from None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 
-# what follows a number in the same line
-UNITS = frozenset(("%", "B", "KiB", "MiB", "GiB", "TiB", "us", "ms", "s", "min", "h", "days", "cores", "core", "CPUs"))
+# what follows a number in the same line, alone or per second
+UNITS = frozenset(
+    ("%", "B", "KiB", "MiB", "GiB", "TiB", "kB", "MB", "GB", "us", "ms", "s", "min", "h", "d", "days", "cores", "core")
+    + ("CPUs", "W", "J", "Hz", "runs", "x")
+)
 
 
 def cut(text: str, width: int, mark: str = "…") -> str:
@@ -34,12 +37,14 @@ def cut_middle(text: str, width: int, mark: str = "…") -> str:
     if room < 2:
         return cut(text, width, mark)
     tail = cut(text[::-1], room // 2, "")[::-1]
+    while columns_of(tail[:1]) < 1 and tail:  # a combining sign whose letter was cut away
+        tail = tail[1:]
     return cut(text, room - columns_of(tail), "") + mark + tail
 
 
 def fitted(text: str, width: int) -> str:
-    """Return text that fills `width` cells: cut where it is longer, else with spaces at its end."""
-    shown = cut(text, width)
+    """Return text that fills `width` cells: cut in its middle where it is longer, else with spaces at its end."""
+    shown = cut_middle(text, width)
     return shown + " " * (width - columns_of(shown))
 
 
@@ -78,7 +83,23 @@ def indented(text: str, before: str, width: int) -> list[str]:
     """Break text into lines of at most `width` cells; the first begins with `before`, the others are indented."""
     room = width - columns_of(before)
     first, *more = wrapped(text, room, room)
-    return [(before + first).rstrip(), *(" " * len(before) + line for line in more)]
+    return [(before + first).rstrip(), *(" " * columns_of(before) + line for line in more)]
+
+
+def padded(rows: Sequence[Sequence[str]], left: Collection[int]) -> list[list[str]]:
+    """Return the cells of a table, each as wide as its column. `left`: columns whose cells start at the left."""
+    widths = [max(map(columns_of, column)) for column in zip(*rows, strict=True)]
+    found = []
+    for row in rows:
+        spaces = [" " * (width - columns_of(cell)) for cell, width in zip(row, widths, strict=True)]
+        places = enumerate(zip(row, spaces, strict=True))
+        found.append([cell + space if place in left else space + cell for place, (cell, space) in places])
+    return found
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
+    """Return the lines of a table, as for `padded`, with two cells between columns."""
+    return ["  ".join(cells).rstrip() for cells in padded(rows, left)]
 
 
 def wrapped(text: str, first: int, others: int) -> list[str]:
@@ -106,12 +127,12 @@ def wrapped(text: str, first: int, others: int) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    """Split text at spaces, but not between a number and its unit, nor between `3 min` and `04 s`."""
+    """Split text at spaces, but not inside `80 %`, `3 min 04 s` and `x 48`."""
     found: list[str] = []
     for word in text.split(" "):
         before = found[-1] if found else ""
-        is_unit = before[-1:].isdigit() and word.rstrip(",;:.)") in UNITS
-        if is_unit or (word[:1].isdigit() and before.endswith((" min", " h"))):
+        is_unit = before[-1:].isdigit() and word.rstrip(",;:.)").removesuffix("/s") in UNITS
+        if is_unit or (word[:1].isdigit() and (before == "x" or before.endswith((" min", " h", " x")))):
             found[-1] += f" {word}"
         else:
             found.append(word)

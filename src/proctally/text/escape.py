@@ -44,6 +44,16 @@ def html(text: object) -> str:
     return escape(printable(str(text)))
 
 
+def csv_cell(value: object) -> str:
+    """Return a value for CSV: empty for None, in quotes where it needs them; no spreadsheet takes it for a formula."""
+    if not isinstance(value, str):
+        return "" if value is None else str(value)
+    text = printable(value)
+    if text[:1] in ("=", "+", "-", "@"):
+        text = f"'{text}"
+    return '"' + text.replace('"', '""') + '"' if any(sign in text for sign in ',"') else text
+
+
 def safe_name(name: str) -> str:
     """Return a part of a file name: letters, digits, `.`, `_` and `-`, at most 40 characters."""
     kept = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "._-") else "_" for sign in name[:40])

@@ -8,9 +8,12 @@ from __future__ import annotations
 from proctally.errors import UsageError
 
 UNKNOWN = "unknown"
+NAN = float("nan")
 MAX_NUMBER = 2.0**64  # from here on a value of a record is a mistake: the kernel's widest counters are smaller
 MAX_SECONDS = 1e8  # maximum of a time that a user gives
 SIZE_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+TIMES = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}  # units of times
 
 SCALES = {
     "s": ((2 * 86400, 86400, "days"), (7200, 3600, "h"), (600, 60, "min"), (0, 1, "s")),
@@ -149,48 +152,57 @@ def minutes(seconds: float) -> str:
     return f"{hours} h {rest:02} min" if hours else f"{rest} min"
 
 
-def parse_number(text: str, where: str) -> float:
-    """Return a finite number; `where` names the option in the error. Raises UsageError."""
+def parse_number(text: str, typed: str) -> float:
+    """Return a finite number; `typed`: what the user typed, for the error. Raises UsageError."""
     try:
         value = float(text)
     except ValueError:
-        raise UsageError(f"{where}: {text!r} is not a number") from None
-    if value != value or value in (float("inf"), float("-inf")):
-        raise UsageError(f"{where}: {text!r} is not a number")
+        value = NAN
+    if value - value != 0:  # NaN, infinite
+        raise UsageError(f"{typed}: not a number")
     return value
 
 
-def parse_seconds(text: str, where: str) -> float:
-    """Return seconds from `10`, `10s` or `500ms`. Raises UsageError."""
-    scale = 1.0
-    number = text
-    for suffix, factor in (("ms", 0.001), ("s", 1.0)):
-        if text.endswith(suffix):
-            number, scale = text.removesuffix(suffix), factor
-            break
-    value = parse_number(number, where) * scale
-    if value <= 0:
-        raise UsageError(f"{where}: {text} is not a time; use a number of seconds above 0")
+def seconds_of(text: str) -> float | None:
+    """Return the seconds of a number with a unit of `TIMES` (without one: seconds); None for any other text."""
+    number = text.rstrip(LETTERS)
+    scale = TIMES.get(text[len(number) :] or "s")
+    try:
+        value = float(number)
+    except ValueError:
+        return None
+    return None if scale is None or value - value != 0 else value * scale
+
+
+def parse_seconds(text: str, typed: str, least: float | None = None) -> float:
+    """Return seconds, at least `least` (None: above 0), from a text as for `seconds_of`. Raises UsageError."""
+    value = seconds_of(text)
+    if value is None:
+        raise UsageError(f"{typed}: not a time; use a number with ms, s, m, h or d, such as 0.5 or 10m")
+    if value < (least or 0.0) or value <= 0:
+        raise UsageError(f"{typed}: too short; use {'a time above 0' if least is None else f'{least} s or more'}")
     if value > MAX_SECONDS:
-        raise UsageError(f"{where}: {text} is too long; use {MAX_SECONDS:.0f} seconds at most")
+        raise UsageError(f"{typed}: too long; use at most {MAX_SECONDS:.0f} s")
     return value
 
 
-def parse_size(text: str, where: str) -> int:
+def parse_size(text: str, typed: str, least: int = 1) -> int:
     """Return bytes: `2G` and `2GiB` use powers of 1024, `2GB` powers of 1000. Raises UsageError."""
     number = text.rstrip("iBbKkMmGgTt").strip()
     unit = text[len(number) :].strip().lower()
     base = 1000 if len(unit) == 2 else 1024
     power = SIZE_POWERS.get(unit[:1].replace("b", ""))
-    if power is None or unit[1:] not in ("", "b", "ib") or (power == 0 and len(unit) > 1):
-        raise UsageError(f"{where}: {text!r} is not a size; use 500MB or 2GiB")
-    try:
-        value = int(float(number) * base**power)
-    except (ValueError, OverflowError):
-        raise UsageError(f"{where}: {text!r} is not a size; use 500MB or 2GiB") from None
-    if value <= 0:
-        raise UsageError(f"{where}: {text!r} is not a size above 0")
-    return value
+    value = NAN
+    if power is not None and unit[1:] in ("", "b", "ib") and (power > 0 or len(unit) < 2):
+        try:
+            value = float(number) * base**power
+        except ValueError:
+            pass
+    if value - value != 0:
+        raise UsageError(f"{typed}: not a size; use 500MB or 2GiB")
+    if value < least:
+        raise UsageError(f"{typed}: too small; use {'a size above 0' if least == 1 else f'{size(least)} or more'}")
+    return int(value)
 
 
 def clock(seconds: float) -> str:

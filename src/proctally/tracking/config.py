@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MIN_INTERVAL = 0.05
 ON = ("1", "true", "yes", "on")
 
@@ -38,7 +42,7 @@ class Options:
     no_gpu: bool = False
     cloud: bool = False
     serve: str | None = None
-    listen: str = "127.0.0.1:9111"
+    listen: str | None = None
     textfile: str | None = None
     pushgateway: str | None = None
     pushgateway_keep: bool = False
@@ -50,6 +54,9 @@ class Options:
     reverse: bool = False
     limit: int | None = None
     json: bool = False
+    csv: bool = False
+    where: Sequence[str] = ()
+    of: str | None = None
     dry_run: bool = False
     begin: bool = False
     end: bool = False
@@ -77,5 +84,5 @@ NOT_PASSED_ON = (
 
 def has_exports(options: Options) -> bool:
     """Whether anything is to be exported while it is tracked."""
-    asked = (options.serve, options.textfile, options.pushgateway, options.otlp)
+    asked = (options.serve, options.listen, options.textfile, options.pushgateway, options.otlp)
     return any(each is not None for each in asked)

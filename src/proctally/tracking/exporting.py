@@ -70,9 +70,10 @@ class Outlets:
             _check_files(environment)
             if endpoint.startswith("grpc"):
                 self._otlp = endpoint
-        if options.serve is not None:
-            _demand("prometheus", "--serve")
-            self.listening, self.address = listen(options.serve)
+        for flag, where in (("--serve", options.serve), ("--listen", options.listen)):
+            if where is not None:
+                _demand("prometheus", flag)
+                self.listening, self.address = listen(where, flag)
 
     def config(self) -> JsonObject:
         """What the exporter is told first."""
@@ -197,32 +198,30 @@ def _textfile(path: str, values: dict[str, str], environment: dict[str, str]) ->
         raise UsageError(f"--textfile {path}: {output_problem(error)}") from None
 
 
-def listen(where: str) -> tuple[Socket, str]:
-    """A listening socket at HOST:PORT, [HOST]:PORT or PORT, and its address. Raises UsageError.
+def listen(where: str, flag: str = "--serve") -> tuple[Socket, str]:
+    """Return a listening socket at HOST:PORT, [HOST]:PORT or PORT, and its address. Raises UsageError.
 
-    Without a host it is the loopback. A name other than localhost is not resolved: that might take long.
+    `flag`: the option, for the error. Without a host it is the loopback. A name other than localhost is not resolved:
+    that might take long.
     """
-    host, port = _host_and_port(where)
     try:
+        host, port = _host_and_port(where)
         listening, port = channel.listen(host, port)
     except ValueError:
-        raise _no_address(where) from None
+        raise UsageError(f"{flag} {where}: not an address; use 127.0.0.1:9111 or [::1]:9111") from None
     except OSError as error:
-        raise UsageError(f"cannot listen at {where}: {error.strerror}") from None
+        raise UsageError(f"{flag} {where}: {error.strerror}") from None
     return listening, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _host_and_port(where: str) -> tuple[str, int]:
+    """Return both parts of an address. Raises ValueError."""
     host, _, port = where.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     if not _is_port(port):
-        raise _no_address(where)
+        raise ValueError(where)
     return {"": "127.0.0.1", "localhost": "127.0.0.1"}.get(host, host), int(port)
-
-
-def _no_address(where: str) -> UsageError:
-    return UsageError(f"{where!r} is not an address to listen at, such as 127.0.0.1:9111 or [::1]:9111")
 
 
 def _is_port(text: str) -> bool:

@@ -22,7 +22,7 @@ MODULES = (
     "proctally.views.summary", "proctally.tracking.neighbours", "proctally.host.neighbours", "proctally.linux.users",
 )  # fmt: skip
 OF_SUMMARY = (
-    "enum", "re", "signal", "textwrap", "unicodedata", "json", "proctally.views.summary_page",
+    "enum", "re", "signal", "unicodedata", "json", "proctally.views.summary_page",
     "proctally.views.details", "proctally.analysis.waits", "proctally.analysis.others", "proctally.record.reader",
     "proctally.analysis.evidence", "proctally.analysis.advice", "proctally.views.request",
 )  # fmt: skip

@@ -105,6 +105,7 @@ class Session:
         self.exports: Exports | None = None
         self.live: Live | None = None
         self.phases: Phases | None = None  # from the first mark on
+        self.listener: Callable[[JsonObject], object] | None = None  # is called with each line
         self._summary_file: WholeFile | None = None
         self._cwd = cwd
         self._spare = spare
@@ -187,9 +188,10 @@ class Session:
             self.live = Live(self.machine, lambda: helpers_ns() + self.exports_ns())
 
     def announce(self) -> None:
-        """Print where metrics are served, unless stderr is that of a command of the user."""
+        """Print where metrics are served: always for `serve`, but not where stderr is that of a command of the user."""
         outlets = self.outlets
-        if self.kind != "run" and outlets is not None and outlets.address is not None and not self.options.quiet:
+        is_wanted = self.options.listen is not None or (self.kind != "run" and not self.options.quiet)
+        if is_wanted and outlets is not None and outlets.address is not None:
             outside = "" if outlets.is_loopback else ", without a password, to whoever reaches this machine"
             say(f"proctally: serving http://{outlets.address}/metrics{outside}\n")
 
@@ -256,6 +258,8 @@ class Session:
             record.write(line)
         if self.exports is not None:
             self.exports.write(line)
+        if self.listener is not None:
+            self.listener(line)
 
     def mark(self, sampler: TreeSampler, line: JsonObject) -> None:
         """Write a `phase` line, after a scan for it."""

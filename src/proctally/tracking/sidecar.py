@@ -58,11 +58,18 @@ PHASES_AT_ONCE = 1000
 
 
 class Block(Source):
-    """One block that is tracked: its tracker, and the channel to the code that runs it."""
+    """One block that is tracked: its tracker, and the channel to the code that runs it.
 
-    def __init__(self, channel: Channel, tracker: AttachTracker) -> None:
+    `listener`: takes its samples, None without one.
+    """
+
+    def __init__(self, channel: Channel, tracker: AttachTracker, listener: Channel | None = None) -> None:
         self.channel = channel
         self.tracker = tracker
+        self._listener = listener
+        self._unheard = 0  # samples that the listener did not take
+        if listener is not None:
+            tracker.session.listener = self._pass_on
         self.outcome: Outcome | None = None  # known once it is over
         self.is_left = False  # whether its channel was closed without a message
 
@@ -147,6 +154,9 @@ class Block(Source):
         tracker.end(outcome)
         tracker.close()
         session = tracker.session
+        if self._unheard:
+            session.warnings.append(f"on_sample: too slow for {self._unheard} samples")
+        self._stop_passing_on()
         self._say({"type": "summary", "summary": session.summary, "warnings": session.warnings})
         self.channel.close()
 
@@ -157,7 +167,23 @@ class Block(Source):
                 step()
             except Exception:
                 pass
+        self._stop_passing_on()
         _refuse(self.channel, error)
+
+    def _pass_on(self, line: JsonObject) -> None:
+        """Send a sample to the listener; one that it does not take at once is counted."""
+        if line["type"] == "sample" and self._listener is not None:
+            try:
+                self._listener.send(line, 0.0)
+            except Late:
+                self._unheard += 1
+            except OSError:
+                self._stop_passing_on()
+
+    def _stop_passing_on(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     def _say(self, message: dict[str, Any]) -> None:
         _say(self.channel, message)
@@ -248,14 +274,16 @@ class Sidecar(Source):
             return
         channel = Channel.of_descriptor(fds[0])
         try:
-            block = self._make(channel, message, fds[1] if len(fds) > 1 else -1)
+            block = self._make(channel, message, fds[1:])
         except Exception as error:
             _refuse(channel, error)
             return
         if self._guarded(block, block.begin):
             self._continue([*self.blocks, block])
 
-    def _make(self, channel: Channel, message: dict[str, Any], memory_fd: int) -> Block:
+    def _make(self, channel: Channel, message: dict[str, Any], fds: list[int]) -> Block:
+        listener = Channel.of_descriptor(fds.pop()) if message["is_heard"] else None
+        memory_fd = fds[0] if fds else -1
         options = Options()
         for name, value in message["options"].items():
             setattr(options, name, value)
@@ -279,7 +307,7 @@ class Sidecar(Source):
         tracker = AttachTracker(session, self.pid, descriptors=kept, slower_ns=SLOWER_NS)
         for pid in message["foreign"]:
             tracker.exclude(pid)
-        return Block(channel, tracker)
+        return Block(channel, tracker, listener)
 
     def _find_out_why(self, block: Block) -> None:
         """A channel was closed: by the end of the target, by an exec, which closes the other channels too, or alone."""

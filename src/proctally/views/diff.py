@@ -14,7 +14,7 @@ from proctally.analysis.gates import CANNOT_TELL, FAILS, HOLDS
 from proctally.analysis.measures import FIGURES, MACHINE, figure
 from proctally.analysis.statistics import LEVEL, MIN_RUNS, Group, spread
 from proctally.record.writer import json_line
-from proctally.text.cells import columns_of, cut, fitted
+from proctally.text.cells import aligned, columns_of, cut_middle, fitted
 from proctally.text.escape import printable
 from proctally.text.markdown import escaped, table
 from proctally.text.terminal import BOLD, DIM, GREEN, RED, RESET, YELLOW
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 NAME_WIDTH = 15
 HEAD = ("", "BASE", "NEW", "CHANGE", "95 %", "")
+EDGES = (0, 5)  # columns whose cells start at the left
 SPREAD_HEAD = ("MEDIAN", "LEAST", "MOST", "SPREAD")
 COLOURS = {HOLDS: GREEN, CANNOT_TELL: YELLOW, FAILS: RED}
 
@@ -152,8 +153,8 @@ def as_text(diff: Diff, *, verbose: bool, colour: bool) -> str:
     listed = diff.commands if verbose else []
     lines = [paint(f"BASE  {printable(title(diff.base))}", BOLD), paint(f"NEW   {printable(title(diff.new))}", BOLD)]
     body = [[f"  {row.name}", *cells(row), word(diff, row)] for row in rows]
-    body += [[f"  {cut(printable(row.name), NAME_WIDTH)}", *cells(row), counts(row)] for row in listed]
-    head, *texts = _aligned([HEAD, *body])
+    body += [[f"  {cut_middle(printable(row.name), NAME_WIDTH)}", *cells(row), counts(row)] for row in listed]
+    head, *texts = aligned([HEAD, *body], EDGES)
     lines.append(paint(head, DIM))
     for text, row in zip(texts, rows + listed, strict=True):
         if listed and row is listed[0]:
@@ -188,21 +189,11 @@ def _painter(colour: bool) -> Callable[[str, str], str]:
     return lambda text, code: f"{code}{text}{RESET}" if colour else text
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return lines with columns: the first and the last one start at the left, the others end at the right."""
-    widths = [max(map(columns_of, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *middle, last in rows:
-        right = [" " * (width - columns_of(cell)) + cell for cell, width in zip(middle, widths[1:-1], strict=True)]
-        lines.append("  ".join([fitted(first, widths[0]), *right, last]).rstrip())
-    return lines
-
-
 def as_spread(side: Side, *, colour: bool) -> str:
     """Return the figures of one group: median, range and spread."""
     paint = _painter(colour)
     body, note = spread_rows(side)
-    head, *lines = _aligned([("", *SPREAD_HEAD, ""), *([f"  {row[0]}", *row[1:], ""] for row in body)])
+    head, *lines = aligned([("", *SPREAD_HEAD, ""), *([f"  {row[0]}", *row[1:], ""] for row in body)], EDGES)
     lines = [paint(printable(title(side)), BOLD), paint(head, DIM), *lines]
     lines += [paint(note, DIM)] if note else []
     return "\n".join(lines) + "\n"

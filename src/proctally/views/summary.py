@@ -50,15 +50,19 @@ def render(
     *,
     verbose: bool = False,
     recorded: Recorded | None = None,
+    with_request: bool = True,
 ) -> str:
-    """Return the lines, each with its newline. `path`: of the record; `recorded`: where that was read."""
+    """Return the lines, each with its newline.
+
+    `path`: of the record; `recorded`: where that was read; `with_request`: what to request next time.
+    """
     page = Page(look)
     page.rows.append(("title", _title(name, summary, look, look.width)))
     if "cpu" in summary:
         recorded = recorded or _recorded(summary, path)
         _tree(page, summary, recorded)
         _gpus(page, summary)
-        if recorded is not None:
+        if recorded is not None and with_request:
             page.add("request", recorded.request())
     else:
         _machine(page, summary)

@@ -190,22 +190,22 @@ def test_a_run_that_failed_at_once_has_not_become_faster() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("memery=+5%", "no figure 'memery'; use verdict, or of wall cpu"),
+        ("memery=+5%", "memery=+5%: unknown figure; use verdict wall cpu"),
         ("cpu", "cpu=+10% or cpu=-10%"),
         ("cpu=10%", "cpu=+10% or cpu=-10%"),
         ("cpu=", "cpu=+10%"),
-        ("cpu=+", "neither a share nor a time"),
+        ("cpu=+", "not a share or a time"),
         ("cpu=+x%", "is not a number"),
         ("cpu=+-5%", "is not a number"),
         ("cpu=+1e3%", "is not a number"),
-        ("cpu=+nan", "neither a share nor a time"),
-        ("cpu=+5MB", "neither a share nor a time"),
+        ("cpu=+nan", "not a share or a time"),
+        ("cpu=+5MB", "not a share or a time"),
         ("memory=+5", None),  # bytes
-        ("memory=+5s", "is not a size"),
+        ("memory=+5s", "not a size"),
         ("processes=+5MB", "is not a number"),
-        ("", "which limits"),
-        (" , ", "which limits"),
-        ("verdict=+1", "no figure 'verdict'"),
+        ("", "no limit given"),
+        (" , ", "no limit given"),
+        ("verdict=+1", "verdict=+1: unknown figure"),
     ],
 )
 def test_a_mistake_in_a_limit(text: str, why: str | None) -> None:

@@ -66,4 +66,4 @@ def test_a_record_that_holds_anything(tmp_path: Path, form: str, what: str, capf
 @pytest.mark.parametrize("every", ["0", "-1", "x"])
 def test_no_time(tmp_path: Path, every: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "last", "--every", every]) == 2
-    assert capfd.readouterr().err.startswith("proctally: --every: ")
+    assert capfd.readouterr().err.startswith(f"proctally: --every {every}: ")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from commands import CANNOT_RUN
 from proctally.cli.main import COMMANDS, main
-from proctally.cli.options import TABLE, Spec, describe, parse, specs
+from proctally.cli.options import TABLE, Spec, describe, hints, parse, specs
 from proctally.errors import HelpAsked, UsageError
 from proctally.tracking.config import NOT_PASSED_ON, Options
 
@@ -54,7 +54,7 @@ def test_what_a_job_does_not_inherit_is_an_option() -> None:
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if specs(name)])
 def test_help_names_every_option(command: str) -> None:
-    lines = describe(command).splitlines()
+    lines = describe(command, 80).splitlines()
     begun = [number for number, line in enumerate(lines) if line[:6].strip() or line[6:8] == "--"]
     assert len(begun) == len(specs(command))
     for spec, first, last in zip(specs(command), begun, [*begun[1:], len(lines)], strict=True):
@@ -72,14 +72,36 @@ def test_help_fits_a_terminal(command: str, capfd: pytest.CaptureFixture[str]) -
 
 def test_a_command_that_is_misspelt(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["atach", "1"]) == 2
-    assert capfd.readouterr().err == "proctally: there is no command 'atach'; did you mean attach?\n"
-    assert main(["gcc", "x.c"]) == 2
-    assert capfd.readouterr().err == "proctally: there is no command 'gcc'; to track one: proctally run -- gcc ...\n"
+    assert capfd.readouterr().err == "proctally: atach: unknown command; did you mean attach?\n"
+    for words, command in (
+        (["sh", "-c", "exit 3"], "sh -c 'exit 3'"),
+        (["env"], "env"),
+        (["sh", "--password=x"], "sh '--password=***'"),
+    ):
+        assert main(words) == 2
+        said = f"proctally: {words[0]}: unknown command; to track it: proctally run -- {command}\n"
+        assert capfd.readouterr().err == said
+    for word in ("mark1e5", "frobnicate"):  # no likely twin
+        assert main([word]) == 2
+        assert capfd.readouterr().err == f"proctally: {word}: unknown command; see proctally --help\n"
+
+
+@pytest.mark.parametrize("words", [["help", "run"], ["--help", "run"], ["run", "--help"], ["run", "-h"]])
+def test_help_of_a_command(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    assert capfd.readouterr().out.startswith("proctally run [options]")
+
+
+@pytest.mark.parametrize("columns", [40, 59, 60, 120, 200])
+def test_help_fits_columns(columns: int, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["rm", "--help"]) == 0
+    assert columns - 30 < max(map(len, capfd.readouterr().out.splitlines())) <= columns
 
 
 def test_options_of_one_command_alone() -> None:
-    assert "wait-all" not in describe("attach")
-    assert "duration" not in describe("run")
+    assert "wait-all" not in describe("attach", 80)
+    assert "duration" not in describe("run", 80)
     with pytest.raises(UsageError, match="--duration"):
         run(["--duration", "3", "true"])
     with pytest.raises(UsageError, match="--wait-all"):
@@ -193,30 +215,33 @@ BAD = [
     (["-qx"], "-x"),
     (["-q-"], "-"),
     (["--quiet=1"], "--quiet"),
-    (["-i"], "-i"),
+    (["-i"], "--interval: needs a value, such as 0.5"),
+    (["--interval", "--", "true"], "--interval: needs a value, such as 0.5"),
+    (["--intervall", "1"], "--intervall: unknown option of {}; did you mean --interval?"),
+    (["--interv", "1"], "did you mean --interval?"),
     (["--output"], "--output"),
-    (["-i", "soon"], "-i: 'soon'"),
-    (["-i", ""], "-i"),
-    (["-i=1"], "-i: '=1'"),
-    (["--interval", "0"], "--interval: 0"),
-    (["--interval", "-1"], "--interval: -1"),
-    (["--interval", "0.049"], "0.05"),
+    (["-i", "soon"], "--interval soon: not a time"),
+    (["-i", ""], "--interval '': not a time"),
+    (["-i=1"], "--interval =1: not a time"),
+    (["--interval", "0"], "--interval 0: too short; use 0.05 s or more"),
+    (["--interval", "-1"], "--interval -1: too short; use 0.05 s or more"),
+    (["--interval", "0.049"], "--interval 0.049: too short; use 0.05 s or more"),
     (["--interval", "49ms"], "0.05"),
     (["--interval", "nan"], "nan"),
     (["--interval", "inf"], "inf"),
     (["--interval", "1e999"], "1e999"),
     (["--interval", "1e300"], "1e300"),
-    (["--pss-budget", "2"], "--pss-budget: 2"),
-    (["--pss-budget", "-0.1"], "--pss-budget: -0.1"),
-    (["--pss-budget", "nan"], "--pss-budget: 'nan'"),
-    (["--process-lines", "-1"], "--process-lines: '-1'"),
-    (["--process-lines", "1.5"], "--process-lines: '1.5'"),
+    (["--pss-budget", "2"], "--pss-budget 2: "),
+    (["--pss-budget", "-0.1"], "--pss-budget -0.1: "),
+    (["--pss-budget", "nan"], "--pss-budget nan: "),
+    (["--process-lines", "-1"], "--process-lines -1: "),
+    (["--process-lines", "1.5"], "--process-lines 1.5: "),
     (["--process-lines", "²"], "--process-lines"),
     (["--process-lines", "9" * 5000], "--process-lines"),
-    (["--source", "magic"], "--source: 'magic' is not known; use auto or cgroup or perf or procfs"),
-    (["--format", "xml"], "--format: 'xml' is not known; use jsonl"),
-    (["--tag", "alone"], "--tag: 'alone'"),
-    (["--tag", "=x"], "--tag: '=x'"),
+    (["--source", "magic"], "--source magic: unknown; use auto, cgroup, perf or procfs"),
+    (["--format", "xml"], "--format xml: unknown; use jsonl or csv"),
+    (["--tag", "alone"], "--tag alone: not of the form"),
+    (["--tag", "=x"], "--tag =x: not of the form"),
 ]
 
 
@@ -226,8 +251,32 @@ def test_bad_values_name_what_is_wrong(arguments: list[str], named: str) -> None
         words = [] if len(arguments) == 1 and not arguments[0].startswith("-q") else ["7"]
         with pytest.raises(UsageError) as caught:
             asked([*arguments, *words])
-        assert named in str(caught.value)
+        assert named.format(asked.__name__) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("arguments", [["--max-memory", "5"], ["--max-memory", "500000B"], ["--repeat", "0"]])
+def test_too_small_for_any_run(arguments: list[str]) -> None:
+    with pytest.raises(UsageError, match=f"{' '.join(arguments)}: too small; use 1"):
+        run([*arguments, "true"])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("5m", 300), ("5min", 300), ("2h", 7200), ("1.5d", 129600), ("1w", 604800), ("20ms", 0.02)]
+)
+def test_times_have_units(text: str, seconds: float) -> None:
+    assert run(["--timeout", text, "true"])[0].timeout == pytest.approx(seconds)
+
+
+def test_hints() -> None:
+    options, _ = run(["--pushgateway-keep", "--textfile", "x.txt", "true"])
+    environment = {"PROCTALLY_INTERVALL": "3", "PROCTALLY_RUN_ID": "1", "PROCTALLY_OTHER_THING": "1"}
+    assert hints(options, environment) == [
+        "PROCTALLY_INTERVALL: unknown variable; did you mean PROCTALLY_INTERVAL?",
+        "--pushgateway-keep: no effect without --pushgateway URL",
+        "--textfile x.txt: node_exporter reads only names that end in .prom",
+    ]
+    assert hints(run(["--textfile", "x.prom", "true"])[0], {}) == []
 
 
 @settings(deadline=None)
@@ -256,6 +305,7 @@ VALUES = {
     "summary-json": ("s.json", "s.json"),
     "duration": ("90ms", 0.09),
     "repeat": ("5", 5),
+    "max-memory": ("1GiB", 1 << 30),
     "warmup": ("2", 2),
     "versus": ("make", "make"),
     "serve": ("9111", "9111"),

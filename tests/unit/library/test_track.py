@@ -22,7 +22,7 @@ def test_mistakes_are_told_at_once(wrong: dict[str, Any]) -> None:
         proctally.track(**wrong)
 
 
-@pytest.mark.parametrize("name", ["interval", "pss_budget", "process_lines", "tags", "done"])
+@pytest.mark.parametrize("name", ["interval", "pss_budget", "process_lines", "tags", "done", "on_sample"])
 def test_what_is_of_another_type_is_named(name: str) -> None:
     with pytest.raises(TypeError, match=f"{name} is 'x'; use "):
         proctally.track(**{name: "x"})

@@ -218,3 +218,25 @@ def test_a_file_that_the_kernel_lacks_does_not_end_a_process(tmp_path: Path, nam
         assert process.all_stats(100, machine=host.machine()).disk_io is None
     with pytest.raises(proctally.ProcessGone):
         function(200, machine=host.machine())
+
+
+# -- names ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "meant"),
+    [
+        ("process", "rss_byte", "rss_bytes"), ("process", "rss", "rss_bytes"), ("process", "cpu_tme", "cpu_time"),
+        ("processes", "snapshot_tre", "snapshot_tree"), ("system", "stat", "stats"), ("gauges", "Guages", "Gauges"),
+    ],
+)  # fmt: skip
+def test_misspelt_name_has_the_nearest(module: str, name: str, meant: str) -> None:
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}'; did you mean {meant}\\?"):
+        getattr(getattr(proctally, module), name)
+
+
+@pytest.mark.parametrize("name", ["frobnicate", "_pss_bytes", "__path__"])
+def test_unlike_name_has_no_suggestion(name: str) -> None:
+    assert not hasattr(process, name)
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}'$"):
+        getattr(process, name)

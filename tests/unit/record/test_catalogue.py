@@ -151,10 +151,10 @@ def test_words(home: Path) -> None:
     assert resolve("alone", environment) == [alone]
     os.unlink(alone)
     for word, why in (
-        ("abcd", "may be each of 2 records"),
-        ("abc", "there is no record 'abc'"),
+        ("abcd", "abcd: matches 2 records"),
+        ("abc", "abc: no such record"),
         ("job", "job: 2 runs have this name; use name:job, or an id"),
-        ("name:other", "no past run with the name 'other'"),
+        ("name:other", "name:other: no past run has this name"),
         ("./nowhere.jsonl", "./nowhere.jsonl: No such file"),
     ):
         with pytest.raises(NoRecord, match=why):
@@ -166,14 +166,14 @@ def test_a_whole_id_is_compared_to_its_end(home: Path) -> None:
     path = str(put(home, "20260101T000000Z", "abcd1111" + "2" * 24, summary()))
     assert resolve("abcd1111" + "2" * 24, environment) == resolve("abcd11112", environment) == [path]
     for other in ("abcd11113", "abcd1111" + "2" * 23 + "3", "abcd1111" + "2" * 25):
-        with pytest.raises(NoRecord, match="there is no record"):
+        with pytest.raises(NoRecord, match="no such record"):
             resolve(other, environment)
     os.rename(path, home / "renamed-train.jsonl")
     assert resolve("abcd1111", environment) == [str(home / "renamed-train.jsonl")], "as ls tells it"
-    with pytest.raises(NoRecord, match="there is no record"):
+    with pytest.raises(NoRecord, match="no such record"):
         resolve("trai", environment)
     (home / "copy.jsonl.gz").write_bytes(gzip.compress((home / "renamed-train.jsonl").read_bytes()))
-    with pytest.raises(NoRecord, match=r"give more of its id, or a file: copy.jsonl.gz, renamed-train.jsonl"):
+    with pytest.raises(NoRecord, match=r"use a longer id, or a file: copy.jsonl.gz, renamed-train.jsonl"):
         resolve("abcd1111", environment)
 
 
@@ -196,7 +196,7 @@ def test_words_with_commas_and_each_run_once(home: Path) -> None:
 def test_without_any_record(tmp_path: Path) -> None:
     environment = {"PROCTALLY_HOME": str(tmp_path / "none")}
     assert past(environment) == ([], [])
-    with pytest.raises(NoRecord, match="there is no record in"):
+    with pytest.raises(NoRecord, match="no records; create one with proctally run -- COMMAND"):
         resolve("last", environment)
 
 
@@ -227,7 +227,7 @@ def test_moments() -> None:
         assert abs(now - seconds - moment(text)) < 60
     assert moment("2026-01-31T12:00:00+00:00") == 1769860800.0
     for text in ("", "d", "7", "7x", "-7d", "yesterday", "2026-13-01", "1.2.3d"):
-        with pytest.raises(ValueError, match="is no age"):
+        with pytest.raises(ValueError, match="not an age or a date"):
             moment(text)
 
 

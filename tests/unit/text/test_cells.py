@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctally.text.cells import bar, columns_of, cut, cut_middle, indented, wrapped
+from proctally.text.cells import aligned, bar, columns_of, cut, cut_middle, indented, wrapped
 
 WORDS = st.text(st.sampled_from("ab 名é\u0301…-"), max_size=60)
 
@@ -19,7 +19,8 @@ def test_combining_characters_take_no_cells() -> None:
     ("text", "width", "shown"),
     [
         ("abcdefghij", 10, "abcdefghij"), ("abcdefghij", 7, "abc…hij"), ("abcdefghij", 2, "a…"), ("abc", 1, "…"),
-        ("名前名前", 7, "名前…前"), ("/home/me/very/long/name.txt", 12, "/home/…e.txt"),
+        ("名前名前", 7, "名前…前"), ("abcdee\u0301fgh", 7, "abc…fgh"),
+        ("/home/me/very/long/name.txt", 12, "/home/…e.txt"),
     ],
 )  # fmt: skip
 def test_middle_of_long_name_is_cut(text: str, width: int, shown: str) -> None:
@@ -36,10 +37,15 @@ def test_text_fits_into_its_cells(text: str, width: int) -> None:
 
 
 def test_number_and_its_unit_stay_in_one_line() -> None:
-    text = "computing 84 %, waiting 3 min 04 s for 1.5 GiB of 2 cores"
+    text = "computing 84 %, waiting 3 min 04 s for 1.5 GiB of 2 cores, 94.1 MiB/s with head-room by sh x 48"
     for width in range(12, 60):
-        starts = [line.split()[0].rstrip(",") for line in wrapped(text, width, width)]
-        assert not {"%", "min", "s", "GiB", "cores", "04"}.intersection(starts), width
+        lines = wrapped(text, width, width)
+        starts = [line.split()[0].rstrip(",") for line in lines]
+        assert not {"%", "min", "s", "GiB", "MiB/s", "cores", "04", "48", "room"}.intersection(starts), width
+
+
+def test_table_is_as_wide_as_its_cells() -> None:
+    assert aligned([("a", "1", "x"), ("名前", "23", "")], (0, 2)) == ["a      1  x", "名前  23"]
 
 
 def test_continued_lines_are_indented() -> None:

@@ -60,7 +60,7 @@ def test_address_of_a_family_that_the_kernel_lacks(monkeypatch: pytest.MonkeyPat
         raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
 
     monkeypatch.setattr("_socket.socket", without)
-    with pytest.raises(UsageError, match=r"cannot listen at \[::1\]:0: Address family not supported"):
+    with pytest.raises(UsageError, match=r"--serve \[::1\]:0: Address family not supported"):
         listen("[::1]:0")
 
 

@@ -538,6 +538,15 @@ def test_a_record_of_a_header_alone_is_told(tmp_path: Path) -> None:
     assert say.sentences(one) == ["Its end is missing: the record has no end.", "It was tracked for 0.000 s."]
 
 
+def test_truncated_gzip_shows_where_it_ends(tmp_path: Path) -> None:
+    packed = tmp_path / "b.jsonl.gz"
+    packed.write_bytes(gzip.compress(made.whole(tmp_path / "a.jsonl", seconds=400).read_bytes())[:-1500])
+    one = facts(packed)
+    assert one.verdict == "lost" and 1 < one.wall < 400
+    shown = run_facts.brief(one.wall)
+    assert f"lost: its end is missing: cut short at {shown}" in text([one], blocks=False)
+
+
 def test_a_compressed_record(tmp_path: Path) -> None:
     path = made.whole(tmp_path / "a.jsonl")
     packed = tmp_path / "b.jsonl.gz"

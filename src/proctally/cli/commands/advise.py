@@ -75,7 +75,7 @@ def _schedulers(text: str) -> list[str]:
         return list(SCHEDULERS)
     for name in names:
         if name not in SCHEDULERS:
-            raise UsageError(f"--for: {name[:40]!r} is not known; use {', '.join(SCHEDULERS)} or all")
+            raise UsageError(f"--for {name[:40]}: unknown scheduler; use {', '.join(SCHEDULERS)} or all")
     if not names:
-        raise UsageError(f"--for: no name; use {', '.join(SCHEDULERS)} or all")
+        raise UsageError(f"--for: no scheduler given; use {', '.join(SCHEDULERS)} or all")
     return names

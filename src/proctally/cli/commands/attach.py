@@ -25,11 +25,11 @@ def call(arguments: list[str]) -> int:
     environment = dict(os.environ)
     options, words = parse("attach", arguments, environment, to_first_word=False)
     if len(words) != 1:
-        raise UsageError("which process? proctally attach [options] PID")
+        raise UsageError(f"attach: expected one PID, got {len(words)}; use proctally attach [options] PID")
     pid = parse_pid(words[0])
     check_format(options)
     if options.source == "cgroup":
-        raise UsageError("--source cgroup: what runs already is not moved; use auto or perf or procfs")
+        raise UsageError("--source cgroup: cannot move a running process; use auto, perf or procfs")
     from proctally.tracking.attach import attach
 
     return show_end(attach(options, pid, environment), options, environment)

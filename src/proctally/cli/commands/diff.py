@@ -41,7 +41,7 @@ def call(arguments: list[str]) -> int:
     """Print a comparison; return the worst result of the limits. Raises UsageError, HelpAsked, NoRecord, OSError."""
     options, words = parse("diff", arguments, {}, to_first_word=False)
     if len(words) != 2:
-        raise UsageError("which two? proctally diff [options] BASE NEW; several runs of a side with commas")
+        raise UsageError(f"diff: expected two sides, got {len(words)}; use proctally diff [options] BASE NEW")
     environment = dict(os.environ)
     limits = [] if options.fail_on is None else gates(options.fail_on)
     first, second, notes = sides(words[0], words[1], environment)

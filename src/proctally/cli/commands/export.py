@@ -42,7 +42,7 @@ def call(arguments: list[str]) -> int:
     """
     options, words = parse("export", arguments, {}, to_first_word=False)
     if len(words) != 1:
-        raise UsageError("which record? proctally export [options] RECORD|last")
+        raise UsageError(f"export: expected one record, got {len(words)}; use proctally export [options] RECORD|last")
     output, environment = options.output or "-", dict(os.environ)
     export(words[0], options.format, output, environment, force=options.force, every_seconds=options.every)
     return 0
@@ -63,9 +63,9 @@ def export(
     UsageError, NoRecord, OSError.
     """
     if form == "parquet":
-        require("pyarrow", "parquet", "-f parquet")
+        require("pyarrow", "parquet", "--format parquet")
         if output == "-" and os.isatty(1):
-            raise UsageError("-f parquet is not for a terminal: give -o FILE")
+            raise UsageError("--format parquet: not for a terminal; use --output FILE")
     path = one(name, environment)
     check_size(path)
     next(lines(path))  # of what is no record, no file is made

@@ -29,7 +29,7 @@ def call(arguments: list[str]) -> int:
     if options.begin and options.end:
         raise UsageError("--begin and --end exclude each other")
     if not name and not options.end:
-        raise UsageError("which phase? proctally mark NAME")
+        raise UsageError("mark: no phase named; use proctally mark NAME")
     if os.environ.get("PROCTALLY_DISABLE", "").lower() in ON:
         return 0
     event = BEGIN if options.begin else END if options.end else NEXT

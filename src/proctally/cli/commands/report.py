@@ -63,7 +63,7 @@ def report(options: Options, words: Sequence[str], environment: dict[str, str]) 
     """
     form = options.format
     if options.open and (form != "html" or options.output == STDOUT):
-        raise UsageError("--open shows a file of -f html: leave the other away")
+        raise UsageError("--open: needs --format html and a file; omit the other option")
     # more of them than can be told apart are not read first
     named = [resolve(word, environment) for word in words or ("last",)]
     paths = list(dict.fromkeys(path for found in named for path in found))
@@ -71,7 +71,7 @@ def report(options: Options, words: Sequence[str], environment: dict[str, str]) 
         raise UsageError(f"{len(paths)} records: at most {MOST_RUNS} can be laid over each other")
     output = options.output or (_default(paths, form) if form in FILES else STDOUT)
     for package, extra in FILES.get(form, ()):
-        require(package, extra, f"-f {form}", "-f text and -f markdown do without")
+        require(package, extra, f"--format {form}", "--format text and markdown need no package")
     file = whole_file(output, paths, force=options.force)
     data = _made(form, paths, environment, _split(named, paths))
     with file.open() as record:

@@ -7,7 +7,7 @@ import os
 from proctally.cli.options import parse, record_filter
 from proctally.cli.streams import complain, write_stdout
 from proctally.errors import UsageError
-from proctally.record.catalogue import glance, past, resolve
+from proctally.record.catalogue import glance, glances, paths, resolve
 from proctally.record.schema import RUNNING
 from proctally.text.escape import printable
 from proctally.text.units import size
@@ -31,9 +31,10 @@ def call(arguments: list[str]) -> int:
     environment = dict(os.environ)
     wanted = record_filter(options)
     if not words and wanted.is_any and not options.dry_run:
-        raise UsageError("which runs? proctally rm RECORD ..., or --older-than 30d")
-    paths = dict.fromkeys(path for word in words for path in resolve(word, environment))
-    records = [glance(path) for path in paths] if words else past(environment)[0]
+        raise UsageError("rm: no run named; use proctally rm RECORD ..., or --older-than 30d")
+    named = dict.fromkeys(path for each in words for path in resolve(each, environment))
+    # what is named is read first: where one is not a record, none is deleted
+    records = [glance(path) for path in named] if words else glances(sorted(paths(environment), reverse=True), [])
     status = deleted = freed = 0
     listed = ""
     for record in records:

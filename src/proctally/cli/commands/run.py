@@ -36,7 +36,7 @@ def call(arguments: list[str]) -> int:
     if options.cgroup and options.source == "procfs":
         raise UsageError("--source procfs and --cgroup exclude each other; use --source auto or cgroup")
     if options.output == "-":
-        raise UsageError("-o -: stdout belongs to the command; give a file, or /dev/fd/N of your own")
+        raise UsageError("--output -: the command owns stdout; use a file or /dev/fd/N")
     if environment.get("PROCTALLY_DISABLE", "").lower() in ON:
         from proctally.tracking.job import EMPTY, execute_instead
 
@@ -48,7 +48,7 @@ def call(arguments: list[str]) -> int:
 
         return repeat(options, command, environment)
     if options.versus is not None or options.warmup:
-        raise UsageError("--versus, --warmup: without a number of runs; add --repeat N")
+        raise UsageError(f"{'--warmup' if options.versus is None else '--versus'}: no number of runs; add --repeat N")
     from proctally.tracking.run import run
 
     return show_end(run(options, command, environment), options, environment)

@@ -19,6 +19,7 @@ without, of the whole machine. Until Ctrl-C or SIGTERM, or for --duration. No re
 Exit status: 0 at the end, 1 when there is nothing to track or what answers was killed, 2 for a mistake in the options
 or an address in use.
 """
+ADDRESS = "127.0.0.1:9111"
 
 
 def call(arguments: list[str]) -> int:
@@ -28,7 +29,7 @@ def call(arguments: list[str]) -> int:
     if len(words) > 1:
         raise UsageError(f"{words[1][:40]!r}: serve takes one process id, or none")
     pid = parse_pid(words[0]) if words else None
-    options.serve, options.no_record, options.process_lines = options.listen, True, 0
+    options.listen, options.no_record, options.process_lines = options.listen or ADDRESS, True, 0
     if pid is None:
         from proctally.tracking.system import track
 

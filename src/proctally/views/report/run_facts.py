@@ -86,9 +86,10 @@ class Facts:
         self.of_tree = story.run.get("kind") != "system"
         self.whole = bool(summary)
         self.verdict = story.past.verdict
-        unfinished = "the record is still written" if self.verdict == RUNNING else "the record has no end"
-        self.reason = words.reason(summary) if self.whole else unfinished
         self.wall = story.wall_seconds
+        cut_short = "its end is missing" + (f": cut short at {brief(self.wall)}" if self.wall else "")
+        unfinished = "the record is still written" if self.verdict == RUNNING else cut_short
+        self.reason = words.reason(summary) if self.whole else unfinished
         self.cpu = self._value("cpu.total_seconds", "tree.cpu_seconds")
         self.peak_cores = _either(number_at(summary, "cpu.peak_cores"), story.peak("tree.cpu_cores"))
         peaks = summary
