@@ -119,7 +119,7 @@ def test_a_reader_that_has_enough(tmp_path: Path) -> None:
         (["nothing"], 1, "nothing: no such record"),
         ([], 1, "no tracked job of yours is running"),
         (["1", "2"], 2, "top takes one process id or one record"),
-        (["--sort", "wall"], 2, "use cpu or memory or io or pid or name"),
+        (["--sort", "wall"], 2, "use cpu, memory, io, pid or name"),
         (["-i", "0.01"], 2, "too short"),
     ],
 )
