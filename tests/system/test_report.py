@@ -96,7 +96,7 @@ def test_svg_and_png_have_the_two_pictures(tmp_path: Path, bokeh: None) -> None:
     code = "import sys; sys.modules['resvg_py'] = None; from proctally.cli.main import main; sys.exit(main())"
     without = report(tmp_path, path, "-f", "png", command=[sys.executable, "-c", code])
     assert without.returncode == 2
-    assert without.stderr.startswith("proctally: -f png needs the package resvg_py: pip install 'proctally[png]'")
+    assert without.stderr.startswith("proctally: --format png needs the package resvg_py: pip install 'proctally[png]'")
     pytest.importorskip("resvg_py", reason="the extra png is not installed")
     assert report(tmp_path, path, "-f", "png").returncode == 0
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
@@ -116,8 +116,8 @@ def test_last_is_the_record_without_a_name(tmp_path: Path) -> None:
     [
         (["nothere.jsonl"], 1, "nothere.jsonl: no such record"),
         (["/nothere/x.jsonl"], 1, "No such file"),
-        (["-f", "pdf"], 2, "use html, text, markdown or json"),
-        (["-f", "csv"], 2, "use html, text, markdown or json"),
+        (["-f", "pdf"], 2, "use html, text, markdown, json, svg or png"),
+        (["-f", "csv"], 2, "use html, text, markdown, json, svg or png"),
         (["-f", "text", "--open"], 2, "--open"),
         (["-o", "-", "--open"], 2, "--open"),
         (["a.jsonl", "-f", "text", "-o", "/nothere/x"], 1, "No such file or directory"),

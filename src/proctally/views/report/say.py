@@ -56,7 +56,7 @@ def _joined(texts: list[str], mark: str = ", ") -> str:
 def _bad(facts: Facts) -> str:
     """Return what went wrong, worst first; empty where nothing did."""
     if not facts.whole:
-        return "" if facts.verdict == "running" else f"its end is missing: {facts.reason}"
+        return "" if facts.verdict == "running" else facts.reason
     end = facts.story.summary
     verdict, but, detail = summary.headline(end)
     if facts.verdict == "oom":
