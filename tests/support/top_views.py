@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from proctally.views.top.layout import Signs, View, page
+from proctally.views.top.layout import page
+from proctally.views.top.line import Signs
 from proctally.views.top.scene import Scene
+from proctally.views.top.table import View
 
 BLOCKS, ASCII = Signs(ascii_only=False), Signs(ascii_only=True)
 

@@ -50,7 +50,7 @@ def test_blocks_of_a_tree(tmp_path: Path) -> None:
     assert len(blocks) == 3 and blocks[2] == ""
     for block in blocks[:2]:
         lines = block.splitlines()
-        assert lines[2].startswith("CPU ") and "cores" in lines[2]
+        assert lines[1].split()[0] and any(line.startswith("cores ") and " used" in line for line in lines)
         assert [line.split()[0] for line in lines[-2:]] == ["PID", str(os.getpid())]
     assert not (tmp_path / "runs").exists(), "nothing is written"
 
@@ -97,7 +97,7 @@ def test_the_last_sample_of_a_run_is_told_at_once(tmp_path: Path) -> None:
     written.add(of_record(0.0), of_record(60.0))
     begun = time.monotonic()
     done = top(tmp_path, str(written.path), "--count", "1", "-i", "30")
-    assert done.returncode == 0 and "1 min 00.0 s" in done.stdout
+    assert done.returncode == 0 and "running 1 min 00 s" in done.stdout
     assert time.monotonic() - begun < 20
 
 
@@ -119,8 +119,9 @@ def test_a_reader_that_has_enough(tmp_path: Path) -> None:
         (["nothing"], 1, "nothing: no such record"),
         ([], 1, "no tracked job of yours is running"),
         (["1", "2"], 2, "top takes one process id or one record"),
-        (["--sort", "wall"], 2, "use cpu, memory, io, pid or name"),
+        (["--sort", "wall"], 2, "use cpu, wait, memory, io, pid or name"),
         (["-i", "0.01"], 2, "too short"),
+        (["--count", "0"], 2, "--count 0: not a number of pictures; use 1 or more"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], status: int, said: str) -> None:

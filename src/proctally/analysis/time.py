@@ -122,3 +122,12 @@ class Time:
 
 def _seconds(section: object, part: str, end: str) -> float | None:
     return number_at(section, f"{part}{end}_seconds")
+
+
+def wanted_cores(used: float, delay: float, interval: float, cpus: float | None) -> float:
+    """Return the cores that a job wanted in an interval, from its seconds of CPU time and of run delay.
+
+    What is ready while the job fills all of its `cpus` waits for no other job.
+    """
+    unmet = delay if cpus is None else min(delay, max(0.0, cpus * interval - used))
+    return (used + unmet) / interval

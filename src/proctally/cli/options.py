@@ -24,7 +24,7 @@ CHOICES = {
     "undecided": ("pass", "fail"),
     "sort": ("when", "name", "verdict", "wall", "cpu", "wanted", "memory", "waited"),
     "format of export": ("csv", "jsonl", "parquet"),
-    "sort of top": ("cpu", "memory", "io", "pid", "name"),
+    "sort of top": ("cpu", "wait", "memory", "io", "pid", "name"),
 }
 OFF = ("", "0", "false", "no", "off")
 
@@ -144,7 +144,7 @@ TABLE = (
     ("i", "interval", SECONDS, "top", f"time between two pictures, {MIN_INTERVAL} or more (default 1)"),
     ("", "duration", SECONDS, "top", "stop after this time"),
     ("", "count", COUNT, "top", "stop after so many pictures"),
-    ("", "sort", "COLUMN", "top", "by cpu (default), memory, io, pid or name"),
+    ("", "sort", "COLUMN", "top", "by cpu (default), wait, memory, io, pid or name"),
     ("", "plain", FLAG, "top", "as plain text, on a terminal too"),
     ("", "limit", COUNT, "top", "of plain text: at most so many processes (default 20)"),
     ("", "dry-run", FLAG, "rm", "list what would be deleted"),

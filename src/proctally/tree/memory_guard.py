@@ -238,6 +238,14 @@ class MemoryGuard(Guard):
             "kernel_bytes": None if bracket is None else bracket.kernel,
         }
 
+    def held_by(self, member: Member) -> tuple[int, int] | None:
+        """Return the bounds of the bytes that a member holds; the upper one has all that it shares. None: unread."""
+        process = None if self.reader is None else self.reader.members.known.get(member)
+        if process is None:
+            return None
+        high = process.anon + process.hugetlb + process.shmem
+        return min(high, process.own_low + process.hugetlb), high
+
     def open_phase(self) -> PhasePeak:
         """Return the peak of a phase that starts now."""
         from proctally.tree.phase_peaks import PhasePeak

@@ -7,19 +7,22 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peak_memory import peak_mib
-from proctally.errors import NoRecord
+from proctally.errors import NoProcess, NoRecord
 from proctally.record.writer import json_line
 from proctally.text.cells import columns_of, sparkline
 from proctally.views.top.followed import Followed
-from proctally.views.top.layout import CHOSEN, View, columns, page, rows
+from proctally.views.top.layout import page
+from proctally.views.top.line import CHOSEN
 from proctally.views.top.scene import KEPT, Figures, Scene
-from scenes import EVIL, FAMILY, Written, header, of_record, sample, scene, told
+from proctally.views.top.table import View, columns, placed, rows
+from scenes import EVIL, FAMILY, Written, header, of_record, sample, scene, told, training
 from top_views import ASCII, BLOCKS, shown, text
 
 
@@ -44,6 +47,30 @@ def test_a_list_is_sorted_by_each_alone() -> None:
     assert pids(scene(*FAMILY), view) == [10, 11, 12, 13]
 
 
+def test_wait_sorts_and_is_shown() -> None:
+    family = (told(1, wait_cores=0.2), told(2, cpu_cores=0.42, wait_cores=0.58), told(3, wait_cores=None))
+    assert pids(scene(*family), View("wait")) == [2, 1, 3]
+    row = next(line for line in shown(scene(*family)) if "p2" in line)
+    assert row.split()[1:3] == ["0.42", "0.58"]
+
+
+def test_find_takes_names_and_pids_and_shows_a_list() -> None:
+    view = View("pid", wanted="P1")
+    assert pids(scene(*FAMILY), view) == [10, 11, 12, 13]
+    view.wanted = "13"
+    assert [(row.process.pid, row.depth) for row in rows(scene(*FAMILY), view)] == [(13, 0)]
+
+
+def test_order_is_made_once_while_nothing_changes() -> None:
+    what, view = scene(*FAMILY), View("cpu")
+    first = placed(what, view)
+    what.show(list(what.rows))
+    assert placed(what, view) is first
+    what.show([*FAMILY[:3], told(13, 12)])
+    assert placed(what, view) is not first
+    assert what.processes[0].row is FAMILY[0], "what did not change is kept"
+
+
 def test_io_sorts_by_both_directions() -> None:
     busy = [
         told(1, read_bytes_per_second=5.0, write_bytes_per_second=5.0),
@@ -59,7 +86,7 @@ def test_a_folded_row_has_the_sums() -> None:
     found = {row.process.pid: row for row in rows(scene(*FAMILY), view)}
     assert list(found) == [10, 11, 12]
     folded = found[12].figures
-    assert (folded.cores, folded.rss, folded.threads, found[12].hidden) == (0.9, 10 << 20, 2, 1)
+    assert (folded.cores, folded.high, folded.threads, found[12].hidden) == (0.9, 10 << 20, 2, 1)
     assert found[10].figures.cores == 0.0, "what is not folded is told of itself alone"
     view.folded = {10}
     assert rows(scene(*FAMILY), view)[0].figures.cores == pytest.approx(1.1)
@@ -67,10 +94,12 @@ def test_a_folded_row_has_the_sums() -> None:
 
 
 def test_unknown_is_no_zero() -> None:
-    assert (Figures([None] * 7) + Figures([1.0, None, None, None, None, None, 2])).rss is None
-    lines = shown(scene(told(1, cpu_cores=None, rss_bytes=None, read_bytes_per_second=None), cpu_cores=None))
+    assert (Figures([None] * 8) + Figures([1.0, None, None, None, None, None, None, 2])).high is None
+    unread = dict.fromkeys(("cpu_cores", "wait_cores", "rss_bytes", "memory_high_bytes", "read_bytes_per_second"))
+    lines = shown(scene(told(1, **unread), cpu_cores=None), width=120)
     row = next(line for line in lines if "p1" in line).split()
-    assert row[:9] == ["1", "S", "1", "-", "1.0", "-", "-", "-", "0B"]
+    assert row[:9] == ["1", "S", "1", "-", "-", "1.0", "-", "-", "0B"]
+    assert any(line.startswith("cores ") and "unknown of" not in line and "unknown used" in line for line in lines)
 
 
 def test_who_is_nobodys_child_is_at_the_top() -> None:
@@ -106,8 +135,8 @@ def test_whatever_the_parents_are_each_process_has_one_place(
 @settings(deadline=None)
 @given(st.integers(1, 250), st.integers(1, 70), st.sampled_from(["", "ending", "help", "notes"]))
 def test_it_fits_whatever_the_size(width: int, height: int, what: str) -> None:
-    made = scene(*FAMILY, told(99, 10, command="変な名前" + EVIL), title="長い" * 60)
-    made.phases = ["fit"]
+    made = scene(*FAMILY, told(99, 10, command="変な名前" + EVIL), name="長い" * 60)
+    made.phases = {"fit": None}
     made.notes = ["x" * 300] if what == "notes" else []
     made.ending = ["ended" * 40] * 5 if what == "ending" else None
     view = View()
@@ -118,27 +147,34 @@ def test_it_fits_whatever_the_size(width: int, height: int, what: str) -> None:
         assert all(columns_of(line) <= width for line in lines)
 
 
-def test_80_by_24() -> None:
-    lines = shown(scene(*FAMILY))
-    assert len(lines) == 24
-    assert lines[0].startswith("job")
-    assert lines[1].split()[:3] == ["CPU", "1.00", "cores"]
-    assert lines[2].split()[:3] == ["mem", "1.0", "MiB"] and "PSS most 1.0 MiB, RSS 2.0 MiB" in lines[2]
-    assert "RSS most 2.0 MiB" in shown(scene(*FAMILY, pss_bytes=None))[2], "the next best"
-    assert "CPU by perf 12.5 s, procfs 12.2 s" in lines[4]
-    heading = next(line for line in lines if line.lstrip().startswith("PID"))
-    assert heading.split() == ["PID", "S", "THR", "CPU↓", "TIME", "RSS", "PSS", "READ/s", "WRITE/s", "COMMAND"]
-    assert lines[-1].startswith("q quit")
-
-
 def test_narrow_and_low_terminals_have_what_matters_most() -> None:
-    assert [column[0] for column in columns(40, of_record=False)] == ["PID", "CPU", "RSS"]
-    assert [column[0] for column in columns(20, of_record=False)] == ["CPU"]
-    assert [column[0] for column in columns(80, of_record=False, whole_lines=True)] == [
-        "PID", "CPU", "RSS", "READ/s", "WRITE/s",
-    ]  # fmt: skip
-    lines = shown(scene(*FAMILY), width=40, height=8)
-    assert lines[0].startswith("job") and any("p12" in line for line in lines)
+    def headings(width: int, **how: bool) -> list[str]:
+        return [column.heading for column in columns(width, of_record=False, **how)]
+
+    assert headings(100)[:3] == ["PID", "S", "THR"] and "S" not in headings(99)
+    assert headings(40) == ["PID", "USED", "WAIT", "MEMORY"]
+    assert headings(20) == ["USED"]
+    assert headings(80, whole_lines=True) == ["PID", "USED", "WAIT", "TIME", "MEMORY"]
+
+
+def test_an_oom_kill_is_bad_news() -> None:
+    what = training()
+    what.sample["cgroup"] = {"oom_kills": 1}
+    assert "1 process was killed for memory" in shown(what)
+
+
+def test_the_bar_is_of_the_last_minute() -> None:
+    what = Scene("job", is_whole=True)
+    for at in range(121):
+        computed = float(min(at, 60))
+        parts = {"running": computed, "ready": 0.0, "throttled": 0.0, "disk": 0.0, "asleep": at - computed}
+        what.enter(sample(float(at), time={f"{part}_seconds": value for part, value in parts.items()}))
+    lines = shown(what)
+    assert lines[1].split() == ["time", "asleep", "100", "%", "last", "60", "s"]
+    assert lines[2].strip() == "░" * 60
+    covered, spans = what.history.parts(600.0, 2)
+    assert covered == 120.0
+    assert [span["running_seconds"] for span in spans] == [60.0, 0.0]
 
 
 def test_the_chosen_row_is_in_sight() -> None:
@@ -152,11 +188,12 @@ def test_the_chosen_row_is_in_sight() -> None:
 
 
 def test_names_are_shown_and_never_sent() -> None:
-    made = scene(told(1, command=EVIL), title=EVIL)
-    made.phases, made.identity, made.sources = [EVIL], EVIL, {EVIL: 1.0}
-    lines = shown(made, width=200)
+    made = scene(told(1, command=EVIL), name=EVIL)
+    made.phases, made.run_id, made.command = {EVIL: 0.0}, EVIL, EVIL
+    lines = shown(made, width=300)
     assert all(line.isprintable() for line in lines)
     assert sum("\\x1b]0;owned\\x07" in line for line in lines) >= 3
+    assert "\n".join(text(page(made, View(), 80, 24, ASCII))).isascii()
     assert any("[red]bold[/]<b>" in line for line in lines), "no text is markup"
 
 
@@ -219,10 +256,48 @@ def test_what_is_added_is_seen(written: Written, followed: Followed) -> None:
     assert followed.tick()
     assert followed.scene.figure("elapsed_seconds") == 2.0
     assert list(followed.scene.history.cores) == [1.0, 1.0]
-    assert followed.scene.sources == {"the best source": 2.0, "cgroup": 3.0}
-    lines = shown(followed.scene)
-    assert lines[0].startswith("job: job -x  run abababab, pid 42")
-    assert any("proctally top 42" in line for line in lines), "how to see all of its processes"
+    lines = shown(followed.scene, width=120)
+    assert lines[0].startswith("job  job -x  ") and "run abababab   pid 42   running 2.0 s" in lines[0]
+    assert any("largest processes only" in line for line in lines)
+
+
+def test_a_run_on_this_machine_has_its_whole_tree(written: Written) -> None:
+    class Tree:
+        is_gone = False
+
+        def sample(self) -> dict[str, Any]:
+            if self.is_gone:
+                raise NoProcess("gone")
+            return {"processes": list(FAMILY)}
+
+        def command_line(self, pid: int) -> str:
+            return f"p{pid} --all"
+
+        def close(self) -> None:
+            pass
+
+    tree: Any = Tree()
+    followed = Followed(str(written.path), "last", lambda root, started_at: tree)
+    written.add(of_record(1.0))
+    followed.tick()
+    assert pids(followed.scene, View("pid")) == [10, 11, 12, 13]
+    assert any("p13 --all" in line for line in shown(followed.scene, View(whole_lines=True)))
+    tree.is_gone = True
+    written.add(of_record(2.0))
+    followed.tick()
+    assert pids(followed.scene, View("pid")) == [42], "those of the record"
+    followed.close()
+
+
+def test_a_tree_that_cannot_be_opened_leaves_the_record(written: Written) -> None:
+    def refuse(root: int, started_at: float) -> Any:
+        raise NoProcess("another one")
+
+    followed = Followed(str(written.path), "last", refuse)
+    written.add(of_record(1.0))
+    followed.tick()
+    assert pids(followed.scene, View("pid")) == [42]
+    followed.close()
 
 
 def test_a_line_that_is_not_whole_yet_is_waited_for(written: Written, followed: Followed) -> None:
@@ -265,18 +340,18 @@ def test_lines_of_strangers_are_passed_over(written: Written, followed: Followed
 
 def test_open_phases(written: Written, followed: Followed) -> None:
     def mark(name: str, event: str) -> None:
-        written.add({"type": "phase", "name": name, "event": event, "at": 1.0})
+        written.add({"type": "phase", "name": name, "event": event, "at": 1.0, "elapsed_seconds": 0.5})
         followed.tick()
 
     mark("load", "begin")
     mark("inner", "begin")
-    assert followed.scene.phases == ["load", "inner"]
+    assert followed.scene.phases == {"load": 0.5, "inner": 0.5}
     mark("inner", "begin")
     mark("inner", "end")
-    assert followed.scene.phases == ["load", "inner"], "it was begun twice"
+    assert list(followed.scene.phases) == ["load", "inner"], "it was begun twice"
     mark("inner", "end")
     mark("load", "end")
-    assert followed.scene.phases == []
+    assert followed.scene.phases == {}
 
 
 def test_record_made_to_take_much_takes_little(written: Written, followed: Followed) -> None:
@@ -343,13 +418,6 @@ def test_what_is_compressed_is_not_written_any_more(tmp_path: Path) -> None:
         Followed(str(path), "last")
 
 
-def test_its_cgroup(written: Written, followed: Followed) -> None:
-    charged = {"cpu_seconds": 1.0, "memory_bytes": 3 << 20, "memory_peak_bytes": 5 << 20, "oom_kills": 1}
-    written.add(of_record(1.0) | {"cgroup": charged})
-    followed.tick()
-    assert "cgroup memory 3.0 MiB, most 5.0 MiB, 1 taken by the OOM killer" in shown(followed.scene)
-
-
 def test_the_machine_alone(tmp_path: Path) -> None:
     written = Written(tmp_path / "m.jsonl", kind="system", command=None, name="system", pid=1)
     followed = Followed(str(written.path), "last")
@@ -363,8 +431,8 @@ def test_the_machine_alone(tmp_path: Path) -> None:
         written.add({"type": "sample", "at": at, "elapsed_seconds": at, "tree": None, "top": None, "system": system})
     followed.tick()
     lines = shown(followed.scene)
-    assert lines[1].split()[:2] == ["CPU", "3.00"] and "of 8" in lines[1]
-    assert "4.0 GiB" in lines[2] and "of 16.0 GiB" in lines[2]
-    assert any(line.startswith("cores  ▁█ ") for line in lines)
-    assert any("network in 4.0 KiB/s" in line for line in lines)
+    assert lines[1].startswith("cores ") and "3.00 of 8 used" in lines[1]
+    assert "4.0 GiB of 16.0 (25 %)" in lines[2]
+    assert any(line.startswith("each   ▁█ ") for line in lines)
+    assert any("received 4.0 KiB/s" in line for line in lines)
     followed.close()

@@ -12,9 +12,10 @@ urwid = pytest.importorskip("urwid", reason="the extra top is not installed")
 from proctally.record.writer import json_line  # noqa: E402
 from proctally.views.top.chooser import Running  # noqa: E402
 from proctally.views.top.followed import Followed  # noqa: E402
-from proctally.views.top.layout import Signs, View  # noqa: E402
+from proctally.views.top.line import Signs  # noqa: E402
 from proctally.views.top.scene import Scene  # noqa: E402
 from proctally.views.top.screen import PALETTE, Screen  # noqa: E402
+from proctally.views.top.table import View  # noqa: E402
 from scenes import EVIL, FAMILY, Written, header, of_record, scene, told  # noqa: E402
 from writing import held  # noqa: E402
 
@@ -30,6 +31,9 @@ class Watched:
     def tick(self) -> bool:
         self.ticks += 1
         return True
+
+    def scan(self) -> float | None:
+        return None
 
     def close(self) -> None:
         self.is_closed = True
@@ -86,7 +90,7 @@ def test_keys_fold_and_unfold() -> None:
 
 def test_keys_sort() -> None:
     driven = Driven(scene(*FAMILY))
-    for key, first in (("c", "12"), ("p", "11"), ("m", "12"), ("n", "11")):
+    for key, first in (("c", "12"), ("p", "11"), ("m", "12"), ("n", "11"), ("w", "11")):
         driven.press(key)
         assert driven.pids()[1] == first, key
     driven.press("c", "t")
@@ -105,10 +109,23 @@ def test_the_choice_stays_within_the_rows() -> None:
     assert driven.chosen() == "11"
 
 
+def test_find_filters_while_it_is_typed() -> None:
+    driven = Driven(scene(*FAMILY))
+    assert driven.press("/", "p", "1", "q")[-1].startswith("find: p1q_"), "q is a letter here"
+    assert driven.pids() == []
+    driven.press("backspace", "2")
+    assert driven.pids() == ["12"]
+    assert driven.press("enter")[-1].startswith("find: p12")
+    driven.press("c")
+    assert driven.screen.view.sort == "cpu", "a key again"
+    driven.press("esc")
+    assert len(driven.pids()) == 4
+
+
 def test_help_and_holding() -> None:
     driven = Driven(scene(*FAMILY))
     assert any("sort by CPU" in line for line in driven.press("?"))
-    assert driven.press("x")[1].startswith("CPU")
+    assert driven.press("x")[1].startswith("cores")
     driven.screen.tick()
     assert driven.watched is not None and driven.watched.ticks == 1
     assert driven.press("z")[-1].startswith("HELD")
@@ -159,7 +176,19 @@ def test_a_run_is_chosen_from_those_that_go_on(tmp_path: Path) -> None:
     place = tmp_path / "runs"
     place.mkdir()
     driven = Driven(None, Running({"PROCTALLY_HOME": str(tmp_path)}))
-    assert any("no tracked job of yours is running" in line for line in driven.lines())
+    lines = driven.lines()
+    assert any("no tracked job of yours is running" in line for line in lines)
+    assert not any("the last runs" in line for line in lines)
+    for number in range(5):
+        ended = json_line(header(run_id=f"{number}" * 32, name=f"old{number}", started_at=time.time() - 100 - number))
+        (place / f"2025010{number}T000000Z-x-{number}.jsonl").write_bytes(
+            ended + json_line({"type": "summary", "verdict": "ok"})
+        )
+    driven.screen._next = 0.0
+    driven.screen.tick()
+    lines = driven.lines()
+    assert any("proctally report ID" in line for line in lines)
+    assert [line.split()[0] for line in lines if "old" in line] == ["00000000", "11111111", "22222222"]
     driven.press("enter", "down")
     trackers = []
     for number, name in enumerate(("first", "second", EVIL)):
@@ -169,15 +198,17 @@ def test_a_run_is_chosen_from_those_that_go_on(tmp_path: Path) -> None:
     (place / "20260109T000000Z-x-9.jsonl").write_bytes(
         json_line(header()) + json_line({"type": "summary", "verdict": "ok"})
     )
+    driven.screen._next = 0.0
     driven.screen.tick()
     lines = driven.lines()
+    assert any("Enter shows the chosen run" in line for line in lines)
     assert [line.split()[0] for line in lines[3:6]] == ["00000000", "11111111", "22222222"]
     assert not any("\x1b" in line for line in lines)
     trackers[1].write(json_line(of_record(5.0)))
     driven.press("down", "enter")
     driven.screen.tick()
-    assert driven.lines()[0].startswith("second: job -x  run 11111111")
-    assert "most 1.00" in driven.lines()[1]
+    assert driven.lines()[0].startswith("second  job -x ")
+    assert "peak 1.00" in driven.lines()[1]
     driven.press("b")
     driven.screen.tick()
     assert driven.lines()[0] == "proctally top: running jobs".ljust(80)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import locale
 import os
 import shutil
-import sys
 
 from proctally.cli.options import parse
 from proctally.cli.streams import write_stdout
 from proctally.errors import CannotShow, NoProcess, NoRecord, UsageError, require
 from proctally.linux.child import ending, set_interrupt
 from proctally.record.catalogue import one
-from proctally.text.terminal import POOR_TERMINALS, colour_wanted
+from proctally.text.terminal import POOR_TERMINALS, colour_wanted, knows_blocks
 from proctally.views.top.chooser import NONE, Running
 from proctally.views.top.followed import Followed
-from proctally.views.top.layout import Signs, View
+from proctally.views.top.line import Signs
+from proctally.views.top.table import View
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from proctally.tracking.config import Options
+    from proctally.tracking.live_tree import LiveTree
     from proctally.views.top.sampled import Living
 
 HELP = """\
@@ -50,6 +50,8 @@ def top(options: Options, words: list[str], environment: dict[str, str]) -> int:
     """Show a process, a run, or the runs to choose from; the exit status. Raises CannotShow, UsageError, OSError."""
     if len(words) > 1:
         raise UsageError(f"{words[1][:40]!r}: top takes one process id or one record, or none")
+    if options.count == 0:
+        raise UsageError("--count 0: not a number of pictures; use 1 or more")
     on_terminal = not options.plain and _is_terminal(environment)
     if on_terminal:
         require("urwid", "top", "the live view", "as plain text: proctally top --plain")
@@ -61,7 +63,7 @@ def top(options: Options, words: list[str], environment: dict[str, str]) -> int:
 
 def _top(options: Options, words: list[str], environment: dict[str, str], on_terminal: bool) -> int:
     watched = None if not words else _watched(words[0], options, environment)
-    running = Running(environment) if watched is None else None
+    running = Running(environment, _run_tree) if watched is None else None
     view = View(options.sort)
     signs = Signs(ascii_only=not _has_blocks(environment))
     try:
@@ -122,12 +124,20 @@ def _watched(word: str, options: Options, environment: dict[str, str]) -> Living
                 raise error from None
     else:
         path = one(word, environment)
-    return Followed(path, word)
+    return Followed(path, word, _run_tree)
+
+
+def _run_tree(root: int, started_at: float) -> LiveTree:
+    """Return the processes of a run on this machine. Raises NoProcess."""
+    from proctally.tracking.live_tree import LiveTree
+
+    return LiveTree(root, 1.0, started_at=started_at)
 
 
 def _list(running: Running) -> int:
     if not running.records:
-        raise CannotShow(NONE)
+        remedy = "see the last one by proctally report last" if running.last else "start one by proctally run"
+        raise CannotShow(f"{NONE}; {remedy}")
     return write_stdout("".join(f"{line}\n" for line in running.lines()))
 
 
@@ -136,5 +146,4 @@ def _is_terminal(environment: dict[str, str]) -> bool:
 
 
 def _has_blocks(environment: dict[str, str]) -> bool:
-    encoding = locale.getencoding().lower().replace("-", "")
-    return (encoding == "utf8" or sys.flags.utf8_mode == 1) and environment.get("TERM") not in WITHOUT_BLOCKS
+    return knows_blocks(environment) and environment.get("TERM") not in WITHOUT_BLOCKS

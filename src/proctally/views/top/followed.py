@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 import time
 
-from proctally.errors import NoRecord
+from proctally.errors import NoProcess, NoRecord
 from proctally.record.catalogue import FRESH_INTERVALS, FRESH_SECONDS, of_ends
 from proctally.record.reader import GZIP, MAX_LINE_BYTES, NEWLINE, Ends, is_held, line_of, open_record, too_long
 from proctally.record.schema import RUNNING
-from proctally.record.values import number, number_at, section_at
+from proctally.record.values import number, number_at, objects_at, section_at
 from proctally.text.escape import printable
 from proctally.text.units import duration
 from proctally.text.words import headline
 from proctally.views.summary import render
-from proctally.views.top.scene import KEPT, Scene
+from proctally.views.top.scene import KEPT, Process, Scene
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from proctally.record import JsonObject
     from proctally.record.catalogue import Past
+    from proctally.views.top.sampled import SampledTree
+
+    Open = Callable[[int, float], SampledTree]  # of a root and the Unix time of its start; raises NoProcess
 
 SAMPLE = b'{"type":"sample"'  # as json_line() begins one
 CHUNK = 1 << 20
@@ -28,9 +33,12 @@ MAX_OPEN_PHASES, MAX_PHASE_NAME = 1_000, 128  # more, and characters of a name, 
 
 
 class Followed:
-    """The record at `path`, which must be one that is still written. `word`: how it was named. Raises NoRecord."""
+    """The record at `path`, which must be one that is still written. `word`: how it was named. Raises NoRecord.
 
-    def __init__(self, path: str, word: str) -> None:
+    `open_tree` gives the processes of a run on this machine, all of them; a record has the largest few.
+    """
+
+    def __init__(self, path: str, word: str, open_tree: Open | None = None) -> None:
         try:
             ends = Ends(path)
             self._file = open_record(path)
@@ -53,9 +61,13 @@ class Followed:
             raise NoRecord(f"{path}: nothing was written for {ago}, its tracker is gone; see it by: {asked}")
         self._interval = number(past.run.get("interval_seconds")) or 1.0
         self.scene = _scene(past)
+        self._tree = None if open_tree is None or past.is_held is not True else _tree(past, open_tree)
+        if self._tree is not None:
+            self.scene.is_whole = True
+            self.scene.line_of = self._line_of
         self._buffer = b""
         self._samples: list[bytes] = []  # the last ones, unread until it is known that they are the last
-        self._phases: dict[str, int] = {}
+        self._phases: dict[str, int] = {}  # how often each open phase was begun
         self._is_left = False  # whether its tracker has ended without a summary
         self._written_at = time.monotonic() - max(0.0, time.time() - past.modified_at)
 
@@ -99,18 +111,36 @@ class Followed:
         self._is_left = was_held is False
         if news:
             self._written_at = time.monotonic()
-        self._enter_samples()
-        self.scene.phases = list(self._phases)
+        if self._enter_samples():
+            self._show_processes()
         was, self.scene.notes = self.scene.notes, self._notes()
         return news or was != self.scene.notes
 
     def _notes(self) -> list[str]:
         if self.is_silent:
             return ["nothing is written any more: the job is stopped, or its tracker was killed"]
-        root = self.scene.root
-        if root is None or not self.scene.processes:
+        if self.scene.is_whole or not self.scene.processes:
             return []
-        return [f"a record has the largest processes only; all of them: proctally top {root}"]
+        return ["the largest processes only: the others are on another machine, or unreadable"]
+
+    def _show_processes(self) -> None:
+        """Take in the processes: all of them by `/proc`, else those of the last sample."""
+        if self._tree is not None:
+            try:
+                self.scene.show(self._tree.sample()["processes"])
+                return
+            except NoProcess:
+                self._leave_tree()
+        self.scene.show(objects_at(self.scene.sample, "top"))
+
+    def _leave_tree(self) -> None:
+        if self._tree is not None:
+            self._tree.close()
+        self._tree, self.scene.is_whole = None, False
+        self.scene.line_of = lambda process: process.command
+
+    def _line_of(self, process: Process) -> str:
+        return (self._tree.command_line(process.pid) if self._tree is not None else "") or process.command
 
     def _take(self, data: bytes) -> None:
         if data.startswith(SAMPLE):
@@ -131,22 +161,19 @@ class Followed:
             self.scene.cpus = number(line.get("cpus"))
         elif kind == "summary":
             self._enter_samples()
-            self.scene.ending = _ending(self.scene.title, line, self.path)
-            sources = section_at(line, "cpu.sources")
-            self.scene.sources = {str(name): used for name, used in sources.items() if number(used) is not None}
+            self.scene.ending = _ending(self.scene.name, line, self.path)
 
     def _line(self, data: bytes) -> JsonObject | None:
         line = line_of(data)
         return None if line is None else self._admit(line)
 
-    def _enter_samples(self) -> None:
-        for data in self._samples[-KEPT:]:
-            sample = self._line(data)
-            if sample is None:
-                continue
+    def _enter_samples(self) -> bool:
+        """Take in the samples that were read; return whether there were any."""
+        samples = [sample for data in self._samples[-KEPT:] if (sample := self._line(data)) is not None]
+        for sample in samples:
             self.scene.enter(sample)
-            self.scene.sources = {} if self.scene.of_machine else _by_source(sample)
         self._samples.clear()
+        return bool(samples)
 
     def _enter_phase(self, line: JsonObject) -> None:
         """A phase of one name may be begun while it goes on: it ends as often."""
@@ -154,29 +181,34 @@ class Followed:
         depth = self._phases.pop(name, 0) + step
         if depth > 0 and len(self._phases) < MAX_OPEN_PHASES:
             self._phases[name] = depth
+            self.scene.phases.setdefault(name, number(line.get("elapsed_seconds")))
+        else:
+            self.scene.phases.pop(name, None)
 
     def close(self) -> None:
         """Give it back."""
+        self._leave_tree()
         self._file.close()
 
 
 def _scene(past: Past) -> Scene:
-    run, scene = past.run, Scene(past.title)
+    run, command = past.run, past.run.get("command")
+    scene = Scene(past.name or str(run.get("kind") or ""), " ".join(command or ()), past.short_id)
     scene.root = run.get("pid") if run.get("kind") != "system" else None
-    scene.identity = f"run {past.short_id}" + ("" if scene.root is None else f", pid {scene.root}")
     scene.of_machine = run.get("kind") == "system"
     scene.limits = section_at(run, "limits")
     return scene
 
 
-def _by_source(sample: JsonObject) -> dict[str, float]:
-    """What a sample says of CPU time: the best of the sources, and the run's own cgroup's."""
-    found = {}
-    for name, section in (("the best source", "tree"), ("cgroup", "cgroup")):
-        used = number_at(sample, f"{section}.cpu_seconds")
-        if used is not None:
-            found[name] = used
-    return found
+def _tree(past: Past, open_tree: Open) -> SampledTree | None:
+    """Return the tree of a run whose root is on this machine; None for any other."""
+    root = past.run.get("pid")
+    if past.run.get("kind") != "run" or root is None:
+        return None
+    try:
+        return open_tree(root, past.started_at)
+    except NoProcess:
+        return None
 
 
 def _ending(title: str, summary: JsonObject, path: str) -> list[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 
 from proctally.views.top.followed import Followed
-from proctally.views.top.layout import Signs, View, head, table
+from proctally.views.top.head import bad_news, head
+from proctally.views.top.line import NOTE, PLAIN, Signs
+from proctally.views.top.table import View, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proctally.views.top.layout import Line
+    from proctally.views.top.line import Line
     from proctally.views.top.sampled import Living
 
 POLL_SECONDS = 0.1
@@ -68,16 +70,18 @@ def _wait(watched: Living | Followed, due: float, deadline: float | None) -> boo
         end = due if deadline is None else min(due, deadline)
         if now >= end:
             return watched.tick() if not isinstance(watched, Followed) else news
-        time.sleep(min(POLL_SECONDS if isinstance(watched, Followed) else end - now, end - now))
+        pause = POLL_SECONDS if isinstance(watched, Followed) else watched.scan()
+        time.sleep(end - now if pause is None else min(pause, end - now))
 
 
 def _block(watched: Living | Followed, view: View, width: int, rows: int, signs: Signs) -> str:
     scene = watched.scene
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(scene.figure("at")))
-    lines: list[Line] = [[("plain", moment)]]
+    lines: list[Line] = [[(PLAIN, moment)]]
     if scene.ending is None:
-        lines += head(scene, width, signs) + [[("note", note)] for note in scene.notes]
+        lines += head(scene, width, signs) + bad_news(scene)
+        lines += [[(NOTE, note)] for note in scene.notes]
         lines += table(scene, view, width, rows + 1, signs)
     else:
-        lines += [[("plain", text)] for text in scene.ending]
+        lines += [[(PLAIN, text)] for text in scene.ending]
     return "".join("".join(text for _, text in line).rstrip() + "\n" for line in [*lines, []])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Protocol
 
 from proctally.errors import CannotShow, NoProcess
@@ -19,9 +20,12 @@ class SampledTree(Protocol):
 
     pid: int
     command: str
+    limits: JsonObject
     perf_missing: str | None
 
     def sample(self) -> JsonObject: ...
+
+    def scan(self) -> float | None: ...
 
     def command_line(self, pid: int) -> str: ...
 
@@ -36,9 +40,9 @@ class Living:
 
     def __init__(self, tree: SampledTree) -> None:
         self._live = tree
-        self.scene = Scene(tree.command_line(tree.pid) or tree.command)
-        self.scene.root = tree.pid
-        self.scene.identity = f"pid {tree.pid}"
+        self.scene = Scene(tree.command, tree.command_line(tree.pid), since="watched", root=tree.pid)
+        self.scene.limits = tree.limits
+        self.scene.cpus = os.cpu_count()
         self.scene.is_whole = True
         self.scene.line_of = self._line_of
         code = tree.perf_missing
@@ -52,16 +56,22 @@ class Living:
         if self.has_ended:
             return False
         try:
-            self.scene.enter(self._live.sample())
+            sample = self._live.sample()
         except NoProcess as error:
             raise CannotShow(str(error)) from None
-        sources = self.scene.sample["sources"]
-        best = self.scene.sample["source"]
-        self.scene.sources = {best: sources.get(best, self.scene.figure("tree.cpu_seconds"))} | sources
+        self.scene.enter(sample)
+        self.scene.show(sample["processes"])
         self.scene.notes = self._notes
         if self._live.has_ended:
             self.scene.ending = self._ending()
         return True
+
+    def scan(self) -> float | None:
+        """Scan if that is due between two samples; return the seconds to the next scan. Raises CannotShow."""
+        try:
+            return None if self.has_ended else self._live.scan()
+        except NoProcess as error:
+            raise CannotShow(str(error)) from None
 
     @property
     def has_ended(self) -> bool:

@@ -12,7 +12,9 @@ import urwid
 
 from proctally.errors import NoRecord
 from proctally.views.top.followed import Followed
-from proctally.views.top.layout import SORTS, Signs, View, page, rows
+from proctally.views.top.layout import page
+from proctally.views.top.line import Signs
+from proctally.views.top.table import SORTS, View, rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,23 +22,30 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from proctally.views.top.chooser import Running
-    from proctally.views.top.layout import Line
+    from proctally.views.top.line import Line
     from proctally.views.top.sampled import Living
 
 FIRST_SECONDS = 0.3  # rates need two samples: so long after the first the second is taken
 POLL_SECONDS = 0.25  # how often is looked whether something was written
+MAX_WANTED = 32  # characters to find by
 MOST_REDRAWN = 0.9  # a record that is written oftener is shown as often as the interval, about
 PALETTE: list[tuple[str, str, str] | tuple[str, str, str, str]] = [
-    ("title", "bold", ""),
+    ("title", "bold", "", "bold"),
     ("label", "dark cyan", "", ""),
-    ("strong", "bold", ""),
-    ("graph", "dark green", "", ""),
-    ("heading", "standout", ""),
-    ("chosen", "standout", ""),
+    ("graph", "dark blue", "", ""),
+    ("heading", "bold", "", "bold"),
+    ("sorted", "bold,underline", "", "bold,underline"),
+    ("chosen", "standout", "", "standout"),
     ("note", "brown", "", "bold"),
+    ("bad", "dark red,bold", "", "bold"),
     ("keys", "dark cyan", "", ""),
+    ("running", "dark blue", "", ""),
+    ("ready", "brown", "", ""),
+    ("throttled", "brown,bold", "", ""),
+    ("disk", "dark magenta", "", ""),
+    ("asleep", "dark gray", "", ""),
 ]
-KEY_SORTS = {"c": "cpu", "m": "memory", "i": "io", "p": "pid", "n": "name"}
+KEY_SORTS = {"c": "cpu", "w": "wait", "m": "memory", "i": "io", "p": "pid", "n": "name"}
 
 
 class Sheet(urwid.Widget):
@@ -115,6 +124,9 @@ class Screen:
         if now >= self._next and not self.view.is_held:
             self._advance(now)
         wait = max(0.0, self._next - now) if not self.view.is_held else POLL_SECONDS
+        if self.watched is not None and not isinstance(self.watched, Followed):
+            due = self.watched.scan()
+            wait = wait if due is None else min(wait, due)
         return wait if self._deadline is None else min(wait, max(0.0, self._deadline - now))
 
     def _advance(self, now: float) -> None:
@@ -146,21 +158,27 @@ class Screen:
     def press(self, key: str, height: int) -> bool:
         """What a key does; whether it does anything. Raises urwid.ExitMainLoop for `q`."""
         view = self.view
-        if key in ("q", "Q"):
+        if key in ("q", "Q") and not view.is_finding:
             raise urwid.ExitMainLoop
         if view.helps:
             view.helps = False
             return True
+        if view.is_finding:
+            return self._press_in_find(key)
         if key in ("ctrl l", "redraw"):
             return True
         if self.watched is None:
             return self._press_in_list(key, height)
         if key in ("?", "h", "f1"):
             view.helps = True
+        elif key == "/":
+            view.is_finding = True
+        elif key == "esc" and view.wanted:
+            view.wanted = ""
         elif key in ("b", "esc") and self.running is not None:
             self.watched.close()
             self.watched, self._next = None, 0.0
-            view.chosen, view.first, view.is_held = None, 0, False
+            view.chosen, view.first, view.is_held, view.wanted = None, 0, False, ""
             view.folded.clear()
         elif key in KEY_SORTS:
             view.sort = KEY_SORTS[key]
@@ -174,6 +192,20 @@ class Screen:
             return self._press_in_table(key, height)
         return True
 
+    def _press_in_find(self, key: str) -> bool:
+        view = self.view
+        if key == "enter":
+            view.is_finding = False
+        elif key == "esc":
+            view.is_finding, view.wanted = False, ""
+        elif key == "backspace":
+            view.wanted = view.wanted[:-1]
+        elif len(key) == 1 and len(view.wanted) < MAX_WANTED:
+            view.wanted += key
+        else:
+            return False
+        return True
+
     def _press_in_list(self, key: str, height: int) -> bool:
         assert self.running is not None
         steps = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": -height, "page down": height}
@@ -181,7 +213,7 @@ class Screen:
             self.running.move(steps[key])
         elif key == "enter" and self.running.path is not None:
             try:
-                self.watched = Followed(self.running.path, self.running.path)
+                self.watched = self.running.open()
             except NoRecord:  # it has ended meanwhile
                 self.running.tick()
             self._next = self._drawn_at = 0.0
