@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from programs import Missing, Programs
 from table import Row
 
-SETTLE_SECONDS, SECONDS = 4.0, 20.0
-BYTES_PER_SECOND = 2048.0
+SETTLE_SECONDS, SECONDS, MANY_SECONDS = 6.0, 20.0, 5.0
+BYTES_PER_SECOND = 3000.0
+CPU_RATIO = 0.01
 IDLE = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 300 & done; wait"
+MANY = "i=0; while [ $i -lt 2000 ]; do sleep 300 & i=$((i+1)); done; wait"
 BUSY = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do (while :; do sleep 0.05; done) & done; wait"
 
 
@@ -27,15 +29,19 @@ def top_cost(programs: Programs) -> Iterator[Row]:
     """Bytes and CPU milliseconds a second, one picture a second, of a tree that sleeps and of one that forks."""
     if importlib.util.find_spec("urwid") is None:
         raise Missing("the extra top is not installed: pip install 'proctally[top]'")
-    for name, script in (("12 that sleep", IDLE), ("12 that fork", BUSY)):
+    for name, script in (("12 that sleep", IDLE), ("2,000 that sleep", MANY), ("12 that fork", BUSY)):
         job = subprocess.Popen(["sh", "-c", script], start_new_session=True)
         try:
+            if script == MANY:
+                time.sleep(MANY_SECONDS)
             first, steady, cpu = _watched(programs.python, job.pid)
         finally:
             os.killpg(job.pid, signal.SIGKILL)
             job.wait()
         how = f"{first / 1000:.1f} kB in the first {SETTLE_SECONDS:g} s; {1000 * cpu:.1f} ms of CPU a second"
         yield Row(f"bytes a second that `top` writes, a tree of {name}", steady, BYTES_PER_SECOND, how)
+        if script == MANY:
+            yield Row(f"share of a core that `top` uses, a tree of {name}", cpu, CPU_RATIO, how)
 
 
 def _watched(python: str, pid: int) -> tuple[int, float, float]:

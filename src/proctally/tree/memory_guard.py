@@ -239,12 +239,15 @@ class MemoryGuard(Guard):
         }
 
     def held_by(self, member: Member) -> tuple[int, int] | None:
-        """Return the bounds of the bytes that a member holds; the upper one has all that it shares. None: unread."""
+        """Return bounds of the bytes that a member holds, with what it shares in the upper one; None: unread."""
         process = None if self.reader is None else self.reader.members.known.get(member)
         if process is None:
             return None
-        high = process.anon + process.hugetlb + process.shmem
-        return min(high, process.own_low + process.hugetlb), high
+        family = process.family
+        low, high = process.own_low, process.anon
+        if family is not None and len(family.members) == 1:
+            low, high = family.low, family.high
+        return low + process.hugetlb, max(low, high) + process.hugetlb + process.shmem
 
     def open_phase(self) -> PhasePeak:
         """Return the peak of a phase that starts now."""

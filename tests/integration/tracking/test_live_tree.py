@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,7 @@ def test_each_process_is_told_apart(tmp_path: Path) -> None:
         assert of(child, first)["cpu_cores"] is None, "there is nothing to compare with"
         puppet.do(f"exec({BURN!r})")
         second = live.sample()
-        assert of(puppet.job, second)["cpu_cores"] > 0.1
+        assert of(puppet.job, second)["cpu_cores"] * second["interval_seconds"] > 0.1
         assert of(child, second)["cpu_cores"] < 0.05, "the end of its fork, at most"
         assert second["sources"]["procfs"] >= 0.15
         assert not live.has_ended
@@ -86,6 +88,54 @@ def test_io_of_a_child_that_was_waited_for_is_no_news(tmp_path: Path) -> None:
         job.wait()
         job.stdin.close()
         job.stdout.close()
+
+
+def test_wait_and_memory_of_each_process() -> None:
+    """Three that compute on one CPU wait two thirds of the time."""
+    cpu = min(os.sched_getaffinity(0))
+    code = (
+        f"import os; os.sched_setaffinity(0, [{cpu}]); held = bytes(64 << 20).replace(b'\\0', b'x')\nwhile True: pass"
+    )
+    jobs = [subprocess.Popen([*PYTHON, "-c", code]) for _ in range(3)]
+    try:
+        live = LiveTree(jobs[0].pid, 1.0)
+        until(lambda: (of(jobs[0].pid, live.sample())["memory_high_bytes"] or 0) >= 64 << 20, "its memory")
+        time.sleep(0.3)
+        live.sample()
+        time.sleep(1.5)
+        taken = live.sample()
+        row = of(jobs[0].pid, taken)
+        assert row["wait_cores"] > 0.3
+        assert row["wait_cores"] + row["cpu_cores"] == pytest.approx(1.0, abs=0.3)
+        assert 64 << 20 <= row["memory_low_bytes"] <= row["memory_high_bytes"] < 128 << 20
+        assert live.limits["cpu_cores"] is not None
+        live.close()
+    finally:
+        for job in jobs:
+            job.kill()
+            job.wait()
+
+
+def test_row_of_a_process_that_sleeps_stays_the_same() -> None:
+    job = subprocess.Popen(["sleep", "60"])
+    try:
+        live = LiveTree(job.pid, 1.0)
+        until(lambda: live.sample()["processes"][0] is live.sample()["processes"][0], "the same row")
+        live.close()
+    finally:
+        job.kill()
+        job.wait()
+
+
+def test_a_tree_of_another_start_is_refused() -> None:
+    job = subprocess.Popen(["sleep", "60"])
+    try:
+        LiveTree(job.pid, 1.0, started_at=time.time()).close()
+        with pytest.raises(NoProcess, match="is another one"):
+            LiveTree(job.pid, 1.0, started_at=time.time() - 3600)
+    finally:
+        job.kill()
+        job.wait()
 
 
 def test_the_end_of_a_tree() -> None:
