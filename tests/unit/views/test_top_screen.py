@@ -150,6 +150,10 @@ def test_whole_command_lines() -> None:
     assert any("p13 --with=\\x1b]0;owned" in line for line in Driven(made, size=(160, 24)).press("l"))
 
 
+def test_palette_has_no_background_of_ours() -> None:
+    assert all(background == "" for _, _, background, *_ in PALETTE)
+
+
 def test_colours_are_known() -> None:
     made = scene(*FAMILY)
     made.notes = ["a note"]

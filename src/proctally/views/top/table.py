@@ -146,9 +146,9 @@ def _downwards(pid: int | None, children: dict[int | None, list[Process]]) -> li
     return order
 
 
-def rows(scene: Scene, view: View, first: int = 0, most: int | None = None) -> list[TableRow]:
-    """Return the rows of the table in their order, at most `most` from `first` on."""
-    return _rows(scene, view, placed(scene, view)[first : None if most is None else first + most])
+def rows(scene: Scene, view: View) -> list[TableRow]:
+    """Return all rows of the table in their order."""
+    return _rows(scene, view, placed(scene, view))
 
 
 def _rows(scene: Scene, view: View, shown: list[Placed]) -> list[TableRow]:
