@@ -116,7 +116,7 @@ def test_not_onto_a_terminal(job: Path) -> None:
     command = [*PROCTALLY, "export", str(path_of(job)), "-f", "parquet"]
     done = subprocess.run(command, env=environment(job), stdout=terminal.theirs, stderr=subprocess.PIPE, timeout=60)
     assert done.returncode == 2
-    assert done.stderr == b"proctally: -f parquet is not for a terminal: give -o FILE\n"
+    assert done.stderr == b"proctally: --format parquet: not for a terminal; use --output FILE\n"
     assert terminal.shown() == b""
     terminal.close()
 
@@ -148,7 +148,7 @@ def test_without_its_extra(job: Path) -> None:
     command = [sys.executable, "-c", code, "export", str(path_of(job)), "-f", "parquet", "-o", str(job / "never")]
     done = subprocess.run(command, env=environment(job), capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr == "proctally: -f parquet needs the package pyarrow: pip install 'proctally[parquet]'\n"
+    assert done.stderr == "proctally: --format parquet needs the package pyarrow: pip install 'proctally[parquet]'\n"
     assert not (job / "never").exists()
 
 

@@ -365,7 +365,7 @@ def test_error_of_the_loop_does_not_cost_the_status(tmp_path: Path) -> None:
     words = [sys.executable, "-c", code, "run", "-q", "--", "sh", "-c", "sleep 0.2; exit 7"]
     done = Done(tmp_path, subprocess.run(words, env=environment(tmp_path), capture_output=True, timeout=PATIENCE))
     assert done.status == 7
-    assert b"proctally: tracking ended before the command did" in done.stderr and b"Traceback" not in done.stderr
+    assert b"proctally: tracking: ended before the command did" in done.stderr and b"Traceback" not in done.stderr
     assert done.record()[-1]["exit_code"] == 7
 
 

@@ -40,7 +40,7 @@ def test_label_of_textfile_shows_escape_of_name(tmp_path: Path) -> None:
 
 def test_message_about_argument_has_no_password(tmp_path: Path) -> None:
     done = call(tmp_path, "attach", f"https://u:{SECRET}@h")
-    assert done.stderr == b"proctally: 'https://u:***@h' is not a process id\n"
+    assert done.stderr == b"proctally: https://u:***@h: not a PID; find one with pgrep\n"
     assert (
         call(tmp_path, "run", "--", "/nowhere/pass").stderr == b"proctally: /nowhere/pass: No such file or directory\n"
     )

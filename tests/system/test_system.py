@@ -103,7 +103,7 @@ def test_a_table_made_later_lacks_nothing_of_the_machine(tmp_path: Path) -> None
 def test_a_table_needs_the_machine_and_a_place(tmp_path: Path, command: tuple[str, ...]) -> None:
     name, *rest = command
     status = 125 if name == "run" else 2
-    for options, words in (["--no-system", "-o", "x"], b"--no-system"), ([], b"-o FILE"):
+    for options, words in (["--no-system", "-o", "x"], b"--no-system"), ([], b"--output FILE"):
         done = call(tmp_path, name, "-f", "csv", *options, *rest, cwd=tmp_path)
         assert done.status == status
         assert words in done.stderr and done.stderr.count(b"\n") == 1

@@ -121,7 +121,7 @@ def test_a_reader_that_has_enough(tmp_path: Path) -> None:
         (["1", "2"], 2, "top takes one process id or one record"),
         (["--sort", "wall"], 2, "use cpu, wait, memory, io, pid or name"),
         (["-i", "0.01"], 2, "too short"),
-        (["--count", "0"], 2, "--count 0: not a number of pictures; use 1 or more"),
+        (["--count", "0"], 2, "--count 0: too small; use 1 or more"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], status: int, said: str) -> None:
