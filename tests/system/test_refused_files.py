@@ -212,3 +212,13 @@ def test_attach_to_a_process_with_io_of_another_form(tmp_path: Path, unshared: P
     summary = summary_of(record)
     assert (summary["io"]["read_bytes"], summary["io"]["coverage"]) == (None, "unknown")
     assert summary["cpu"]["total_seconds"] is not None
+
+
+@pytest.mark.parametrize("name", ["stat", "meminfo", "loadavg", "sys/kernel/perf_event_paranoid"])
+@pytest.mark.parametrize("kind", ["fifo", "endless"])
+def test_run_with_a_mount_that_is_no_file(tmp_path: Path, unshared: Path, kind: str, name: str) -> None:
+    source = Path("/dev/zero")
+    if kind == "fifo":
+        source = tmp_path / "fifo"
+        os.mkfifo(source)
+    check(bound(source, f"/proc/{name}", "run", "-q", "--no-record", "--", "sh", "-c", "exit 3"), 3)

@@ -48,6 +48,6 @@ def start() -> None:
         while place is not None and place.tb_next is not None:
             place = place.tb_next
         at = "" if place is None else f", {os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}"
-        text = f"proctally: internal error ({type(error).__name__}: {error}{at})\n"
-        os.write(2, text.encode("utf-8", "backslashreplace"))
+        why = ascii(" ".join(str(error).split())[:200])[1:-1]  # of another package it may be a page, of a file any byte
+        os.write(2, f"proctally: internal error ({type(error).__name__}: {why}{at})\n".encode())
         os._exit(CANNOT_START if sys.argv[1:2] == ["run"] else FAILED)

@@ -420,7 +420,7 @@ def _reason(error: Exception, late: str) -> str:
         return "the sampler has ended"
     if isinstance(error, ImportError):
         return f"{error}; {PRELOAD}"
-    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def warn(what: str) -> None:

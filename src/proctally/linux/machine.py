@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from errno import EACCES, EINVAL, EMFILE, ENFILE, ENOENT, EPERM, ESRCH
+from errno import EACCES, EFBIG, EINVAL, EMFILE, ENFILE, ENOENT, EPERM, ESRCH
 
 from proctally.errors import AccessDenied, FileServed, NoDescriptors, NoProcfs, ProcessGone
 
@@ -47,15 +47,27 @@ def clock_id(pid: int) -> int:
     return (~pid << 3) | 2
 
 
+# What is mounted over a file of /proc may be a FIFO without writer, a terminal, or an endless device.
+READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+MOST_BYTES = 1 << 23  # the longest are command lines: 6 MiB (bprm_stack_limits in fs/exec.c)
+
+
+def check_size(size: int) -> None:
+    """Raise OSError where a file is longer than any that the kernel makes."""
+    if size > MOST_BYTES:
+        raise OSError(EFBIG, os.strerror(EFBIG))
+
+
 def _read(path: str, *, to_end: bool) -> bytes:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, READING)
     except OSError as error:
         raise classify(error) from None
     try:
         data = os.read(fd, 65536)
         while to_end and data and (more := os.read(fd, 65536)):
             data += more
+            check_size(len(data))
         return data
     except OSError as error:
         error.filename = path
@@ -204,7 +216,7 @@ class Machine:
         Raises `ProcessGone`, `AccessDenied`, `NoDescriptors`, `NoProcfs` or `FileServed`.
         """
         try:
-            return os.open(self.path(path), os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(self.path(path), READING)
         except OSError as error:
             raise self.classify(error) from None
 

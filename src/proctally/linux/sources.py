@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from proctally.errors import FileServed
-from proctally.linux.machine import Machine
+from proctally.linux.machine import Machine, check_size
 from proctally.text.escape import decode_name
 
 TYPE_CHECKING = False
@@ -60,6 +60,7 @@ class KeptFile:
                     self._size *= 2
                 piece = os.pread(fd, self._size, len(data))
                 data += piece
+                check_size(len(data))
         except FileServed as error:
             return self._aside(error)
         except OSError as error:

@@ -128,11 +128,13 @@ class Reading:
 def check_size(path: str) -> None:
     """Unpack a compressed record to its end, as `Ends` does, before much is made of it. Raises NoRecord, OSError."""
     with open_record(path) as file:
-        is_packed = file.read(len(GZIP)) == GZIP
-        file.seek(0)
         try:
+            is_packed = file.read(len(GZIP)) == GZIP
+            file.seek(0)
             for _ in _split(_blocks(file, path), path) if is_packed else ():
                 pass
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
         except ValueError as error:
             raise NoRecord(str(error)) from None
 

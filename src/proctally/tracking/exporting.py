@@ -182,10 +182,12 @@ def _check_files(environment: dict[str, str]) -> None:
 
 
 def _masked(url: str) -> str:
-    """Return a URL without user and password, also where it has no scheme, or more than one @."""
+    """Return a URL without user, password and query, also where it has no scheme, or more than one @."""
     head, at, tail = url.rpartition("@")
+    for sign in "?#":
+        tail = f"{tail.partition(sign)[0]}{sign}{MASK}" if sign in tail else tail
     scheme, colon, _ = head.partition("://")
-    return mask_text(f"{f'{scheme}://' if colon and scheme.isalnum() else ''}{MASK}@{tail}" if at else url)
+    return mask_text(f"{f'{scheme}://' if colon and scheme.isalnum() else ''}{MASK}@{tail}" if at else tail)
 
 
 def _textfile(path: str, values: dict[str, str], environment: dict[str, str]) -> str:

@@ -369,3 +369,12 @@ def test_missing_has_code(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pass
     assert [off.missing[0].code, lost.missing[0].code, len(lost.missing)] == ["switched_off", "ENOENT", 1]
     assert lost.samples == [] and len(lost.missing) == 1
+
+
+def test_error_without_text_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(block, "wait_as_program", fail)
+    with pytest.warns(proctally.TrackingWarning, match="everything: TimeoutError"), proctally.track():
+        pass

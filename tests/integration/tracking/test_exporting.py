@@ -94,7 +94,8 @@ def test_address_is_had_without_the_codec_for_names_of_hosts() -> None:
         ("pushgateway", ""), ("pushgateway", "http://u:secret@h:1/?a=b"), ("pushgateway", "http://h:1/a b"),
         ("pushgateway", "http://h:1/\udcff"), ("pushgateway", "http://h:99999"), ("otlp", ""), ("otlp", "h:4317"),
         ("pushgateway", "secret@h:1"), ("pushgateway", "u:secret@h:1"), ("otlp", "secret@h:4317"),
-        ("pushgateway", "ftp://h/?token=secret"), ("otlp", "https//u:secret@h:1"),
+        ("pushgateway", "ftp://h/?token=secret"), ("pushgateway", "http://h/?token=secret["),
+        ("pushgateway", "http://h/#secret"), ("otlp", "h/?x=secret"), ("otlp", "https//u:secret@h:1"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(option: str, wrong: str) -> None:

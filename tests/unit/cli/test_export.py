@@ -16,7 +16,7 @@ from proctally.cli.main import FAILED
 from proctally.record.csv import Lines
 from proctally.record.field_types import TypeFilter
 from proctally.record.location import open_output
-from proctally.record.reader import read
+from proctally.record.reader import check_size, read
 from proctally.record.writer import encode
 
 patient = settings(deadline=None)
@@ -204,3 +204,10 @@ def test_no_last_record(tmp_path: Path, capfd: pytest.CaptureFixture[str], made:
         (tmp_path / "runs").mkdir()
     assert export("last", "csv", "-", {"PROCTALLY_HOME": str(tmp_path)}) == FAILED
     assert str(tmp_path / "runs") in said(capfd)
+
+
+def test_record_that_cannot_be_read_is_the_object_of_its_error(tmp_path: Path) -> None:
+    (tmp_path / "record").symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match="Input/output error") as failed:
+        check_size(str(tmp_path / "record"))
+    assert failed.value.filename == str(tmp_path / "record")

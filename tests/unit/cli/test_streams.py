@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import sys
+
 import pytest
 
 from made import lines, reason
-from proctally.cli import streams
+from proctally import cli
+from proctally.cli import main, streams
+from proctally.linux import child
 from proctally.tracking.config import Options
 from proctally.tracking.session import Ended
 
@@ -30,3 +36,23 @@ def test_quiet_run_shows_oom_kills_all_the_same(monkeypatch: pytest.MonkeyPatch,
     summary = lines(reason=reason("exit_status"))[-1]
     assert streams.show_end(Ended(3, "job", summary, None, []), options, {}) == 3
     assert len(shown) == 1
+
+
+def test_internal_error_is_one_line_without_escapes(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise ImportError("\n\nPLEASE READ\n\x1b[31m" + 1000 * "x")
+
+    monkeypatch.setattr(main, "script", fail)
+    monkeypatch.setattr(child, "set_interrupt", lambda *, raises: None)
+    monkeypatch.setattr(cli, "REACHING", ())
+    monkeypatch.setattr(gc, "set_threshold", id)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    monkeypatch.setattr(sys, "argv", ["proctally", "ls"])
+    with pytest.raises(SystemExit):
+        cli.start()
+    text = capfd.readouterr().err
+    assert text.startswith(r"proctally: internal error (ImportError: PLEASE READ \x1b[31mxxx")
+    assert text.endswith(")\n") and text.count("\n") == 1 and len(text) < 400

@@ -125,6 +125,18 @@ def test_read_to_the_end(tmp_path: Path) -> None:
     assert machine.read("empty") == machine.read("empty", to_end=True) == b""
 
 
+def test_what_is_mounted_over_a_file_never_holds_the_reader_nor_fills_its_memory(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "meminfo")
+    (tmp_path / "stat").symlink_to("/dev/zero")
+    machine = Machine(str(tmp_path))
+    assert machine.read("meminfo", to_end=True) == b""
+    assert KeptFile(machine, "meminfo").read() is None
+    with pytest.raises(OSError, match="File too large"):
+        machine.read("stat", to_end=True)
+    endless = KeptFile(machine, "stat")
+    assert endless.read() is None and getattr(endless.error, "errno", None) == errno.EFBIG
+
+
 def test_empty_answer_is_an_ended_process(tmp_path: Path) -> None:
     (tmp_path / "stat").write_bytes(b"")
     fd = Machine(str(tmp_path)).open("stat")
