@@ -107,17 +107,24 @@ class MemoryJob:
         return self.model.bracket(before, self.levels, round(self.claimed * MIB))
 
     def scan(
-        self, *, unseen: float = 0, exiting: float | None = None, lived: tuple[int, int] | None = None
+        self,
+        *,
+        unseen: float = 0,
+        exiting: float | None = None,
+        of_parents: float = 0,
+        lived: tuple[int, int] | None = None,
     ) -> tuple[float, float]:
         """End a scan; return low and high of anonymous memory.
 
         `unseen`: faults of the tree so far that no reading of a member shows; `exiting`: those since the last scan of
-        members that left. `most_alive`: the most processes that lived at once.
+        members that left; `of_parents`: those that are theirs or of others. `lived`: the most processes that lived at
+        once, and how many started.
         """
         bracket = self.bracket()
         self.seconds += 1
         faults = self.model.turnover.faulted + round(unseen * MIB)
-        self.model.settle(self.seconds, faults, None if exiting is None else round(exiting * MIB), lived)
+        left = None if exiting is None else (round(exiting * MIB), round(of_parents * MIB))
+        self.model.settle(self.seconds, faults, left, lived)
         return bracket.anon_low / MIB, bracket.anon_high / MIB
 
     def read_pss(self, process: ProcessMemory, pss: dict[ProcessMemory, float]) -> None:

@@ -231,6 +231,17 @@ def test_short_job_is_bounded_by_its_mark(tmp_path: Path, milliseconds: int) -> 
     assert 0 <= memory["peak_low_bytes"] <= memory["peak_high_bytes"]
 
 
+def test_process_between_two_scans_is_within_the_bounds(tmp_path: Path) -> None:
+    """No scan meets it, and its parent shows its faults together with those of a member that left."""
+    script = f"sleep 0.3; {PYTHON[0]} -I -S -c 'print(open(\"/proc/self/status\").read())'; false"
+    command = [*PROCTALLY, "run", "-q", "--no-gpu", "--", "sh", "-c", script]
+    status = subprocess.run(command, env=environment(tmp_path), stdout=subprocess.PIPE, text=True, timeout=60).stdout
+    held = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon:"))
+    memory = record(tmp_path)[-1]["memory"]
+    assert held > 2 * MIB
+    assert memory["peak_low_bytes"] <= held <= memory["peak_high_bytes"] < 64 * MIB
+
+
 def test_mark_of_who_started_the_tracker_bounds_nothing(tmp_path: Path) -> None:
     """Exec hands on the mark of a process: that of 100 MiB reaches the tracker, and must not reach the job."""
     code = f"import os, sys; held = b'x' * {100 * MIB}; os.execvp(sys.argv[1], sys.argv[1:])"

@@ -75,6 +75,7 @@ if TYPE_CHECKING:
 
     from proctally.linux.memory_levels import MemoryLevels
     from proctally.linux.proc_memory import Sizes
+    from proctally.tree.memory_exits import Exiting
     from proctally.tree.memory_unseen import Lived
 
 THREAD_BYTES = 30 * 1024  # kernel stack and task of a thread, measured
@@ -396,14 +397,14 @@ class MemoryModel:
     # -- the end of a scan -----------------------------------------------------------------------------------------
 
     def settle(
-        self, now: float, faults: int | None = None, exiting: int | None = None, lived: Lived | None = None
+        self, now: float, faults: int | None = None, exiting: Exiting | None = None, lived: Lived | None = None
     ) -> None:
         """End a scan: pass its last bracket and its high-water marks to the peaks.
 
         `now`: the moment in seconds since the start. `faults`: (minflt + majflt) x page size of the whole tree, exited
         processes included. `exiting`: bytes that members that left since the last scan faulted in after their last
-        reading. `lived`: how many processes lived at once, and how many started, since the last scan. Each is None
-        where it is unknown.
+        reading, and those that are theirs or of children that no scan met. `lived`: how many processes lived at once,
+        and how many started, since the last scan. Each is None where it is unknown.
         """
         assert self.last is not None
         peaks = self.peaks
@@ -412,9 +413,9 @@ class MemoryModel:
             if self._unseen_faults is None:
                 self._unseen_faults = faults - self.turnover.faulted
             self._unseen_faults += self.missed
-        exiting = min(self.missed, self._room if exiting is None else exiting)
-        ending = min(exiting, self._room)
-        faulted = self.shared.explain(self.missed - exiting)
+        own, of_parents = exiting or (0, self.missed)
+        ending = min(own + of_parents, self._room, self.missed)
+        faulted = self.shared.explain(self.missed - max(ending, min(own, self.missed)))
         members = len(self.members)
         unseen = peaks.unseen.size_of(faulted, members - self.entered, lived)
         overlap = self._overlap.take(members, lived)

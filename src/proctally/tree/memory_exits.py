@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from proctally.linux.proc import Stat
     from proctally.tree.member import Member
 
+    Exiting = tuple[int, int]  # bytes that `stat` of members shows; those that their parents show
+
 
 class Exits:
     """Members that left since the last scan, with the faults of their last reading in the memory model."""
@@ -23,14 +25,17 @@ class Exits:
         """Add a member that left; `faults`: bytes that the model knows."""
         self._left.append((member, faults))
 
-    def take_faults(self) -> int | None:
-        """Return the bytes that they faulted in since, at most, and forget them; None where no `stat` shows it."""
-        total = 0
+    def take_faults(self) -> Exiting | None:
+        """Return the bytes that they faulted in since, and forget them; None where no `stat` shows it.
+
+        First those that their own `stat` shows; then those that parents show: of them and of children that no scan met.
+        """
+        own = of_parents = 0
         known: dict[Member, int] = {}
         left, self._left = self._left, []
         for member, faults in left:
             stat = member.stat
-            total += max(0, (stat.minor_faults + stat.major_faults) * self._page_size - faults)
+            own += max(0, (stat.minor_faults + stat.major_faults) * self._page_size - faults)
             if member.state == b"Z" and member.threads <= 1:
                 continue
             if member.parent is None:
@@ -40,8 +45,8 @@ class Exits:
             more = _of_children(parent.stat) - _of_children(parent.previous_stat) - faults
             if more < 0:  # it has not reaped all of them yet
                 return None
-            total += more * self._page_size
-        return total
+            of_parents += more * self._page_size
+        return own, of_parents
 
 
 def _of_children(stat: Stat) -> int:

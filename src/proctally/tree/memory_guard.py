@@ -133,8 +133,9 @@ class MemoryGuard(Guard):
         )
 
     def _all_faults(self) -> int:
-        total = self.ledger.total()
-        return total[MINOR] + total[MAJOR]
+        """Return the page faults of the tree, those before its start included: `stat` of a member shows them too."""
+        total, base = self.ledger.total(), self.ledger.base
+        return total[MINOR] + total[MAJOR] + base[MINOR] + base[MAJOR]
 
     def _lived(self) -> Lived | None:
         return None if self.perf is None else self.perf.lived()

@@ -94,6 +94,16 @@ def test_member_that_leaves_can_have_grown_to_its_mark() -> None:
 # -- memory that no scan sees ------------------------------------------------------------------------------------------
 
 
+def test_faults_of_parents_can_be_of_unseen_children() -> None:
+    job = MemoryJob()
+    root, child = job.start(anon=100), job.start(anon=10)
+    for _ in range(4):
+        job.scan()
+    job.model.leave(child)
+    job.scan(unseen=30, exiting=0, of_parents=30, lived=(2, 1))
+    assert root.living and peak(job) == (110, 140)
+
+
 def test_unseen_of_members_that_left_is_in_the_peak() -> None:
     job = MemoryJob()
     root = job.start(anon=100)
