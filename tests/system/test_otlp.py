@@ -131,8 +131,8 @@ def test_what_a_receiver_says_is_one_line_without_control_characters(tmp_path: P
     with RECEIVERS["grpc"](taken) as url, held(tmp_path, "cat $HOLD", "-q", "--otlp", url, env=env):
         until(lambda: taken.times, "the first try")
     first, second, rest = (tmp_path / "said").read_text().split("\n")
-    assert first == r"proctally: --otlp: gRPC status INVALID_ARGUMENT: bad\x1b[31m red"
-    assert second.endswith(" points were given up")
+    assert first == rf"proctally: --otlp {url}: gRPC status INVALID_ARGUMENT: bad\x1b[31m red"
+    assert second.endswith(" points were given up; check that the receiver answers and accepts them")
     assert not rest
 
 
@@ -194,20 +194,22 @@ def test_end_of_a_job_is_not_held_up_for_an_outage(tmp_path: Path) -> None:
         begun = time.monotonic()
         assert puppet.exit(0) == 0
         assert time.monotonic() - begun < 1.5
-        assert b"proctally: --otlp: Remote end closed connection without response" in puppet.stderr()
+        assert f"--otlp {url}: Remote end closed connection without response" in puppet.stderr().decode()
 
 
 def test_receiver_that_is_gone_is_told_of_after_the_job(tmp_path: Path) -> None:
     begun = time.monotonic()
-    done = run(tmp_path, "-q", "--otlp", f"http://127.0.0.1:{free_port()}", "--", "sh", "-c", "exit 3")
+    port = free_port()
+    done = run(tmp_path, "-q", "--otlp", f"http://ada:pw@127.0.0.1:{port}", "--", "sh", "-c", "exit 3")
     took = time.monotonic() - begun
     assert done.status == 3
     told = done.stderr.decode().splitlines()
     if took > 2.9:  # beside much other load: the tracker did not wait for it any longer
         assert "did not say the last in time" in told[0]
         return
-    assert told[0] == "proctally: --otlp: Connection refused"
-    assert re.fullmatch(r"proctally: --otlp: \d+ points were given up", told[1])
+    option = f"proctally: --otlp http://***@127.0.0.1:{port}: "
+    assert told[0] == f"{option}Connection refused"
+    assert re.fullmatch(re.escape(option) + r"\d+ points were given up; check that the receiver .*", told[1])
 
 
 def test_receiver_that_was_busy_at_the_end_is_asked_once_more(tmp_path: Path) -> None:

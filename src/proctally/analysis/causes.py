@@ -71,7 +71,7 @@ WORDS = {
     TOO_SHORT: "too short to be sampled",
     THROTTLED: "throttled by its CPU quota for {seconds} ({share} of the time)",
     STARVED: "starved: runnable without a CPU for {share} of its time ({threads} runnable threads on average)",
-    CPU_WAIT: "starved: it waited for a CPU in {share} of the time, and wanted {cores} cores",
+    CPU_WAIT: "starved: it waited for a CPU in {share} of the time, and wanted {cores} core{s}",
     CPU_PRESSURE: "some of it waited for a CPU in {share} of the time",
     PSS_DENIED: "{gap}",
     MEMORY_HIGH: "at memory.high, {limit}: the kernel reclaimed its memory",
@@ -88,9 +88,9 @@ WORDS = {
     BUSY: "{gpus} busy",
     WANTED: "trial: it wanted {cores}",
     TWICE_LIMIT: "trial: twice its limit of {limit}",
-    STARVED_TIME: "starved: on {cores} cores about {about}",
+    STARVED_TIME: "starved: on {cores} core{s} about {about}",
     AS_FAR: "as far as it went",
-    ALL_USED: "it used all it had ({cores} cores): whether more make it faster is unknown",
+    ALL_USED: "it used all it had ({cores} core{s}): whether more make it faster is unknown",
     WIDE: "it held {bounds}",
     UNCLAIMED: "{bytes} of it is shared memory that might belong to another job",
     DROPPABLE: "the kernel can drop the {bytes} of mapped files, and read them again",
@@ -152,6 +152,7 @@ class Cause:
         """Its values as text."""
         values = self.values
         shown = {name: SHOWN[name](value) for name, value in values.items() if name in SHOWN}
+        shown["s"] = "" if values.get("cores") == 1 else "s"  # of the noun behind a number of cores
         if "unit" in values:
             show = exact_size if values["unit"] == "By" else minutes
             shown |= {name: show(values[name]) for name in ("used", "next", "below", "limit", "more") if name in values}

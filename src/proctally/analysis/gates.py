@@ -9,6 +9,7 @@ from proctally.analysis.measures import FIGURES, figure
 from proctally.analysis.statistics import MAX_RUNS, runs_needed
 from proctally.errors import UsageError
 from proctally.record.schema import BYTES, SECONDS
+from proctally.text.nearest import did_you_mean
 from proctally.text.units import parse_size, seconds_of
 
 TYPE_CHECKING = False
@@ -75,8 +76,9 @@ def _gate(text: str) -> Gate:
     try:
         wanted = figure(name)
     except KeyError:
-        known = " ".join(each.name for each in FIGURES)
-        raise UsageError(f"--fail-on {text[:60]}: unknown figure; use {VERDICT} {known}") from None
+        near = did_you_mean(name, (VERDICT, *(each.name for each in FIGURES)))
+        remedy = near or "proctally diff --help lists the figures"
+        raise UsageError(f"--fail-on {text[:60]}: unknown figure; {remedy}") from None
     sign = {"+": 1, "-": -1}.get(limit[:1])
     if not equals or sign is None:
         raise UsageError(f"--fail-on {text[:60]}: no limit given; use {name}=+10% or {name}=-10%")
@@ -101,5 +103,5 @@ def _amount(text: str, wanted: Measure, whole: str) -> tuple[float, bool]:
 
 def _number(text: str, where: str) -> float:
     if not text.replace(".", "", 1).isdecimal() or not text.isascii():
-        raise UsageError(f"{where}: {text or 'nothing'} is not a number")
+        raise UsageError(f"{where}: {text or 'nothing'} is not a number; use +10% or +2")
     return float(text)

@@ -5,6 +5,8 @@ A value of another type, below 0 or above its upper bound is unknown: None. Olde
 
 from __future__ import annotations
 
+from math import inf
+
 from proctally.record import codes
 from proctally.record.values import objects_at, value_at
 from proctally.text import words
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 NARROW = 0.02  # of the upper bound: maximum width that is shown as one figure
 NEAR_LIMIT = 0.90  # of a limit: above it the peak is near it
 MAX_PARTS = 5
-PARTS = {"family": "{} (forks)", "shared": "shared memory", "spike": "{} (spike)"}  # by kind
+EXPLAINED = 0.5  # of the low bound of the peak: where the parts are less, most was held between two scans
+SPIKE, UNSEEN = "spike", "between two scans"
+PARTS = {"family": "{} (forks)", "shared": "shared memory", SPIKE: "{} (briefly)", UNSEEN: UNSEEN}  # by kind
 SMALLEST = 1 << 16  # bytes of mapped files, kernel memory or swap: below it they are not shown
 
 
@@ -67,6 +71,7 @@ class HeldMemory:
         memory.unclaimed = _bytes(section, "unclaimed_shmem_bytes")
         memory.at_seconds = _bytes(section, "at_seconds")
         memory.parts = [PeakPart(entry) for entry in objects_at(section, "at_peak")[:MAX_PARTS]]
+        memory.parts[:0] = _unseen(memory, _bytes(value_at(summary, "processes"), "peak"))
         memory.gaps = [gap for gap in objects_at(summary, "gaps") if gap.get("section") == codes.MEMORY]
         return memory
 
@@ -133,6 +138,23 @@ class HeldMemory:
     def late(self) -> str:
         """Return the gap of scans that took long, as text; empty without one."""
         return next((words.gap(gap) for gap in self.gaps if gap.get("code") == codes.LATE_LOOK), "")
+
+
+def _unseen(memory: HeldMemory, processes: float | None) -> list[PeakPart]:
+    """Return what was held between two scans, where the parts and as small ones leave most of the low bound to it.
+
+    `processes`: the most that lived at once.
+    """
+    parts = memory.parts
+    rest = 0.0 if len(parts) < MAX_PARTS else inf if processes is None else max(0.0, processes - MAX_PARTS)
+    lows, highs = ([getattr(part, end) or 0 for part in parts] for end in ("low", "high"))
+    if memory.low is None or memory.high is None or not parts:
+        return []
+    most = sum(highs) + (rest * min(highs) if rest else 0.0)
+    if most >= EXPLAINED * memory.low:
+        return []
+    bounds = {"low_bytes": memory.low - most, "high_bytes": memory.high - sum(lows)}
+    return [PeakPart({"kind": UNSEEN, **bounds})]
 
 
 def _width(gap: JsonObject) -> float:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from proctally.record import JsonObject
     from proctally.tracking.config import Options
 
+REMEDY = "check that the receiver answers and accepts them"
 REPORT_BYTES = 1 << 16
 REAP_NS = 10_000_000
 SKIPPED = ("process",)  # of processes it is told all that it tells with the commands
@@ -50,8 +51,8 @@ class Outlets:
     def __init__(self, options: Options, environment: dict[str, str], values: dict[str, str]) -> None:
         self.listening: Socket | None = None
         self.address: str | None = None
-        self._typed = options.textfile
         self._textfile = None if options.textfile is None else _textfile(options.textfile, values, environment)
+        self._shown = {"textfile": options.textfile}  # of each way out: where to, without what may be secret
         self._pushgateway = options.pushgateway
         self._keep = options.pushgateway_keep
         self._otlp = None if environment.get("OTEL_SDK_DISABLED", "").lower() == "true" else options.otlp
@@ -60,14 +61,16 @@ class Outlets:
                 _demand("prometheus", f"--{name}")
         if options.pushgateway is not None:
             _check_url("--pushgateway", options.pushgateway, ("http", "https"))
+            self._shown["pushgateway"] = shown = _masked(options.pushgateway)
             if any(sign in options.pushgateway for sign in "?#"):  # a path follows it
-                raise UsageError(f"--pushgateway: {_masked(options.pushgateway)!r} has more than a host and a path")
+                raise UsageError(f"--pushgateway: {shown!r} has more than a host and a path")
         if self._otlp is not None:
             _demand("otlp", "--otlp")
             _check_protocol(environment)
             endpoint = _endpoint(self._otlp, environment)
             _check_url("--otlp", endpoint, ("http", "https", "grpc", "grpcs"))
             _check_files(environment)
+            self._shown["otlp"] = _masked(endpoint)
             if endpoint.startswith("grpc"):
                 self._otlp = endpoint
         for flag, where in (("--serve", options.serve), ("--listen", options.listen)):
@@ -87,8 +90,9 @@ class Outlets:
         }
 
     def label(self, sink: str) -> str:
-        """Return the option of a way out, with the file that it names."""
-        return f"--{sink} {self._typed}" if sink == "textfile" else f"--{sink}"
+        """Return the option of a way out, with the file or the masked URL that it names."""
+        where = self._shown.get(sink)
+        return f"--{sink} {where}" if where else f"--{sink}"
 
     @property
     def is_loopback(self) -> bool:
@@ -367,7 +371,8 @@ class Exports(HelperClient):
         try:
             report = json.loads(helper.incoming)
             self.troubles += [f"{self._outlets.label(sink)}: {why}" for sink, why in report["troubles"].items()]
-            self.troubles += [f"--{sink}: {count} points were given up" for sink, count in report["dropped"].items()]
+            for sink, count in report["dropped"].items():
+                self.troubles.append(f"{self._outlets.label(sink)}: {count} points were given up; {REMEDY}")
             self.troubles += [f"exporter: {fault}" for fault in report["faults"]]
         except (ValueError, KeyError, TypeError, AttributeError):
             self.troubles.append("exporter: its report cannot be read")

@@ -94,7 +94,7 @@ def chosen_runs(words: Sequence[str], wanted: Filter, environment: dict[str, str
 def ended_jobs(chosen: list[Past]) -> tuple[list[Past], list[str]]:
     """Return the jobs that have ended, and what was left out. Raises NoRecord."""
     if not chosen:
-        raise NoRecord("no past run has this name, tag or date; proctally ls lists them")
+        raise NoRecord("advise: no past run has this name, tag or date; list runs with proctally ls")
     jobs = [record for record in chosen if record.run.get("kind") != "system"]
     if not jobs:
         raise NoRecord(f"{chosen[0].path}: is of the whole machine, which requests nothing; name the record of a job")

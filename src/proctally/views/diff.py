@@ -62,10 +62,10 @@ def named_equal(rows: Sequence[ComparisonRow]) -> list[str]:
 
 
 def word(diff: Diff, row: ComparisonRow) -> str:
-    """Return the claim of a row; of a change that is clear alone, and not among all claims, how many these are."""
+    """Return the claim of a row; of a change that is clear alone, and not among all tests, how many these are."""
     found = None if row.shift is None else row.shift.interval
     if row.claim == UNCLEAR and found is not None and found.p <= LEVEL:
-        return f"{row.claim} (one of {len(diff.tested)})"
+        return f"{row.claim}: one of {len(diff.tested)} tests"
     return row.claim or ""
 
 

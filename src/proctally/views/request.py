@@ -24,6 +24,7 @@ ATTACHED = (codes.ALL_EXITED, codes.DURATION_OVER, codes.READERS_GONE, codes.STO
 TRACKED = (
     codes.BLOCK_ENDED, codes.BLOCK_CANCELLED, codes.BLOCK_LEFT, codes.PROGRAM_EXITED, codes.PROGRAM_REPLACED,
 )  # fmt: skip
+GOOD = ("ok", "ended")  # verdicts that explain nothing that is unknown
 NOUNS = {CORES: "core", GPUS: "GPU"}
 ENDS = 2  # samples of a run without one between its start and its end: the summary has all of them
 KINDS = dict.fromkeys(ATTACHED, "attach") | dict.fromkeys(TRACKED, "track")  # of a tree, by the reason of its end
@@ -77,16 +78,16 @@ def request(run: Evidence) -> str:
     found = request_rows([run])
     known = [text for each in found if (text := _asked(each))]
     unknown = [LABELS[each.resource] for each in found if each.request is None and each.trial is None]
+    proved = any(each.request is not None for each in found)
+    why = "" if proved or run.verdict in GOOD else f" (ended as {run.verdict})"
     if not known:
-        return f"unknown, for the run ended as {run.verdict}; details: proctally report"
+        return f"unknown{why}; details: proctally report"
     text = ", ".join(known)
     memory = next(each for each in found if each.resource == MEMORY)
     if memory.trial is not None and memory.at_least is not None:
-        needed, trial = size(memory.at_least), size(memory.trial)
-        figure, unit = needed.split()
-        text += f": it needed more than {figure if trial.endswith(unit) else needed}"
+        text += f": it needed over {size(memory.at_least)}"
     if unknown:
-        return f"{text}; {' and '.join(unknown)} unknown{_without_waits(found)}"
+        return f"{text}; {' and '.join(unknown)} unknown{why or _without_waits(found)}"
     is_trial = any(each.request is None and each.trial is not None for each in found)
     return text if is_trial else f"{text}; from one run (more: proctally advise)"
 

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from made import GIB, MIB, bounded, gap, gpu, lines, reason
 from peak_memory import peak_mib
+from proctally.analysis import causes
 from proctally.analysis.advice import Advice, advise_on, asked, basis, request_rows
+from proctally.analysis.causes import Cause
 from proctally.analysis.evidence import CORES, GPUS, MEMORY, TIME, Evidence
 from proctally.analysis.loads import Loads
 
@@ -269,6 +271,7 @@ def test_starved_by_parts_of_the_wall_time_has_a_trial_of_cores_and_no_time() ->
     cores, time = one(CORES, **starved), one(TIME, **starved)
     assert (cores.request, cores.trial, time.request, time.trial) == (None, 2, None, None)
     assert cores.why is not None and cores.note.text == "trial: it wanted 1.90"
+    assert "on 1 core about" in Cause(causes.STARVED_TIME, cores=1, about=21.0).text
     assert cores.why.text == "starved: it waited for a CPU in 80 % of the time, and wanted 1.90 cores"
     assert asked(cores) == "not enough evidence: at least 0.38 needed; as a trial 2"
     crowd = starved | {"cores": [1.9] * 10, "waiting": {"run_delay_seconds": 500.0}, "time": parts(1.0)}

@@ -190,7 +190,8 @@ def test_a_run_that_failed_at_once_has_not_become_faster() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("memery=+5%", "memery=+5%: unknown figure; use verdict wall cpu"),
+        ("memery=+5%", "memery=+5%: unknown figure; did you mean memory?"),
+        ("foo=1", "foo=1: unknown figure; proctally diff --help lists the figures"),
         ("cpu", "cpu=+10% or cpu=-10%"),
         ("cpu=10%", "cpu=+10% or cpu=-10%"),
         ("cpu=", "cpu=+10%"),

@@ -83,7 +83,7 @@ def test_parts_have_names_by_kind() -> None:
         {"pid": 7, "command": "a\x1b[31m", "low_bytes": MIB, "high_bytes": 2 * MIB, "kind": each} for each in kinds
     ]
     names = [part.name for part in of(GIB, GIB, at_peak=parts).parts]
-    assert names == [r"a\x1b[31m", r"a\x1b[31m (forks)", "shared memory", r"a\x1b[31m (spike)", r"a\x1b[31m"]
+    assert names == [r"a\x1b[31m", r"a\x1b[31m (forks)", "shared memory", r"a\x1b[31m (briefly)", r"a\x1b[31m"]
 
 
 @given(STRANGE)

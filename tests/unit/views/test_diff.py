@@ -47,7 +47,7 @@ def test_groups_have_intervals_words_and_what_they_see() -> None:
 
 def test_claim_that_is_clear_alone_says_of_how_many_it_is() -> None:
     text = as_text(diff(noisy(100.0, 4), noisy(200.0, 4)), verbose=False, colour=False)
-    assert "unclear (one of 3)" in text
+    assert "unclear: one of 3 tests" in text
 
 
 def test_rows_that_are_equal_are_folded() -> None:

@@ -29,13 +29,16 @@ def text(path: Path | None = None, **changes: Any) -> str:
         ({}, "4 cores, 640 MiB, 2 min; from one run (more: proctally advise)"),
         ({"reason": reason("all_exited"), "verdict": "ended"}, "4 cores, 640 MiB; time unknown"),
         ({"reason": reason("block_ended"), "verdict": "ended"}, "4 cores; memory and time unknown"),
-        ({"verdict": "failed", "exit_code": 3}, "unknown, for the run ended as failed; details: proctally report"),
+        ({"verdict": "failed", "exit_code": 3}, "unknown (ended as failed); details: proctally report"),
+        ({"verdict": "failed", "exit_code": 3, "time": TIME,
+          "cpu": made.summary()["cpu"] | {"mean_cores": 0.4, "peak_cores": 0.5}},
+         "2 cores as a trial; memory and time unknown (ended as failed)"),
         ({"time": TIME, "cpu": made.summary()["cpu"] | {"mean_cores": 0.4, "peak_cores": 0.5}},
          "2 cores as a trial, 640 MiB; time unknown (on 2 cores about 3.0 s)"),
         ({"verdict": "timeout", "reason": reason("timeout", limit_seconds=4000)},
          "4 cores, 2 h 15 min as a trial; memory unknown"),
         ({"verdict": "oom", "limits": {"memory_bytes": GIB}},
-         "4 cores, 2 GiB as a trial: it needed more than 1.0; time unknown"),
+         "4 cores, 2 GiB as a trial: it needed over 1.0 GiB; time unknown"),
     ],
 )  # fmt: skip
 def test_request_has_what_is_proved_a_trial_and_what_is_unknown(changes: dict[str, Any], shown: str) -> None:

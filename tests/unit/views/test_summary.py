@@ -86,7 +86,7 @@ proctally build  ok  1 min 23 s
 """
 NARROW = """\
   memory     1.71 GiB held, 36.0 MiB mapped files, of 2.0 GiB
-             at 11.5 s: python3 (5) 251 to 258 MiB, sh 300 KiB
+             at 11.5 s: python3 (5) 1.45 to 1.50 GiB, sh 300 KiB
 """
 WIDE = """\
   memory     0.90 to 1.20 GiB held, 36.0 MiB mapped files, 80.0 MiB swap, of
@@ -144,6 +144,23 @@ def bounded(low: Any, high: Any, *parts: dict[str, Any], gaps: Any = (), **more:
 def line_of(text: str, label: str) -> str:
     (line,) = [line for line in text.splitlines() if line.startswith(f"  {label} ")]
     return line
+
+
+@pytest.mark.parametrize(
+    ("parts", "processes", "holders"),
+    [
+        (3, 4, "between two scans 83.7 to 122 MiB, sh 112 KiB, "),
+        (5, 5, "between two scans 83.5 to 121 MiB, sh 112 KiB, …"),
+        (5, 5000, "sh 112 KiB, sh 112 KiB, "),
+        (5, None, "sh 112 KiB, sh 112 KiB, "),
+    ],
+)
+def test_parts_that_explain_little_of_the_peak_follow_what_was_held_between_two_scans(
+    parts: int, processes: Any, holders: str
+) -> None:
+    small = [part(112 << 10, 112 << 10, "sh") | {"pid": None}] * parts
+    summary = bounded(84 * MIB, 122 * MIB, *small) | {"processes": SUMMARY["processes"] | {"peak": processes}}
+    assert f"at 11.5 s: {holders}" in shown(summary)
 
 
 def test_plain() -> None:
@@ -232,7 +249,7 @@ def test_peak_near_its_limit_shows_the_share() -> None:
 def test_lines_give_way_where_there_are_more_than_16() -> None:
     parts = part(400 * MIB, 700 * MIB), part(251 * MIB, 258 * MIB)
     full = bounded(
-        int(0.9 * GIB), int(1.2 * GIB), *parts, oom_kills=1,
+        int(0.9 * GIB), int(1.2 * GIB), *parts, swap_bytes=80 * MIB, oom_kills=1,
         ooms=[{"elapsed_seconds": 1.0, "cgroup": "/x", "limit_bytes": 1, "count": 1, "at_peak": list(parts)}],
     ) | {
         "time": TIME, "counters": {"cycles": 5}, "phases": [{"name": "fit", "wall_seconds": 3.0}],
@@ -430,7 +447,7 @@ def test_short_jobs_keep_to_80_columns(seconds: float) -> None:
 
 
 def test_narrow_bounds_are_one_figure() -> None:
-    parts = part(251 * MIB, 258 * MIB), part(300 << 10, 300 << 10, "sh")
+    parts = part(int(1.45 * GIB), int(1.50 * GIB)), part(300 << 10, 300 << 10, "sh")
     summary = bounded(int(1.70 * GIB), int(1.71 * GIB), *parts, gaps=[gap("memory", "pss_stale", count=2)])
     assert NARROW in shown(summary) and "wide:" not in shown(summary, verbose=True)
 

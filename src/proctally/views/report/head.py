@@ -6,7 +6,7 @@ import shlex
 import time
 from itertools import accumulate
 
-from proctally.analysis.memory import PeakPart
+from proctally.analysis.memory import SPIKE, PeakPart
 from proctally.analysis.time import Time
 from proctally.record.codes import COMPLETE
 from proctally.record.values import number_at, objects_at, section_at, value_at
@@ -116,6 +116,8 @@ def memory(facts: Facts) -> JsonObject | None:
         start = phrases.moment(held.at_seconds, facts.phase_at(held.at_seconds))
         parts = ", ".join(phrases.holders(held.parts, held.high or 0.0))
         lines.append(f"{start[0].upper()}{start[1:]}: {parts}.")
+    if any(part.kind == SPIKE for part in held.parts):
+        lines.append("Briefly: between two scans, by the high-water mark of the process.")
     if held.high is not None and not held.is_narrow:
         cause = f": {held.cause}" if held.cause else ""
         lines.append(f"Hatched: between what is certain and what cannot be excluded{cause}.")
