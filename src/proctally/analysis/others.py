@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_USERS = 5
+EXPLAINED = 0.5  # of the cores that a job missed
+UNNAMED = "the rest ended between two readings, or cannot be read"
 NAME = 24  # cells of the name of a user or of a command at most
 
 
@@ -55,6 +57,11 @@ class Others:
         self.cores = number_at(section, "cpu_cores")
         self.is_partial = value_at(section, "coverage") == PARTIAL
         self.users = [OtherUser(entry) for entry in objects_at(section, "largest")[:MAX_USERS]]
+
+    def lack(self, missed: float | None) -> str:
+        """Return why the named ones explain less than half of the cores that the job missed; empty where they do."""
+        named = sum(user.cores or 0.0 for user in self.users)
+        return UNNAMED if self.is_partial and missed is not None and named < EXPLAINED * missed else ""
 
     def text_of_cores(self, cpus: float | None) -> str:
         """Return the cores of all others, such as `at least 1.63 of 2 cores`. `cpus`: of the machine."""

@@ -47,8 +47,9 @@ def _memory(page: Page, summary: JsonObject) -> None:
     """Add what makes the bounds of the peak wide, the kernel's part, and the sums."""
     memory, held = summary["memory"], HeldMemory.of_summary(summary)
     kernel = [] if held.kernel is None else [f"kernel {size(held.kernel)}"]
-    sums = f"PSS {size(memory['peak_pss_bytes'])}, RSS {size(memory['peak_rss_bytes'])}"
-    page.add("memory", ", ".join([*kernel, sums, f"largest process {size(memory['peak_process_rss_bytes'])}"]))
+    sums = f"sampled sums: PSS {size(memory['peak_pss_bytes'])}, RSS {size(memory['peak_rss_bytes'])}"
+    largest = f"high-water mark of the largest process: {size(memory['peak_process_rss_bytes'])}"
+    page.add("memory", "; ".join([*kernel, sums, largest]))
     if held.cause:
         page.add("", f"wide: {held.cause}")
     if memory.get("pss_denied"):

@@ -77,6 +77,12 @@ def others(summary: object, time: Time) -> Others | None:
     return None if not found.users or (time.parts and time.share(READY) < NOTABLE_SHARE) else found
 
 
+def others_lack(summary: object, found: Others, time: Time) -> str:
+    """Return why the named others explain too little of the wait; empty where they explain it, or it is unknown."""
+    used, wanted = number_at(summary, "cpu.mean_cores"), time.wanted_cores
+    return found.lack(None if used is None or wanted is None else wanted - used)
+
+
 class CommandTime:
     """CPU time of one command; `processes` and `line` (its row of the summary) are None for what no command has."""
 

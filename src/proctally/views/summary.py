@@ -162,6 +162,8 @@ def _others(page: Page, summary: JsonObject, time: Time) -> None:
         start = f"{others.text_of_cores(number_at(summary, 'system.cpus'))}: "
         width = min(phrases.NAME, page.room // 3)
         page.add_list("others", start, [user.text(page.look.mark, width, page.look.encoded) for user in others.users])
+        if lack := phrases.others_lack(summary, others, time):
+            page.add("", lack)
 
 
 def _memory(page: Page, summary: JsonObject, recorded: Recorded | None) -> None:

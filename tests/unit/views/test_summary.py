@@ -94,7 +94,8 @@ WIDE = """\
              at 11.5 s: gunicorn: worker (forks) (5) 400 to 700 MiB, …
 """
 VERBOSE = """\
-  memory     PSS 1.2 GiB, RSS 2.1 GiB, largest process 700 MiB
+  memory     sampled sums: PSS 1.2 GiB, RSS 2.1 GiB; high-water mark of the
+             largest process: 700 MiB
   waited     1.5 s of threads for a CPU
   tracking   0.250 s CPU (0.1 %), 12.5 MiB, 85 samples
   sources    procfs 301.200 s, rusage 301.504 s; total by rusage
@@ -237,6 +238,11 @@ def test_others_are_named_where_the_job_waited() -> None:
     assert line_of(shown(crowded), "others") == "  others     1.63 of 2 cores: ci python 0.84, root cc1 x 4 0.41"
     least = crowded | {"others": others | {"coverage": "partial"}}
     assert "others     at least 1.63 of 2 cores: " in shown(least)
+    starved = least | {"cpu": SUMMARY["cpu"] | {"mean_cores": 0.2}}
+    few = starved | {"others": least["others"] | {"largest": users[1:]}}
+    lack = "\n             the rest ended between two readings, or cannot be read\n"
+    all_seen = few | {"others": few["others"] | {"coverage": "complete"}}
+    assert lack in shown(few) and lack not in shown(starved) + shown(all_seen)
     for part in ({"others": None}, {"time": TIME | {"ready_seconds": 0.1}}):
         assert "others" not in shown(crowded | part)
 

@@ -210,7 +210,9 @@ def others(facts: Facts) -> list[str]:
     if not found.users:
         return []
     cores = found.text_of_cores(facts.machine_cores)
-    return [f"used {cores} while it waited:", *(user.text(with_memory=True) for user in found.users)]
+    lack = phrases.others_lack(facts.story.summary, found, facts.time)
+    users = (user.text(with_memory=True) for user in found.users)
+    return [f"used {cores} while it waited:", *users, *([lack] if lack else [])]
 
 
 def pressure(facts: Facts) -> list[str]:
