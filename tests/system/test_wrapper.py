@@ -42,6 +42,16 @@ def test_exit_status_of_a_command_killed_by_a_signal(tmp_path: Path, number: int
     assert reason(summary) == {"code": "signal", "signal": number, "core_dumped": False}
 
 
+@pytest.mark.parametrize(("soft", "shown"), [(4_000_000, 4_096_000_000), ("unlimited", None)])
+def test_record_has_the_limit_of_address_space_that_the_job_inherits(
+    tmp_path: Path, soft: object, shown: object
+) -> None:
+    words = ["sh", "-c", f'ulimit -v {soft}; exec "$@"', "sh", *PROCTALLY, "run", "-q", "--", "false"]
+    assert subprocess.run(words, env=environment(tmp_path), check=False).returncode == 1
+    lines = record(tmp_path)
+    assert [line["limits"]["address_space_bytes"] for line in (lines[0], lines[-1])] == [shown] * 2
+
+
 def cannot_start(done: Done, status: int, name: str) -> None:
     """One line says what could not be started, and no record is left of what never ran."""
     assert (done.status, done.stdout) == (status, b"")

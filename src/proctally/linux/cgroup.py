@@ -286,10 +286,11 @@ def parse_pressure(data: bytes) -> int | None:
 class CgroupLimits:
     """What a process may use. `cpu_cores`: quota or CPUs; bytes; `*_from`: what says so. None: unlimited or unknown.
 
-    `memory_high_bytes`: from where on the kernel slows it down and reclaims (v2), below the limit that kills.
+    `memory_high_bytes`: from where on the kernel slows it down and reclaims (v2), below the limit that kills;
+    `address_space_bytes`: RLIMIT_AS, of each process.
     """
 
-    __slots__ = ("cpu_cores", "cpu_from", "memory_bytes", "memory_from", "memory_high_bytes")
+    __slots__ = ("address_space_bytes", "cpu_cores", "cpu_from", "memory_bytes", "memory_from", "memory_high_bytes")
 
     def __init__(self) -> None:
         self.cpu_cores: float | None = None
@@ -297,6 +298,7 @@ class CgroupLimits:
         self.memory_bytes: int | None = None
         self.memory_from: str | None = None
         self.memory_high_bytes: int | None = None
+        self.address_space_bytes: int | None = None
 
 
 def limits(

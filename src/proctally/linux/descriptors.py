@@ -1,4 +1,4 @@
-"""Limits of open files (RLIMIT_NOFILE): how many descriptors a tracker keeps, and how many stay free; getrusage(2).
+"""Limits of open files (RLIMIT_NOFILE): how many descriptors a tracker keeps, and how many stay free; other limits.
 
 A program that is tracked by `track()` may have a `resource.py`: what it needs of this module does not import one.
 """
@@ -17,6 +17,14 @@ def get_limits() -> tuple[int, int]:
     from resource import RLIMIT_NOFILE, getrlimit
 
     return getrlimit(RLIMIT_NOFILE)
+
+
+def address_space() -> int | None:
+    """Return the soft limit of the address space of each process in bytes; None without one."""
+    from resource import RLIMIT_AS, getrlimit
+
+    soft = getrlimit(RLIMIT_AS)[0]
+    return None if soft < 0 else soft  # RLIM_INFINITY is -1
 
 
 def set_limits(limits: tuple[int, int]) -> None:

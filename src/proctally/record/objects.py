@@ -85,6 +85,7 @@ class JobLimits(Section):
     cpu_cores: float | None
     memory_bytes: int | None
     memory_high_bytes: int | None
+    address_space_bytes: int | None
 
 
 class CountersSummary(Section):

@@ -7,6 +7,7 @@ import os
 from proctally.errors import UNREADABLE, CannotStart
 from proctally.linux.c_library import libc
 from proctally.linux.child import SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, initial_environment, reap
+from proctally.linux.descriptors import address_space
 from proctally.linux.machine import host_machine
 from proctally.linux.proc import read_stat
 from proctally.text.escape import argument_text
@@ -135,6 +136,7 @@ class Runner(Source):
         """Track from the exec to the last line."""
         session, tracker = self.session, self.tracker
         self.machine.attend = self._attend
+        tracker.enclosure.limits.address_space_bytes = address_space()
         self.always(lambda: session.write(session.header(mask(self.command), pid, tracker.enclosure.limits)))
         first = self.guarded(tracker.start)
         self.always(session.open_default)

@@ -65,6 +65,7 @@ def limits(found: CgroupLimits) -> JsonObject:
         "cpu_cores": found.cpu_cores,
         "memory_bytes": found.memory_bytes,
         "memory_high_bytes": found.memory_high_bytes,
+        "address_space_bytes": found.address_space_bytes,
         "from": "; ".join(said) or None,
     }
 

@@ -247,6 +247,15 @@ def test_others_are_named_where_the_job_waited() -> None:
         assert "others" not in shown(crowded | part)
 
 
+def test_limit_of_address_space_is_shown_where_the_job_failed() -> None:
+    limits = {"memory_bytes": None, "address_space_bytes": 400_000 << 10}
+    failed = bounded(60 * MIB, 60 * MIB, mapped_file_bytes=0) | {"limits": SUMMARY["limits"] | limits}
+    failed |= {"verdict": "failed", "exit_code": 1}
+    limit = "no limit but 391 MiB of address space each (ulimit -v)"
+    assert line_of(shown(failed), "memory") == f"  memory     60 MiB held, {limit}"
+    assert "address" not in shown(failed | {"verdict": "ok"})
+
+
 def test_peak_near_its_limit_shows_the_share() -> None:
     near = bounded(int(1.7 * GIB), int(1.9 * GIB), mapped_file_bytes=0)
     assert line_of(shown(near), "memory") == "  memory     1.70 to 1.90 GiB held, 95 % of 2.0 GiB"
