@@ -9,7 +9,7 @@ from proctally.record.codes import PARTIAL
 from proctally.record.values import number_at, objects_at, value_at
 from proctally.text.cells import cut_middle
 from proctally.text.escape import label, printable
-from proctally.text.units import UNKNOWN, size
+from proctally.text.units import UNKNOWN, cores, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class OtherUser:
         times = f" x {self.processes:,}" if self.processes and self.processes > 1 else ""
         user, command = (cut_middle(encoded(name), width, mark) for name in (self.user, self.command))
         names = f"{user} {command}{times}"
-        cores = UNKNOWN if self.cores is None else f"{self.cores:.2f}"
-        return f"{names} {cores} cores, {size(self.rss)}" if with_memory else f"{names} {cores}"
+        used = UNKNOWN if self.cores is None else f"{self.cores:.2f}"
+        return f"{names} {used} cores, {size(self.rss)}" if with_memory else f"{names} {used}"
 
 
 class Others:
@@ -65,6 +65,6 @@ class Others:
 
     def text_of_cores(self, cpus: float | None) -> str:
         """Return the cores of all others, such as `at least 1.63 of 2 cores`. `cpus`: of the machine."""
-        of = "" if cpus is None else f" of {cpus:g}"
+        of = "cores" if cpus is None else f"of {cores(cpus)}"
         least = "at least " if self.is_partial and self.cores is not None else ""
-        return f"{least}{UNKNOWN if self.cores is None else f'{self.cores:.2f}'}{of} cores"
+        return f"{least}{UNKNOWN if self.cores is None else f'{self.cores:.2f}'} {of}"

@@ -41,6 +41,11 @@ def decimal(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.2f}"
 
 
+def cores(count: float, noun: str = "core") -> str:
+    """Format a number of cores that may be a part of one, such as `1 core` or `2.5 cores`."""
+    return f"{count:g} {noun}{'' if count == 1 else 's'}"
+
+
 def with_unit(value: float, unit: str) -> str:
     """Format one value with its unit, such as `1.25 GiB`."""
     factor, name = scale(unit, value)

@@ -33,7 +33,7 @@ BAR_WIDTH = 60  # minimum width of a line with a bar
 BLOCKS = {"running": "█", "ready": "▒", "throttled": "▓", "disk": "▞", "asleep": "░"}
 ASCII = {"running": "#", "ready": "w", "throttled": "q", "disk": "d", "asleep": "."}
 COMMANDS = 5
-UNLIMITED = ("ok", "ended", "oom")  # verdicts that no limit of address space explains
+NOT_BY_SPACE = ("ok", "ended", "oom")  # verdicts that no limit of address space explains
 TITLE = 16  # cells of the name of a run, where the title is long
 PLAIN = Look()
 
@@ -182,7 +182,7 @@ def _memory(page: Page, summary: JsonObject, recorded: Recorded | None) -> None:
     elif limit is not None and held.is_near(limit):
         usable = f"{percentage(min(1.0, (held.high or 0) / limit))} {usable}"
     each = number_at(summary, "limits.address_space_bytes")
-    if each is not None and summary.get("verdict") not in UNLIMITED:
+    if each is not None and summary.get("verdict") not in NOT_BY_SPACE:
         usable += f"{' but' if limit is None else ','} {size(each)} of address space each (ulimit -v)"
     page.add("memory", ", ".join([f"{held.short} held", *shown, usable]))
     if held.parts and summary.get("verdict") != "oom":

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from made import GIB
-from proctally.text.units import brief, cpu_time, duration, number, percentage, short_time, size, with_unit
+from proctally.text.units import brief, cores, cpu_time, duration, number, percentage, short_time, size, with_unit
 
 # -- the views -------------------------------------------------------------------------------------------------------
 
@@ -28,6 +28,10 @@ def test_quantities(value: float, unit: str, text: str) -> None:
 
 def test_numbers_beside_each_other_have_the_same_digits() -> None:
     assert number(1.0, 1.05) == "1.000" and number(1.0, 2.0) == "1"
+
+
+def test_one_core_is_singular() -> None:
+    assert [cores(1), cores(0.5), cores(2.0), cores(1, "CPU")] == ["1 core", "0.5 cores", "2 cores", "1 CPU"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from proctally.analysis.memory import NARROW
 from proctally.record.values import number, number_at
 from proctally.text.escape import html, printable
-from proctally.text.units import duration, size
+from proctally.text.units import cores, duration, size
 from proctally.views.report import lanes, run_facts
 from proctally.views.report.charts import Chart
 from proctally.views.report.lanes import SHADES
@@ -134,7 +134,7 @@ def _limits(facts: Facts, key: str, peak: float) -> tuple[list[tuple[float, str]
     drawn, texts = [], []
     for what, level in known:
         if level is not None:
-            amount = size(level) if key.endswith("memory") else f"{level:g} cores"
+            amount = size(level) if key.endswith("memory") else cores(level)
             is_near = level <= FAR * peak
             drawn += [(level, "limit")] if is_near else []
             texts.append(f"{what} {amount}{'' if is_near else ' (above the chart)'}")

@@ -19,7 +19,7 @@ from proctally.record.schema import BYTES, CORES, RATIO, RUNNING, WATTS
 from proctally.record.values import number, number_at, objects_at, section_at, value_at
 from proctally.text import words
 from proctally.text.escape import printable
-from proctally.text.units import UNKNOWN, brief, decimal, duration, percentage, rate, size
+from proctally.text.units import UNKNOWN, brief, cores, decimal, duration, percentage, rate, size
 from proctally.views import phrases
 from proctally.views.request import request
 
@@ -209,10 +209,10 @@ def others(facts: Facts) -> list[str]:
     found = Others(facts.story.summary.get("others"))
     if not found.users:
         return []
-    cores = found.text_of_cores(facts.machine_cores)
+    used = found.text_of_cores(facts.machine_cores)
     lack = phrases.others_lack(facts.story.summary, found, facts.time)
     users = (user.text(with_memory=True) for user in found.users)
-    return [f"used {cores} while it waited:", *users, *([lack] if lack else [])]
+    return [f"used {used} while it waited:", *users, *([lack] if lack else [])]
 
 
 def pressure(facts: Facts) -> list[str]:
@@ -237,11 +237,11 @@ def host(facts: Facts) -> list[tuple[str, str]]:
     cpu = [str(have["cpu_model"])] if have.get("cpu_model") else []
     if cpus is not None:
         cpu.append(
-            f"{cpus:g} CPUs"
+            cores(cpus, "CPU")
             + (
                 ""
                 if physical is None
-                else f", {physical:g} cores"
+                else f", {cores(physical)}"
                 + (f" in {sockets:g} socket{'' if sockets == 1 else 's'}" if sockets else "")
             )
         )

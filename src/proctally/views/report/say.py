@@ -7,7 +7,7 @@ from proctally.analysis.waits import NOTABLE_SHARE
 from proctally.record.values import value_at, was_killed
 from proctally.text import words
 from proctally.text.cells import cut
-from proctally.text.units import brief, percentage, size
+from proctally.text.units import brief, cores, percentage, size
 from proctally.views import phrases, summary
 
 TYPE_CHECKING = False
@@ -93,7 +93,7 @@ def _busy(facts: Facts) -> list[str]:
     mean, limit = facts.mean_cores, facts.limit_cores if facts.of_tree else facts.machine_cores
     if mean is None:
         return []
-    return [f"kept {mean:.2f}{'' if limit is None else f' of {limit:g}'} cores busy"]
+    return [f"kept {mean:.2f} {'cores' if limit is None else f'of {cores(limit)}'} busy"]
 
 
 def _waits(time: Time) -> list[str]:
