@@ -65,7 +65,7 @@ def test_advise_without_anything_to_go_by(tmp_path: Path) -> None:
     record(tmp_path, name="machine", kind="system", number=1)
     running = held(record(tmp_path, name="running", number=2, end=False))
     for arguments, status, why in (
-        (["--name", "nobody"], 1, b"no past run"),
+        (["--name", "nobody"], 1, b"advise: no past run has this name, tag or date; list runs"),
         (["name:machine"], 1, b"whole machine"),
         (["name:running"], 1, b"still runs"),
         (["nothing-such"], 1, b"no such record"),

@@ -48,7 +48,7 @@ def test_the_status_of_the_command(tmp_path: Path) -> None:
         (("name:base", str(tmp_path / "none.jsonl")), 2, b"No such file"),
         (("name:base", "name:running"), 2, b"NEW name:running: nothing to compare: running"),
         (("name:base", str(tmp_path)), 2, b"directory"),
-        (("name:base", ","), 2, b"names no record"),
+        (("name:base", ","), 2, b",: names no record; list runs with proctally ls"),
     ):
         done = status(*arguments)
         assert (done.status, done.stdout) == (expected, b""), arguments

@@ -118,7 +118,7 @@ def test_a_reader_that_has_enough(tmp_path: Path) -> None:
         (["4194305"], 1, "process 4194305: No such process"),
         (["nothing"], 1, "nothing: no such record"),
         ([], 1, "no tracked job of yours is running"),
-        (["1", "2"], 2, "top takes one process id or one record"),
+        (["1", "2"], 2, "top: expected one PID or record, got 2; use "),
         (["--sort", "wall"], 2, "use cpu, wait, memory, io, pid or name"),
         (["-i", "0.01"], 2, "too short"),
         (["--count", "0"], 2, "--count 0: too small; use 1 or more"),

@@ -293,7 +293,7 @@ def named(words: Iterable[str], environment: dict[str, str]) -> list[Past]:
             record.shorten(summary=False)
             found.setdefault(record.run_id or os.path.realpath(path), record)
     if not found:
-        raise NoRecord(f"{','.join(words)!r} names no record")
+        raise NoRecord(f"{','.join(words)}: names no record; list runs with proctally ls")
     return list(found.values())
 
 

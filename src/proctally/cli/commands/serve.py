@@ -27,7 +27,7 @@ def call(arguments: list[str]) -> int:
     environment = dict(os.environ)
     options, words = parse("serve", arguments, environment, to_first_word=False)
     if len(words) > 1:
-        raise UsageError(f"{words[1][:40]!r}: serve takes one process id, or none")
+        raise UsageError(f"serve: expected one PID, got {len(words)}; use proctally serve [options] [PID]")
     pid = parse_pid(words[0]) if words else None
     options.listen, options.no_record, options.process_lines = options.listen or ADDRESS, True, 0
     if pid is None:

@@ -49,7 +49,7 @@ def call(arguments: list[str]) -> int:
 def top(options: Options, words: list[str], environment: dict[str, str]) -> int:
     """Show a process, a run, or the runs to choose from; the exit status. Raises CannotShow, UsageError, OSError."""
     if len(words) > 1:
-        raise UsageError(f"{words[1][:40]!r}: top takes one process id or one record, or none")
+        raise UsageError(f"top: expected one PID or record, got {len(words)}; use proctally top [options] [PID|RECORD]")
     if options.count == 0:
         raise UsageError("--count 0: not a number of pictures; use 1 or more")
     on_terminal = not options.plain and _is_terminal(environment)
