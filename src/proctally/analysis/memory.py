@@ -5,8 +5,6 @@ A value of another type, below 0 or above its upper bound is unknown: None. Olde
 
 from __future__ import annotations
 
-from math import inf
-
 from proctally.record import codes
 from proctally.record.values import objects_at, value_at
 from proctally.text import words
@@ -145,16 +143,15 @@ def _unseen(memory: HeldMemory, processes: float | None) -> list[PeakPart]:
 
     `processes`: the most that lived at once.
     """
-    parts = memory.parts
-    rest = 0.0 if len(parts) < MAX_PARTS else inf if processes is None else max(0.0, processes - MAX_PARTS)
-    lows, highs = ([getattr(part, end) or 0 for part in parts] for end in ("low", "high"))
-    if memory.low is None or memory.high is None or not parts:
+    parts, is_cut = memory.parts, len(memory.parts) == MAX_PARTS
+    if not parts or memory.low is None or memory.high is None or (is_cut and processes is None):
         return []
-    most = sum(highs) + (rest * min(highs) if rest else 0.0)
+    lows, highs = ([getattr(part, end) or 0 for part in parts] for end in ("low", "high"))
+    left_out = max(0.0, (processes or 0.0) - MAX_PARTS) if is_cut else 0.0
+    most = sum(highs) + left_out * min(highs)
     if most >= EXPLAINED * memory.low:
         return []
-    bounds = {"low_bytes": memory.low - most, "high_bytes": memory.high - sum(lows)}
-    return [PeakPart({"kind": UNSEEN, **bounds})]
+    return [PeakPart({"kind": UNSEEN, "low_bytes": memory.low - most, "high_bytes": memory.high - sum(lows)})]
 
 
 def _width(gap: JsonObject) -> float:

@@ -393,6 +393,22 @@ def test_others_are_listed_with_their_memory(tmp_path: Path) -> None:
     one = facts(made.whole(tmp_path / "a.jsonl", end=timed()))
     assert "- ci <cc1> x 2 0.84 cores, 5.0 MiB\n" in text([one], blocks=True)
     assert "other jobs" not in text([facts(made.whole(tmp_path / "b.jsonl"))], blocks=True)
+    assert "the rest ended" not in text([one], blocks=True)
+    end = timed()
+    starved = end | {"cpu": end["cpu"] | {"mean_cores": 0.1}, "others": end["others"] | {"coverage": "partial"}}
+    starved["others"]["largest"] = [starved["others"]["largest"][0] | {"cpu_cores": 0.01}]
+    one = facts(made.whole(tmp_path / "c.jsonl", end=starved))
+    assert run_facts.others(one)[-1] == "the rest ended between two readings, or cannot be read"
+
+
+def test_report_explains_what_a_process_held_briefly(tmp_path: Path) -> None:
+    end = made.bounded_summary(100 * MIB, 200 * MIB)
+    for kind in ("spike", "private"):
+        one = {"pid": 5, "command": "python3", "low_bytes": 90 * MIB, "high_bytes": 90 * MIB, "kind": kind}
+        end["memory"]["at_peak"] = [one]
+        found = head.memory(facts(made.whole(tmp_path / f"{kind}.jsonl", end=end)))
+        assert found is not None
+        assert any("by the high-water mark" in line for line in found["lines"]) == (kind == "spike")
 
 
 def test_bar_of_time_has_a_seam_where_its_parts_have_bounds(tmp_path: Path) -> None:
