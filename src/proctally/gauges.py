@@ -247,7 +247,7 @@ class Gauges:
             self._cores_at = now
             places = _attempt(cgroup.places, self._machine, root.pid) or {}
             found = cgroup.limits(places, _affinity(root.pid), _attempt)
-            self._cores = found.cpu_cores or self._cores or os.cpu_count() or 1
+            self._cores = found.cpu_cores or self._cores or self._machine.cpu_count()
         return self._cores
 
     def close(self) -> None:

@@ -188,7 +188,11 @@ def unshared(tmp_path: Path) -> Iterator[Path]:
 
 
 def bound(source: Path, target: str, *command: str) -> subprocess.CompletedProcess[str]:
-    script = f'mount --make-rprivate / && mount --bind {source} {target} && exec "$0" "$@"'
+    return mounted(f"mount --bind {source} {target}", *command)
+
+
+def mounted(mounts: str, *command: str) -> subprocess.CompletedProcess[str]:
+    script = f'mount --make-rprivate / && {mounts} && exec "$0" "$@"'
     words = ["unshare", "-m", "sh", "-c", script, sys.executable, "-m", "proctally", *command]
     return subprocess.run(words, capture_output=True, text=True, timeout=30)
 
@@ -222,3 +226,15 @@ def test_run_with_a_mount_that_is_no_file(tmp_path: Path, unshared: Path, kind: 
         source = tmp_path / "fifo"
         os.mkfifo(source)
     check(bound(source, f"/proc/{name}", "run", "-q", "--no-record", "--", "sh", "-c", "exit 3"), 3)
+
+
+SYS_OF_FIFOS = """
+names=$(find /sys/devices/system/cpu/online /sys/devices/system/node /sys/kernel/mm /sys/fs/cgroup -maxdepth 4 -type f)
+mount -t tmpfs none /sys && echo "$names" | sed 's,/[^/]*$,,' | sort -u | xargs mkdir -p && echo "$names" | xargs mkfifo
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--source", "procfs"), ("--cgroup",)])
+def test_run_with_fifos_for_the_files_of_sys(unshared: Path, options: tuple[str, ...]) -> None:
+    job = ("sh", "-c", "sleep 0.2; exit 3")
+    check(mounted(SYS_OF_FIFOS.strip(), "run", "-q", "--no-record", "-i", "0.1", *options, "--", *job), 3)

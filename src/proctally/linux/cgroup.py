@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from proctally.errors import UNREADABLE, ProcessGone
-from proctally.linux.machine import Machine
+from proctally.linux.machine import Machine, contents
 from proctally.linux.proc import parse_cpu_list, unescape
 from proctally.text.escape import decode_name
 
@@ -163,8 +163,7 @@ def _is_initial(machine: Machine) -> bool:
 def read_file(directory: str, name: str) -> bytes | None:
     """A file of a cgroup, or None: no such controller, too old a kernel, turned off (EOPNOTSUPP), removed (ENODEV)."""
     try:
-        with open(f"{directory}/{name}", "rb", buffering=0) as file:
-            return file.readall()
+        return contents(f"{directory}/{name}", to_end=True)
     except OSError:
         return None
 

@@ -47,7 +47,7 @@ def clock_id(pid: int) -> int:
     return (~pid << 3) | 2
 
 
-# What is mounted over a file of /proc may be a FIFO without writer, a terminal, or an endless device.
+# What is mounted over a file of /proc or /sys may be a FIFO without writer, a terminal, or an endless device.
 READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 MOST_BYTES = 1 << 23  # the longest are command lines: 6 MiB (bprm_stack_limits in fs/exec.c)
 
@@ -58,7 +58,8 @@ def check_size(size: int) -> None:
         raise OSError(EFBIG, os.strerror(EFBIG))
 
 
-def _read(path: str, *, to_end: bool) -> bytes:
+def contents(path: str, *, to_end: bool) -> bytes:
+    """Return the content of a file of the kernel; of a FIFO, what is there. Raises the errors of `classify`."""
     try:
         fd = os.open(path, READING)
     except OSError as error:
@@ -151,7 +152,7 @@ class Machine:
         whole (single_open in the kernel).
         """
         try:
-            return _read(self.path(path), to_end=to_end)
+            return contents(self.path(path), to_end=to_end)
         except ProcessGone as error:
             raise self.classify(error) from None
 
@@ -197,10 +198,10 @@ class Machine:
             return self.aside(path)
 
     def cpu_count(self) -> int:
-        """Return the CPUs that are online, or that this process may use where a daemon serves what sysconf(3) reads."""
-        files = (f"{self.sys}/devices/system/cpu/online", f"{self.proc}/stat")
-        if self.served and any(map(self.is_served, files)):
-            return len(os.sched_getaffinity(0))
+        """Return the CPUs that are online; those that this process may use where sysconf(3) would wait for a file."""
+        for file in (f"{self.sys}/devices/system/cpu/online", f"{self.proc}/stat"):
+            if self.is_served(file) or (os.path.exists(file) and not os.path.isfile(file)):
+                return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
 
     def read_sys(self, path: str) -> bytes:
@@ -208,7 +209,7 @@ class Machine:
 
         Raises `ProcessGone`, `AccessDenied`, `NoDescriptors` or `FileServed`.
         """
-        return _read(self.sys_path(path), to_end=True)
+        return contents(self.sys_path(path), to_end=True)
 
     def open(self, path: str) -> int:
         """Return a descriptor of a file below `proc`, for `reread`.
@@ -493,7 +494,7 @@ def why_no_procfs(machine: Machine) -> str | None:
     except OSError as error:  # EINVAL: no link, thus no procfs
         return PROCFS_MISSING if error.errno == EINVAL else None
     try:
-        pids = _read(machine.path("self/status"), to_end=False).partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
+        pids = contents(machine.path("self/status"), to_end=False).partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
     except OSError:
         return None
     return PROCFS_FOREIGN if len(pids) > 1 else None

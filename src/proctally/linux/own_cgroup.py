@@ -228,7 +228,7 @@ def _lock(fd: int) -> None:
 
 
 def _write(directory: str, name: str, data: bytes) -> None:
-    fd = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    fd = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         os.write(fd, data)
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from proctally.linux.machine import contents
 from proctally.linux.proc import unescape
 
 TYPE_CHECKING = False
@@ -67,8 +68,8 @@ class SharedFiles:
         self._paths.setdefault((found.st_dev, found.st_ino), (target, path))
 
     def _writable(self, pid: int, name: str) -> bool:
-        with open(f"{self._proc}/{pid}/fdinfo/{name}", "rb", buffering=0) as file:
-            return bool(int(file.readall().split(b"flags:", 1)[1].split(None, 1)[0], 8) & WRITABLE)
+        data = contents(f"{self._proc}/{pid}/fdinfo/{name}", to_end=False)
+        return bool(int(data.split(b"flags:", 1)[1].split(None, 1)[0], 8) & WRITABLE)
 
     def size(self) -> int:
         """Return the bytes that the files found hold now."""

@@ -55,6 +55,7 @@ class LiveTree:
         machine = host_machine()
         self.machine = machine
         self.pid = pid
+        self.cpus: int = machine.cpu_count()
         if is_thread(machine, pid):
             raise NoProcess(f"process {pid}: is a thread; give the id of its process")
         kept = share(2, MAX_DESCRIPTORS)

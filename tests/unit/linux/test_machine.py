@@ -137,6 +137,14 @@ def test_what_is_mounted_over_a_file_never_holds_the_reader_nor_fills_its_memory
     assert endless.read() is None and getattr(endless.error, "errno", None) == errno.EFBIG
 
 
+def test_cpu_count_never_opens_a_fifo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: pytest.fail("sysconf(3) waits for a writer"))
+    online = tmp_path / "devices/system/cpu/online"
+    online.parent.mkdir(parents=True)
+    os.mkfifo(online)
+    assert Machine(str(tmp_path), sys=str(tmp_path)).cpu_count() == len(os.sched_getaffinity(0))
+
+
 def test_empty_answer_is_an_ended_process(tmp_path: Path) -> None:
     (tmp_path / "stat").write_bytes(b"")
     fd = Machine(str(tmp_path)).open("stat")

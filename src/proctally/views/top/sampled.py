@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Protocol
 
 from proctally.errors import CannotShow, NoProcess
@@ -20,6 +19,7 @@ class SampledTree(Protocol):
 
     pid: int
     command: str
+    cpus: int
     limits: JsonObject
     perf_missing: str | None
 
@@ -42,7 +42,7 @@ class Living:
         self._live = tree
         self.scene = Scene(tree.command, tree.command_line(tree.pid), since="watched", root=tree.pid)
         self.scene.limits = tree.limits
-        self.scene.cpus = os.cpu_count()
+        self.scene.cpus = tree.cpus
         self.scene.is_whole = True
         self.scene.line_of = self._line_of
         code = tree.perf_missing
