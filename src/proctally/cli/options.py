@@ -269,7 +269,7 @@ def parse(
             raise UsageError(f"{flag}: unknown option of {command}; {remedy}")
         if found.takes == FLAG:
             if value is not None:
-                raise UsageError(f"--{found.name}: takes no value")
+                raise UsageError(f"--{found.name}: takes no value; use --{found.name} alone")
             setattr(options, found.attribute, True)
             continue
         if value is None and found.takes == OPTIONAL:
@@ -336,7 +336,7 @@ def _set(options: Options, spec: Spec, text: str, where: str) -> None:
         if not equals or not key:
             from proctally.text.secrets import mask_text
 
-            raise UsageError(f"{where}{mask_text(text)}: not of the form KEY=VALUE")
+            raise UsageError(f"{where}{mask_text(text)}: not of the form KEY=VALUE; use one such as lr=0.1")
         options.tag[key] = pair_value
         return
     elif spec.takes == CONDITION:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from datetime import datetime
+from stat import S_ISREG
 
 from proctally.errors import NoRecord
 from proctally.record.location import runs_directory, utc
@@ -191,19 +192,24 @@ def newest(environment: dict[str, str]) -> str:
     named = [path for path in paths(environment) if _is_stamped(os.path.basename(path))]
     ahead = utc(time.time() + AHEAD_SECONDS)
     stamps = {os.path.basename(path)[:STAMP] for path in named}
-    latest = max((stamp for stamp in stamps if stamp <= ahead), default=max(stamps, default=None))
-    same = [path for path in named if os.path.basename(path)[:STAMP] == latest]
-    found = max(((_modified(path), path) for path in same), default=None)
-    if found is None:
-        raise NoRecord(no_records(environment))
-    return found[1]
+    for latest in sorted(stamps, key=lambda stamp: (stamp <= ahead, stamp), reverse=True):
+        same = [path for path in named if os.path.basename(path)[:STAMP] == latest]
+        found = max(((modified, path) for path in same if (modified := _modified(path)) is not None), default=None)
+        if found is not None:
+            return found[1]
+    raise NoRecord(no_records(environment))
 
 
-def _modified(path: str) -> int:
+def _modified(path: str) -> int | None:
+    """Return when a file was changed; None for what is not a regular file, and for a link to a file of /proc."""
     try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
+        status = os.stat(path)
+    except PermissionError:
         return 0
+    except OSError:
+        return None
+    is_file = S_ISREG(status.st_mode) and (status.st_size or not os.path.islink(path))
+    return status.st_mtime_ns if is_file else None
 
 
 def _is_stamped(name: str) -> bool:

@@ -10,6 +10,7 @@ from proctally.errors import UsageError
 UNKNOWN = "unknown"
 NAN = float("nan")
 MAX_NUMBER = 2.0**64  # from here on a value of a record is a mistake: the kernel's widest counters are smaller
+MAX_SIZE = 2.0**63  # of a count of bytes, which is signed in C
 MAX_SECONDS = 1e8  # maximum of a time that a user gives
 SIZE_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -164,7 +165,7 @@ def parse_number(text: str, typed: str) -> float:
     except ValueError:
         value = NAN
     if value - value != 0:  # NaN, infinite
-        raise UsageError(f"{typed}: not a number")
+        raise UsageError(f"{typed}: not a number; use one such as 0.5")
     return value
 
 
@@ -207,6 +208,8 @@ def parse_size(text: str, typed: str, least: int = 1) -> int:
         raise UsageError(f"{typed}: not a size; use 500MB or 2GiB")
     if value < least:
         raise UsageError(f"{typed}: too small; use {'a size above 0' if least == 1 else f'{size(least)} or more'}")
+    if value >= MAX_SIZE:
+        raise UsageError(f"{typed}: too large; use less than {size(MAX_SIZE)}")
     return int(value)
 
 

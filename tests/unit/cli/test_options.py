@@ -262,6 +262,21 @@ def test_too_small_for_any_run(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["--max-memory", "99999999999999999999TiB"], "too large; use less than 8388608 TiB"),
+        (["--pss-budget", "nan"], "not a number; use one such as 0.5"),
+        (["--tag", "=x"], "not of the form KEY=VALUE; use one such as lr=0.1"),
+        (["--quiet=1"], "takes no value; use --quiet alone"),
+    ],
+)
+def test_wrong_value_has_a_remedy(arguments: list[str], remedy: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        run([*arguments, "true"])
+    assert str(caught.value).endswith(f": {remedy}")
+
+
+@pytest.mark.parametrize(
     ("text", "seconds"), [("5m", 300), ("5min", 300), ("2h", 7200), ("1.5d", 129600), ("1w", 604800), ("20ms", 0.02)]
 )
 def test_times_have_units(text: str, seconds: float) -> None:

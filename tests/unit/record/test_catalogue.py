@@ -231,6 +231,17 @@ def test_moments() -> None:
             moment(text)
 
 
+def test_last_skips_what_is_not_a_file(home: Path) -> None:
+    record = put(home, "20260101T000000Z", "a" * 32, summary())
+    os.mkfifo(home / "20260102T000000Z-fifo.jsonl")
+    (home / "20260103T000000Z-memory.jsonl").symlink_to("/proc/self/mem")
+    (home / "20260104T000000Z-nowhere.jsonl").symlink_to("/nowhere")
+    assert newest(dict(os.environ)) == str(record)
+    link = home / "20260105T000000Z-link.jsonl"
+    link.symlink_to(record)
+    assert newest(dict(os.environ)) == str(link)
+
+
 def test_last_is_the_newest_that_is_not_of_the_future(home: Path) -> None:
     environment = dict(os.environ)
     past_one = str(put(home, "20260101T000000Z", "a" * 32, summary()))
