@@ -218,14 +218,17 @@ def test_attach_to_a_process_with_io_of_another_form(tmp_path: Path, unshared: P
     assert summary["cpu"]["total_seconds"] is not None
 
 
-@pytest.mark.parametrize("name", ["stat", "meminfo", "loadavg", "sys/kernel/perf_event_paranoid"])
+NAMES = ("/proc/stat", "/proc/meminfo", "/proc/loadavg", "/proc/sys/kernel/perf_event_paranoid")
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["fifo", "endless"])
 def test_run_with_a_mount_that_is_no_file(tmp_path: Path, unshared: Path, kind: str, name: str) -> None:
     source = Path("/dev/zero")
     if kind == "fifo":
         source = tmp_path / "fifo"
         os.mkfifo(source)
-    check(bound(source, f"/proc/{name}", "run", "-q", "--no-record", "--", "sh", "-c", "exit 3"), 3)
+    check(bound(source, name, "run", "-q", "--no-record", "--", "sh", "-c", "exit 3"), 3)
 
 
 SYS_OF_FIFOS = """
@@ -238,3 +241,13 @@ mount -t tmpfs none /sys && echo "$names" | sed 's,/[^/]*$,,' | sort -u | xargs 
 def test_run_with_fifos_for_the_files_of_sys(unshared: Path, options: tuple[str, ...]) -> None:
     job = ("sh", "-c", "sleep 0.2; exit 3")
     check(mounted(SYS_OF_FIFOS.strip(), "run", "-q", "--no-record", "-i", "0.1", *options, "--", *job), 3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("command", ["attach", "system", "serve"])
+def test_other_commands_with_a_fifo_for_a_file(tmp_path: Path, unshared: Path, command: str, name: str) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    options = {"attach": (str(os.getpid()),), "serve": ("--listen", "127.0.0.1:0")}.get(command, ())
+    output = () if command == "serve" else ("--output", os.devnull)
+    check(bound(fifo, name, command, "-q", "-i", "0.1", "--duration", "0.2", *output, *options), 0)

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 
 from proctally.errors import AlreadyClosed, TrackingWarning
 from proctally.library.greenlets import wait_as_program
+from proctally.library.handlers import raise_from_handler
 from proctally.library.listener import Listener
 from proctally.library.sampler_client import PRELOAD, client
 from proctally.linux.channel import Channel, Closed, Late, Lost, above_standard, identity
@@ -200,6 +201,7 @@ class TrackedBlock:
             if self._listener is not None:
                 self._listener.close()
             self._memory = LineStore()  # there is nothing in it
+            raise_from_handler(error)
             self.miss(f"everything: {_reason(error, 'the sampler did not begin')}", _code(error))
         except BaseException:
             self._let_go()
@@ -275,6 +277,7 @@ class TrackedBlock:
                         self._hear(max(0.0, deadline - monotonic()))
         except Exception as error:
             self._hear_rest()
+            raise_from_handler(error)
             late = f"the sampler did not answer within {STOP_SECONDS:g} s"
             self.miss(f"the summary: {_reason(error, late)}", _code(error))
         finally:

@@ -6,6 +6,7 @@ import os
 
 from proctally.errors import AlreadyClosed
 from proctally.library.block import START_SECONDS, TrackedBlock, warn
+from proctally.library.handlers import raise_from_handler
 from proctally.library.run import Run
 from proctally.library.sampler_client import client
 from proctally.linux.machine import monotonic
@@ -101,6 +102,7 @@ def preload() -> None:
         list(run.samples)
         tracked(preload)
     except Exception as error:
+        raise_from_handler(error)
         warn(f"preload: {getattr(error, 'strerror', None) or error}")
 
 

@@ -107,6 +107,8 @@ class Machine:
     `proc` said, where another process reads it.
     """
 
+    _last_pid_fd = -1  # also where a handler of a signal interrupts __init__
+
     def __init__(
         self,
         proc: str = "/proc",
@@ -141,7 +143,6 @@ class Machine:
         self.aside: Callable[[str], bytes] | None = None
         self._heeds_served = False
         self._first_mountinfo: bytes | None = None
-        self._last_pid_fd = -1
         self._booted_at: float | None = None
 
     def read(self, path: str, *, to_end: bool = False) -> bytes:

@@ -378,3 +378,21 @@ def test_error_without_text_is_named(home: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(block, "wait_as_program", fail)
     with pytest.warns(proctally.TrackingWarning, match="everything: TimeoutError"), proctally.track():
         pass
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001])  # in the call, and in the wait for a message
+def test_exception_of_a_signal_handler_is_raised(home: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    def fail(*_: object) -> None:
+        raise TimeoutError("of the program")
+
+    def interrupt(*_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, seconds) if seconds else os.kill(os.getpid(), signal.SIGALRM)
+
+    monkeypatch.setattr(block, "wait_as_program", interrupt)
+    previous = signal.signal(signal.SIGALRM, fail)
+    try:
+        with pytest.raises(TimeoutError, match="of the program"), proctally.track(record=False):
+            time.sleep(1)
+            pytest.fail("the block began")
+    finally:
+        signal.signal(signal.SIGALRM, previous)
