@@ -100,4 +100,4 @@ def test_receiver_misbehaves_run_ends_as_ever(runs: dict[str, Future[Ended]], na
         return
     sinks = ("pushgateway", "otlp") if name.startswith("http") else ("otlp",)
     for sink in sinks:
-        assert re.search(rf"^proctally: --{sink}: .*({told})", ended.said, re.MULTILINE), ended.said
+        assert re.search(rf"^proctally: --{sink} [^ ]+: .*({told})", ended.said, re.MULTILINE), ended.said
