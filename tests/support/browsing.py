@@ -18,6 +18,7 @@ LIMIT_SECONDS = 60
 BROWSER_MARKS = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
     pytest.mark.timeout(180, method="thread"),
+    pytest.mark.usefixtures("limited_browser"),
 ]
 
 

@@ -11,6 +11,8 @@ Loaded only where one of their variables is there. A value of another form is un
 
 from __future__ import annotations
 
+from proctally.errors import UNREADABLE
+from proctally.linux.machine import contents
 from proctally.text.escape import argument_text
 
 TYPE_CHECKING = False
@@ -107,7 +109,6 @@ def _count(text: str | None, base: int = 10) -> int | None:
 
 def _content(path: str) -> str | None:
     try:
-        with open(path, encoding="ascii") as file:
-            return file.read(MOST_DIGITS).strip()
-    except (OSError, ValueError):
+        return contents(path, to_end=False).decode("ascii").strip()
+    except UNREADABLE:
         return None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import made
-from browsing import BROWSER_MARKS, launched, limited
+from browsing import BROWSER_MARKS
 
 pytest.importorskip("bokeh", reason="the extra report is not installed")
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -24,19 +24,6 @@ READY = "document.documentElement.dataset.ready"
 PATIENCE_MS = 30_000
 FOCUSED = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent"
 FRAME = 0.06, 0.99  # where in the place of a chart its time begins and ends, about
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """One browser for all tests of this file: its start takes longer than most of them."""
-    with launched() as browser:
-        yield browser
-
-
-@pytest.fixture(autouse=True)
-def each_test_is_limited(browser: Any) -> Iterator[None]:
-    with limited():
-        yield
 
 
 def changing(second: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from browsing import BROWSER_MARKS, launched, limited
+from browsing import BROWSER_MARKS
 from documented import REFRESH
 from places import GOLDEN
 
@@ -37,18 +37,6 @@ BOTTOM = "document.querySelector('#request').parentElement.getBoundingClientRect
 # by axe: what is wrong, and what it cannot decide
 AXE = "axe.run().then((found) => [...found.violations, ...found.incomplete].map((one) =>"
 AXE += " [one.id, ...one.nodes.map((node) => node.html.slice(0, 200))]))"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as browser:
-        yield browser
-
-
-@pytest.fixture(autouse=True)
-def each_test_is_limited(browser: Any) -> Iterator[None]:
-    with limited():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,13 @@ def test_files_of_a_pod(tmp_path: Path) -> None:
         tmp_path.joinpath("mem_request").write_text(text)
         found = allocation(environment, str(tmp_path))
         assert found is not None and (found["cpu_cores"], found["memory_bytes"]) == (1.5, memory), text
+
+
+@pytest.mark.timeout(10)
+def test_file_of_a_pod_that_is_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "cpu_request")
+    found = allocation({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, str(tmp_path))
+    assert found is not None and found["cpu_cores"] is None
 
 
 @given(st.dictionaries(st.sampled_from(VARIABLES), st.text() | st.integers().map(str) | st.just("9" * 5000)))
